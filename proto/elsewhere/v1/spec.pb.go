@@ -248,7 +248,8 @@ type DNSSpec struct {
 	// The name to look up, in presentation format (RFC 1035, 5.1), at most 255 octets, labels of at
 	// most 63; an internationalised name as A-labels. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The record type by its mnemonic, such as "AAAA", or "TYPE65" (RFC 3597). Default: "A".
+	// The record type by its mnemonic, such as "AAAA", any other by number as "TYPE65280" (RFC 3597).
+	// Default: "A".
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// The server to ask, "IP" or "IP:PORT". Default: the agent's own resolvers, each of them.
 	Resolver string `protobuf:"bytes,3,opt,name=resolver,proto3" json:"resolver,omitempty"`
@@ -455,12 +456,12 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\x03tcp\x18\x02 \x01(\v2\x15.elsewhere.v1.TCPSpecH\x00R\x03tcp\x12)\n" +
 	"\x03tls\x18\x03 \x01(\v2\x15.elsewhere.v1.TLSSpecH\x00R\x03tls\x126\n" +
 	"\x06family\x18\x06 \x01(\x0e2\x14.elsewhere.v1.FamilyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06familyB\x0e\n" +
-	"\x05check\x12\x05\xbaH\x02\b\x01\"\xf0\x04\n" +
+	"\x05check\x12\x05\xbaH\x02\b\x01\"\xf6\x06\n" +
 	"\aDNSSpec\x12\xd4\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\xbf\x01\xbaH\xbb\x01\xba\x01\xb7\x01\n" +
-	"\bdns.name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a\\this == '.' || (size(this) <= 254 && this.matches('^([^.\\\\s]{1,63}\\\\.)*[^.\\\\s]{1,63}\\\\.?$'))R\x04name\x12~\n" +
-	"\x04type\x18\x02 \x01(\tBj\xbaHg\xba\x01d\n" +
-	"\bdns.type\x12-must be a record type such as A, MX or TYPE65\x1a)this.matches('^([A-Z][A-Z0-9-]{0,15})?$')R\x04type\x12\xe2\x01\n" +
+	"\bdns.name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a\\this == '.' || (size(this) <= 254 && this.matches('^([^.\\\\s]{1,63}\\\\.)*[^.\\\\s]{1,63}\\\\.?$'))R\x04name\x12\x83\x03\n" +
+	"\x04type\x18\x02 \x01(\tB\xee\x02\xbaH\xea\x02\xba\x01\xe6\x02\n" +
+	"\bdns.type\x12\x96\x01must be one of A, AAAA, CAA, CNAME, DNSKEY, DS, HTTPS, MX, NAPTR, NS, NSEC, NSEC3, PTR, RRSIG, SOA, SRV, SSHFP, SVCB, TLSA, TXT, or TYPE1 to TYPE65535\x1a\xc0\x01this.matches('^(|A|AAAA|CAA|CNAME|DNSKEY|DS|HTTPS|MX|NAPTR|NS|NSEC|NSEC3|PTR|RRSIG|SOA|SRV|SSHFP|SVCB|TLSA|TXT)$') || (this.matches('^TYPE[1-9][0-9]{0,4}$') && int(this.substring(4)) <= 65535)R\x04type\x12\xe2\x01\n" +
 	"\bresolver\x18\x03 \x01(\tB\xc5\x01\xbaH\xc1\x01\xba\x01\xbd\x01\n" +
 	"\fdns.resolver\x126must be an IP address, or IP:PORT ([IP]:PORT for IPv6)\x1authis == '' || this.isIp() || (this.isHostAndPort(true) && (this.matches('^[0-9.]+:[0-9]+$') || this.startsWith('[')))R\bresolver\x12)\n" +
 	"\x06expect\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\x80\bR\x06expect\"\xd2\x02\n" +
