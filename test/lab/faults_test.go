@@ -1,0 +1,120 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// impose loads the scenario's rules: one table of its name in each namespace that has some.
+func (w *world) impose(ctx context.Context, s scenario) error {
+	for _, place := range s.places() {
+		hook := "forward"
+		if place != "router" {
+			hook = "output"
+		}
+		var rules strings.Builder
+		for _, f := range s.faults {
+			if f.at == place {
+				rules.WriteString("\t\t" + f.rule + "\n")
+			}
+		}
+		script := fmt.Sprintf("%stable inet %s {\n\tchain %[3]s {\n\t\ttype filter hook %[3]s priority 0;\n%[4]s\t}\n}\n",
+			w.defines(), s.table(), hook, rules.String())
+		if err := w.place(place).nft(ctx, script); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lift removes what impose has loaded.
+func (w *world) lift(ctx context.Context, s scenario) error {
+	var errs []error
+	for _, place := range s.places() {
+		errs = append(errs, w.place(place).nft(ctx, "delete table inet "+s.table()+"\n"))
+	}
+	return errors.Join(errs...)
+}
+
+// table is the name of the scenario's nftables table. Without a prefix "drop" would be a keyword.
+func (s scenario) table() string { return "ew-" + s.name }
+
+// places are the namespaces that the scenario has rules for, each once.
+func (s scenario) places() []string {
+	var places []string
+	for _, f := range s.faults {
+		if !slices.Contains(places, f.at) {
+			places = append(places, f.at)
+		}
+	}
+	return places
+}
+
+// place is the namespace of a fault.
+func (w *world) place(name string) space {
+	if name == "router" {
+		return w.router
+	}
+	return w.agent(name).space
+}
+
+// defines names the subnets of the regions ($us_east) and of the agents ($us_1).
+func (w *world) defines() string {
+	var b strings.Builder
+	for r, region := range regions() {
+		fmt.Fprintf(&b, "define %s = 10.%d.0.0/16\n", strings.ReplaceAll(region, "-", "_"), r+1)
+	}
+	for _, a := range w.agents {
+		fmt.Fprintf(&b, "define %s = %s.0/24\n", strings.ReplaceAll(a.id, "-", "_"), a.net)
+	}
+	return b.String()
+}
+
+var counter = regexp.MustCompile(`counter packets (\d+)`)
+
+// counters reads the counters of the scenario's rules in one namespace.
+func counters(ctx context.Context, where space, s scenario) ([]int, error) {
+	out, err := where.output(ctx, "nft", "list", "table", "inet", s.table())
+	if err != nil {
+		return nil, err
+	}
+	var all []int
+	for _, m := range counter.FindAllStringSubmatch(out, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// packets adds up the counters of the scenario's rules in one namespace.
+func (w *world) packets(ctx context.Context, where space, s scenario) (int, error) {
+	all, err := counters(ctx, where, s)
+	sum := 0
+	for _, n := range all {
+		sum += n
+	}
+	return sum, err
+}
+
+// counted checks that each counting rule has matched: the kernel's own word that the fault is the
+// one that was meant.
+func (w *world) counted(ctx context.Context, s scenario) error {
+	for _, place := range s.places() {
+		all, err := counters(ctx, w.place(place), s)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(all, 0) {
+			return fmt.Errorf("a rule at %s matched nothing: counters %v", place, all)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+var (
+	holdWorld  = flag.Bool("hold", false, "build the world, print how to enter it, and keep it until interrupted")
+	faultsOnly = flag.Bool("faults", false, "make and prove the faults only, without Elsewhere")
+)
+
+// atOnce is how many scenarios run at the same time: they wait far more than they compute. More
+// would make the proofs late on two cores.
+const atOnce = 8
+
+// TestLab builds one world and runs everything in it.
+func TestLab(t *testing.T) {
+	inTargets, inAgents := targetScenarios(), agentScenarios()
+	w := newWorld(t, append(inTargets, inAgents...))
+	if *holdWorld {
+		w.hold(t)
+		return
+	}
+	r := &report{}
+	t.Cleanup(func() { r.print(t) })
+	t.Run("Scenarios", func(t *testing.T) { w.runAll(t, r, inTargets, atOnce) })
+	t.Run("Agents", func(t *testing.T) { w.runAll(t, r, inAgents, 1) })
+	if *faultsOnly {
+		return
+	}
+	t.Run("NobodyMatches", w.testNobodyMatches)
+	t.Run("Grpcurl", w.testGrpcurl)
+	t.Run("HealthyUnderLoss", w.testHealthyUnderLoss)
+	t.Run("CoordinatorKilled", w.testCoordinatorKilled)
+}
+
+// hold says how to enter the world and waits for an interrupt.
+func (w *world) hold(t *testing.T) {
+	fmt.Printf("ip netns exec %s bash\n", w.agents[0].space)
+	for _, s := range w.spaces {
+		fmt.Printf("  %s\n", s)
+	}
+	fmt.Printf("in %s: %s/elsewhere agents --coordinator %s --insecure\n", w.coordinator, w.bin, grpcAddr)
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	<-ctx.Done()
+}
+
+// runAll runs scenarios side by side. It is not t.Parallel, whose limit is the number of cores.
+func (w *world) runAll(t *testing.T, r *report, scenarios []scenario, limit int) {
+	var g errgroup.Group
+	g.SetLimit(limit)
+	for _, s := range scenarios {
+		g.Go(func() error {
+			t.Run(s.name, func(t *testing.T) { r.add(w.runScenario(t, s)) })
+			return nil
+		})
+	}
+	_ = g.Wait() // failures are in the subtests
+}
+
+// runScenario makes the fault, proves it, asks Elsewhere, and compares.
+func (w *world) runScenario(t *testing.T, s scenario) row {
+	t.Helper()
+	result := row{scenario: s, outcome: "no fault"}
+	t.Cleanup(func() { // the test's context has ended by then
+		if err := w.lift(context.WithoutCancel(t.Context()), s); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := w.impose(t.Context(), s); err != nil {
+		t.Error(err)
+		return result
+	}
+	if err := w.prove(t.Context(), s); err != nil {
+		t.Error(err)
+		return result
+	}
+	if err := w.counted(t.Context(), s); err != nil {
+		t.Error(err)
+		return result
+	}
+	if *faultsOnly {
+		result.outcome = "fault proved"
+		return result
+	}
+	answer := w.askScenario(t, s)
+	m, err := answer.measurement()
+	if err != nil {
+		t.Error(err)
+		result.outcome = "no answer"
+		return result
+	}
+	result.measurement, result.took = m, answer.took
+	wrong := append(s.want.differences(answer.exit, m), inconsistencies(m)...)
+	result.accused = s.want.falselyAccused(m)
+	result.outcome = "right"
+	if len(wrong) > 0 {
+		result.outcome = "WRONG"
+		t.Errorf("%s\nelsewhere %s\n%s\nit said:\n%s", s.says, s.command(), strings.Join(wrong, "\n"), describe(m))
+	}
+	return result
+}
+
+// command is the scenario's command line.
+func (s scenario) command() string {
+	return strings.ReplaceAll(s.ask, "NAME", s.name+"."+zone)
+}
+
+// askScenario runs the command line, and stops an agent meanwhile if the scenario says so.
+func (w *world) askScenario(t *testing.T, s scenario) said {
+	t.Helper()
+	args := append(strings.Fields(s.command()), "-J")
+	if s.stop == "" {
+		return w.run(t.Context(), args...)
+	}
+	stopped := w.agent(s.stop)
+	before, err := w.packets(t.Context(), w.router, s)
+	if err != nil {
+		t.Error(err)
+	}
+	var answer said
+	var g errgroup.Group
+	g.Go(func() error {
+		answer = w.run(t.Context(), args...)
+		return nil
+	})
+	// Its region has two agents, each of which sends a SYN at once: two packets mean that both began.
+	if err := eventually(t.Context(), "the job to begin", func(ctx context.Context) error {
+		return w.began(ctx, s, before+2)
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := stopped.proc.signal(syscall.SIGSTOP); err != nil {
+		t.Error(err)
+	}
+	_ = g.Wait() // never an error
+	if err := errors.Join(stopped.proc.signal(syscall.SIGCONT), w.online(t.Context())); err != nil {
+		t.Error(err)
+	}
+	return answer
+}
+
+func (w *world) began(ctx context.Context, s scenario, packets int) error {
+	now, err := w.packets(ctx, w.router, s)
+	if err == nil && now < packets {
+		err = fmt.Errorf("%d of %d packets were seen", now, packets)
+	}
+	return err
+}
+
+// testNobodyMatches asks agents that are not there.
+func (w *world) testNobodyMatches(t *testing.T) {
+	answer := w.run(t.Context(), "tcp", "healthy-tcp."+zone+":443", "--from", "atlantis", "-J")
+	if answer.exit != 4 || len(answer.stderr) == 0 {
+		t.Errorf("exit %d, want 4 and a reason: stdout %q, stderr %q", answer.exit, answer.stdout, answer.stderr)
+	}
+	if lines := strings.Count(strings.TrimSpace(string(answer.stderr)), "\n"); lines > 0 {
+		t.Errorf("more than one line: %q", answer.stderr)
+	}
+}
+
+// report collects what was said, for the matrix at the end.
+type report struct {
+	mu   sync.Mutex
+	rows []row
+}
+
+// row is one scenario's line.
+type row struct {
+	scenario    scenario
+	measurement *pb.Measurement
+	took        interface{ Seconds() float64 }
+	outcome     string
+	accused     int
+}
+
+func (r *report) add(one row) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rows = append(r.rows, one)
+}
+
+// print writes the matrix: scenario, proof, finding, regions, result.
+func (r *report) print(t *testing.T) {
+	var b strings.Builder
+	accused := 0
+	for _, one := range r.rows {
+		accused += one.accused
+		seconds := 0.0
+		if one.took != nil {
+			seconds = one.took.Seconds()
+		}
+		fmt.Fprintf(&b, "%-20s %-44s %-58s %5.1f s  %s\n",
+			one.scenario.name, one.scenario.proof(), findings(one.measurement), seconds, one.outcome)
+	}
+	t.Logf("the matrix:\n%-20s %-44s %-58s %7s  %s\n%s%d scenarios, %d false accusations",
+		"scenario", "fault proved by", "finding (regions)", "took", "result", b.String(), len(r.rows), accused)
+}
+
+// proof says in short how the fault was proved: the first proof that shows it.
+func (s scenario) proof() string {
+	p := s.proofs[0]
+	return fmt.Sprintf("%s: %s", p.tool, p.sees)
+}

@@ -1,0 +1,158 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// space is a network namespace, by the name that `ip netns` knows it by.
+type space string
+
+// do runs fn on a thread that is inside the namespace. What fn opens stays inside; goroutines that
+// it starts do not. The thread comes back out: if it ended instead, the kernel would kill the
+// processes that it had started before (prctl(2), PR_SET_PDEATHSIG).
+func (s space) do(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		err, returned := s.visit(fn)
+		if returned {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// visit enters, runs fn, and says whether the thread is where it was.
+func (s space) visit(fn func() error) (err error, returned bool) {
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err, true
+	}
+	defer home.Close()
+	there, err := os.Open(filepath.Join("/run/netns", string(s)))
+	if err != nil {
+		return err, true
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter %s: %w", s, err), true
+	}
+	err = fn()
+	return err, unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil
+}
+
+// command is a program inside the namespace. It gets a bare environment and a process group of its
+// own, so that Ctrl-C ends it in order, and dies with the test whatever happens to it.
+func (s space) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", string(s)}, args...)...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "CI=true", "LC_ALL=C"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// output runs a program inside the namespace and returns all that it says.
+func (s space) output(ctx context.Context, args ...string) (string, error) {
+	out, err := s.command(ctx, args...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s in %s: %w: %s", args[0], s, err, out)
+	}
+	return string(out), nil
+}
+
+// listen opens a TCP listener inside the namespace.
+func (s space) listen(ctx context.Context, address string) (l net.Listener, err error) {
+	err = s.do(func() error {
+		l, err = new(net.ListenConfig).Listen(ctx, "tcp", address)
+		return err
+	})
+	return l, err
+}
+
+// dial connects from inside the namespace to a literal address.
+func (s space) dial(ctx context.Context, address string) (c net.Conn, err error) {
+	err = s.do(func() error {
+		c, err = new(net.Dialer).DialContext(ctx, "tcp", address)
+		return err
+	})
+	return c, err
+}
+
+// nft loads a script into the namespace's nftables.
+func (s space) nft(ctx context.Context, script string) error {
+	cmd := s.command(ctx, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("nft in %s: %w: %s\n%s", s, err, out, script)
+	}
+	return nil
+}
+
+// sysctl sets kernel parameters of the namespace, given as paths under /proc/sys.
+func (s space) sysctl(values map[string]string) error {
+	return s.do(func() error {
+		var errs []error
+		for key, value := range values {
+			errs = append(errs, os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0o644))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// ip runs a batch of ip(8) commands, in the namespace s, or outside if s is empty.
+func (s space) ip(ctx context.Context, batch ...string) error {
+	args := []string{"-batch", "-"}
+	if s != "" {
+		args = append([]string{"-n", string(s)}, args...)
+	}
+	cmd := exec.CommandContext(ctx, "ip", args...)
+	cmd.Stdin = strings.NewReader(strings.Join(batch, "\n") + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %v: %w: %s", args, err, out)
+	}
+	return nil
+}
+
+// removeLeftovers deletes the namespaces of labs whose process is gone, and ends what still runs in
+// them. The names carry the process id, so that a lab that runs beside this one is left alone.
+func removeLeftovers(ctx context.Context) error {
+	entries, err := os.ReadDir("/run/netns")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		parts := strings.SplitN(entry.Name(), "-", 3)
+		if len(parts) != 3 || parts[0] != "ew" {
+			continue
+		}
+		pid, numberErr := strconv.Atoi(parts[1])
+		if numberErr != nil || (pid != os.Getpid() && unix.Kill(pid, 0) == nil) {
+			continue
+		}
+		err = errors.Join(err, remove(ctx, space(entry.Name())))
+	}
+	return err
+}
+
+// remove kills what runs in a namespace and deletes it.
+func remove(ctx context.Context, s space) error {
+	pids, err := exec.CommandContext(ctx, "ip", "netns", "pids", string(s)).Output()
+	for pid := range strings.FieldsSeq(string(pids)) {
+		if n, err := strconv.Atoi(pid); err == nil && n != os.Getpid() {
+			_ = unix.Kill(n, unix.SIGKILL) // it may have ended by itself
+		}
+	}
+	return errors.Join(err, exec.CommandContext(ctx, "ip", "netns", "del", string(s)).Run())
+}

@@ -1,0 +1,201 @@
+package lab
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// proof is something that must be seen with a tool that shares no code with Elsewhere, before
+// Elsewhere is asked.
+type proof struct {
+	from string // agents, separated by spaces
+	tool string // connect, dig or openssl
+	at   string // the address, or the name that dig asks the agent's resolver for
+	sees string
+}
+
+// prove runs all proofs of a scenario at once.
+func (w *world) prove(ctx context.Context, s scenario) error {
+	var g errgroup.Group
+	for _, p := range s.proofs {
+		for from := range strings.FieldsSeq(p.from) {
+			g.Go(func() error { return w.see(ctx, s, p, w.agent(from)) })
+		}
+	}
+	return g.Wait()
+}
+
+// see runs one proof from one agent's namespace.
+func (w *world) see(ctx context.Context, s scenario, p proof, from *vantage) error {
+	var saw string
+	var err error
+	switch p.tool {
+	case "connect":
+		saw, err = from.connect(p.at)
+	case "dig":
+		saw, err = dig(ctx, from, p.at)
+	case "openssl":
+		saw, err = w.openssl(ctx, from, p.at, s.name+"."+zone)
+	default:
+		err = fmt.Errorf("no tool %q", p.tool)
+	}
+	if err == nil && saw != p.sees {
+		err = fmt.Errorf("saw %q, want %q", saw, p.sees)
+	}
+	if err != nil {
+		return fmt.Errorf("the fault is not there: %s %s from %s: %w", p.tool, p.at, from.id, err)
+	}
+	return nil
+}
+
+var (
+	digStatus = regexp.MustCompile(`status: ([A-Z]+)`)
+	digAnswer = regexp.MustCompile(`(?m)^[^;\s].*\sIN\s+(?:A|AAAA)\s+(\S+)$`)
+	verify    = regexp.MustCompile(`(?m)^\s*Verify return code: \d+ \((.*)\)`)
+)
+
+// dig asks the agent's resolver, and returns the rcode and the addresses: "NOERROR 203.0.113.20".
+func dig(ctx context.Context, from *vantage, name string) (string, error) {
+	out, err := from.space.output(ctx, "dig", "+tries=2", "+time=2", "@"+from.resolver, name, "A")
+	if err != nil {
+		return "", err
+	}
+	status := digStatus.FindStringSubmatch(out)
+	if status == nil {
+		return "", fmt.Errorf("dig said: %s", out)
+	}
+	var addresses []string
+	for _, m := range digAnswer.FindAllStringSubmatch(out, -1) {
+		addresses = append(addresses, m[1])
+	}
+	slices.Sort(addresses)
+	return strings.Join(append(status[1:], addresses...), " "), nil
+}
+
+// openssl shakes hands and returns what openssl says of the certificate: "ok".
+func (w *world) openssl(ctx context.Context, from *vantage, at, name string) (string, error) {
+	out, err := from.space.output(ctx, "timeout", "5", "openssl", "s_client",
+		"-connect", at, "-servername", name, "-verify_hostname", name, "-CAfile", w.authority.file)
+	if m := verify.FindStringSubmatch(out); m != nil {
+		return m[1], nil
+	}
+	return "", errors.Join(err, fmt.Errorf("openssl said: %s", out))
+}
+
+// connect tries once, for 2.5 s, which is three SYNs, and says what the kernel says: "open",
+// "refused", "silent", "icmp 3/13 from 10.4.1.1", "reset after connect".
+func (v *vantage) connect(at string) (saw string, err error) {
+	addr, err := netip.ParseAddrPort(at)
+	if err != nil {
+		return "", err
+	}
+	err = v.space.do(func() error {
+		saw, err = connect(addr)
+		return err
+	})
+	return saw, err
+}
+
+func connect(addr netip.AddrPort) (string, error) {
+	fd, sockaddr, err := openSocket(addr)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, sockaddr); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return "", err
+	}
+	if n, err := wait(fd, unix.POLLOUT, 2500*time.Millisecond); err != nil || n == 0 {
+		return "silent", err
+	}
+	if saw := queuedICMP(fd); saw != "" {
+		return saw, nil
+	}
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case err != nil:
+		return "", err
+	case errno == int(unix.ECONNREFUSED):
+		return "refused", nil
+	case errno == int(unix.ECONNRESET): // it stood, and the RST was faster than this program
+		return "reset after connect", nil
+	case errno != 0:
+		return "", unix.Errno(errno)
+	}
+	return linger(fd)
+}
+
+// openSocket makes a socket that keeps ICMP errors in its error queue (ip(7), IP_RECVERR).
+func openSocket(addr netip.AddrPort) (int, unix.Sockaddr, error) {
+	if addr.Addr().Is4() {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return 0, nil, err
+		}
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+		return fd, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}, err
+	}
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+	return fd, &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}, err
+}
+
+// wait polls one socket. 0 means that the time is over.
+func wait(fd int, events int16, timeout time.Duration) (int, error) {
+	deadline := time.Now().Add(timeout)
+	for {
+		left := max(0, time.Until(deadline))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, int(left.Milliseconds()))
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// queuedICMP reads the error queue: struct sock_extended_err, then the sender's address.
+func queuedICMP(fd int) string {
+	oob := make([]byte, 512)
+	_, n, _, _, err := unix.Recvmsg(fd, nil, oob, unix.MSG_ERRQUEUE)
+	if err != nil {
+		return ""
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) == 0 || len(messages[0].Data) < 24 {
+		return ""
+	}
+	// sock_extended_err is 16 bytes: errno (4), origin, type, code, …; then struct sockaddr_in.
+	data := messages[0].Data
+	sender := netip.AddrFrom4([4]byte(data[20:24]))
+	if binary.NativeEndian.Uint16(data[16:]) == unix.AF_INET6 && len(data) >= 40 {
+		sender = netip.AddrFrom16([16]byte(data[24:40]))
+	}
+	return fmt.Sprintf("icmp %d/%d from %s", data[5], data[6], sender)
+}
+
+// linger looks for a RST or a FIN right after the connection was accepted.
+func linger(fd int) (string, error) {
+	if n, err := wait(fd, unix.POLLIN, 300*time.Millisecond); err != nil || n == 0 {
+		return "open", err
+	}
+	n, err := unix.Read(fd, make([]byte, 1))
+	switch {
+	case errors.Is(err, unix.ECONNRESET):
+		return "reset after connect", nil
+	case err == nil && n == 0:
+		return "closed after connect", nil
+	}
+	return "open", err
+}

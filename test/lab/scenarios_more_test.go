@@ -1,0 +1,180 @@
+package lab
+
+import pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+
+func resolvers() []scenario {
+	regional := func(region string, failure pb.Failure) want {
+		return fails(&pb.Finding{
+			Code: pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE, Regions: []string{region},
+			Stage: pb.Stage_STAGE_DNS, Failure: failure, Failures: []pb.Failure{failure},
+			// Both agents of the region ask the same resolver: one perspective.
+			Confidence: pb.Confidence_CONFIDENCE_MEDIUM,
+		})
+	}
+	return []scenario{
+		{
+			name: "servfail", says: "the resolver of one region fails for this name",
+			hosts:         []host{at("203.0.113.50")},
+			resolverFault: resolverFault{"ap-south", "SERVFAIL"},
+			proofs: []proof{
+				{"ap-1 ap-2", "dig", "servfail." + zone, "SERVFAIL"},
+				{"ap-1 ap-2", "dig", "a." + controlZone, "NOERROR 198.51.100.10"},
+				{"us-1 eu-1 sa-1", "dig", "servfail." + zone, "NOERROR 203.0.113.50"},
+			},
+			ask:  "dns NAME A",
+			want: regional("ap-south", pb.Failure_FAILURE_DNS_SERVFAIL),
+		},
+		{
+			name: "nxdomain", says: "the resolver of one region says that the name does not exist",
+			hosts:         []host{at("203.0.113.51")},
+			resolverFault: resolverFault{"sa-east", "NXDOMAIN"},
+			proofs: []proof{
+				{"sa-1 sa-2", "dig", "nxdomain." + zone, "NXDOMAIN"},
+				{"sa-1 sa-2", "dig", "a." + controlZone, "NOERROR 198.51.100.10"},
+				{"us-1 eu-1 ap-1", "dig", "nxdomain." + zone, "NOERROR 203.0.113.51"},
+			},
+			ask:  "tcp NAME:443",
+			want: regional("sa-east", pb.Failure_FAILURE_DNS_NXDOMAIN),
+		},
+		{
+			name: "unresolvable", says: "the name does not exist anywhere",
+			proofs: []proof{
+				{all, "dig", "unresolvable." + zone, "NXDOMAIN"},
+				{all, "dig", "a." + controlZone, "NOERROR 198.51.100.10"},
+			},
+			ask: "tls NAME",
+			want: fails(&pb.Finding{
+				Code: pb.FindingCode_FINDING_CODE_UNRESOLVABLE, Regions: everywhere(),
+				Stage: pb.Stage_STAGE_DNS, Failure: pb.Failure_FAILURE_DNS_NXDOMAIN,
+			}),
+		},
+	}
+}
+
+func certificates() []scenario {
+	return []scenario{
+		{
+			name: "expired-one", says: "one of three addresses still serves the old certificate",
+			hosts: []host{at("203.0.113.60"), outdated("203.0.113.61"), at("203.0.113.62")},
+			proofs: []proof{
+				{"us-1 ap-1", "openssl", "203.0.113.61:443", "certificate has expired"},
+				{"us-1 ap-1", "openssl", "203.0.113.60:443", "ok"},
+				{"eu-1", "openssl", "203.0.113.62:443", "ok"},
+			},
+			ask: "tls NAME",
+			want: fails(&pb.Finding{
+				Code: pb.FindingCode_FINDING_CODE_REGIONAL_CERTIFICATE, Regions: everywhere(),
+				Addresses: []string{"203.0.113.61:443"}, Stage: pb.Stage_STAGE_CERTIFICATE, Failure: pb.Failure_FAILURE_CERT_EXPIRED,
+			}),
+		},
+		{
+			name: "expired-all", says: "the certificate is over",
+			hosts:  []host{outdated("203.0.113.63")},
+			proofs: []proof{{"us-1 eu-1 ap-1 sa-1", "openssl", "203.0.113.63:443", "certificate has expired"}},
+			ask:    "tls NAME",
+			want: fails(&pb.Finding{
+				Code: pb.FindingCode_FINDING_CODE_CERTIFICATE_PROBLEM, Regions: everywhere(),
+				Stage: pb.Stage_STAGE_CERTIFICATE, Failure: pb.Failure_FAILURE_CERT_EXPIRED,
+			}),
+		},
+	}
+}
+
+func expectations() []scenario {
+	return []scenario{
+		{
+			name: "expect-open", says: "open is expected, one region is shut out",
+			hosts:  []host{at("203.0.113.70")},
+			faults: []fault{{"router", "ip saddr $ap_south ip daddr 203.0.113.70 counter drop"}},
+			proofs: []proof{
+				{"ap-1 ap-2", "connect", "203.0.113.70:443", "silent"},
+				{"us-1 eu-1 sa-1", "connect", "203.0.113.70:443", "open"},
+			},
+			ask: "tcp NAME:443 --expect open",
+			want: fails(&pb.Finding{
+				Code: pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED, Regions: []string{"ap-south"},
+				Addresses: []string{"203.0.113.70:443"}, Failure: pb.Failure_FAILURE_TCP_TIMEOUT, Block: pb.BlockKind_BLOCK_KIND_DROP,
+			}),
+		},
+		{
+			name: "expect-blocked", says: "blocked is expected, one region gets in",
+			hosts:  []host{at("203.0.113.71")},
+			faults: []fault{{"router", "ip saddr != $eu_west ip daddr 203.0.113.71 counter reject with icmp type admin-prohibited"}},
+			proofs: []proof{
+				{"us-1", "connect", "203.0.113.71:443", "icmp 3/13 from 10.1.1.1"},
+				{"eu-1 eu-2", "connect", "203.0.113.71:443", "open"},
+			},
+			ask:  "tcp NAME:443 --expect blocked",
+			want: fails(&pb.Finding{Code: pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED, Regions: []string{"eu-west"}}),
+		},
+		{
+			name: "expect-blocked-met", says: "blocked is expected, and so it is, in four ways",
+			hosts: []host{at("203.0.113.72")},
+			faults: []fault{
+				{"router", "ip saddr $us_east ip daddr 203.0.113.72 counter drop"},
+				{"router", "ip saddr $eu_west ip daddr 203.0.113.72 tcp dport 443 counter reject with tcp reset"},
+				{"router", "ip saddr $ap_south ip daddr 203.0.113.72 counter reject with icmp type admin-prohibited"},
+				{"router", "ip saddr $sa_east ip daddr 203.0.113.72 counter reject with icmp type port-unreachable"},
+			},
+			proofs: []proof{
+				{"us-1", "connect", "203.0.113.72:443", "silent"},
+				{"eu-1", "connect", "203.0.113.72:443", "refused"},
+				{"ap-1", "connect", "203.0.113.72:443", "icmp 3/13 from 10.3.1.1"},
+				{"sa-1", "connect", "203.0.113.72:443", "icmp 3/3 from 10.4.1.1"},
+			},
+			ask: "tcp NAME:443 --expect blocked", want: fine(),
+		},
+	}
+}
+
+// agentScenarios make an agent faulty, for whatever it is asked: they run one after the other.
+func agentScenarios() []scenario {
+	noEgress := fault{"ap-2", "oif eth0 ip daddr != { 10.0.0.10, 192.0.2.63 } counter drop"}
+	noEgress6 := fault{"ap-2", "oif eth0 meta l4proto tcp meta nfproto ipv6 drop"}
+	faulty := &pb.Finding{
+		Code: pb.FindingCode_FINDING_CODE_VANTAGE_FAULT, Severity: pb.Severity_SEVERITY_WARN,
+		Regions: []string{"ap-south"}, Agents: []string{"ap-2"}, Blame: pb.Blame_BLAME_AGENT,
+	}
+	cut := fails(shut("us-east", "203.0.113.81", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT))
+	cut.findings = append(cut.findings, faulty)
+	stopped := shut("sa-east", "203.0.113.82", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)
+	stopped.Confidence = pb.Confidence_CONFIDENCE_MEDIUM // one agent's evidence
+
+	return []scenario{
+		{
+			name: "no-egress", says: "an agent reaches nothing but the coordinator and its resolver; the target is fine",
+			hosts:  []host{at("203.0.113.80")},
+			faults: []fault{noEgress, noEgress6},
+			proofs: []proof{
+				{"ap-2", "connect", "203.0.113.80:443", "silent"},
+				{"ap-2", "connect", "198.51.100.10:443", "silent"},
+				{"ap-2", "dig", "no-egress." + zone, "NOERROR 203.0.113.80"},
+				{"ap-1 us-1 eu-1", "connect", "203.0.113.80:443", "open"},
+			},
+			ask: "tcp NAME:443", want: warns(faulty),
+		},
+		{
+			name: "no-egress-block", says: "the same, and another region is really blocked",
+			hosts:  []host{at("203.0.113.81")},
+			faults: []fault{noEgress, noEgress6, {"router", "ip saddr $us_east ip daddr 203.0.113.81 counter drop"}},
+			proofs: []proof{
+				{"ap-2", "connect", "198.51.100.10:443", "silent"},
+				{"us-1 us-2", "connect", "203.0.113.81:443", "silent"},
+				{"us-1 us-2", "connect", "198.51.100.10:443", "open"},
+				{"ap-1 eu-1", "connect", "203.0.113.81:443", "open"},
+			},
+			ask: "tcp NAME:443", want: cut,
+		},
+		{
+			name: "stopped", says: "an agent is stopped in the middle; its fellow in the region is still judged",
+			hosts:  []host{at("203.0.113.82")},
+			faults: []fault{{"router", "ip saddr $sa_east ip daddr 203.0.113.82 counter drop"}},
+			proofs: []proof{
+				{"sa-1 sa-2", "connect", "203.0.113.82:443", "silent"},
+				{"us-1 eu-1", "connect", "203.0.113.82:443", "open"},
+			},
+			stop: "sa-2",
+			ask:  "tcp NAME:443 --timeout 15s", want: fails(stopped).losing(1),
+		},
+	}
+}
