@@ -13,23 +13,30 @@ import (
 // impose loads the scenario's rules: one table of its name in each namespace that has some.
 func (w *world) impose(ctx context.Context, s scenario) error {
 	for _, place := range s.places() {
-		hook := "forward"
-		if place != "router" {
-			hook = "output"
-		}
 		var rules strings.Builder
 		for _, f := range s.faults {
 			if f.at == place {
 				rules.WriteString("\t\t" + f.rule + "\n")
 			}
 		}
-		script := fmt.Sprintf("%stable inet %s {\n\tchain %[3]s {\n\t\ttype filter hook %[3]s priority 0;\n%[4]s\t}\n}\n",
-			w.defines(), s.table(), hook, rules.String())
+		script := fmt.Sprintf("%stable inet %s {\n\tchain %s {\n\t\ttype %s;\n%s\t}\n}\n",
+			w.defines(), s.table(), place, hook(place), rules.String())
 		if err := w.place(place).nft(ctx, script); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// hook is where the rules of a place see packets.
+func hook(place string) string {
+	switch place {
+	case "router":
+		return "filter hook forward priority 0"
+	case "middlebox":
+		return "nat hook prerouting priority -100"
+	}
+	return "filter hook output priority 0"
 }
 
 // lift removes what impose has loaded.
@@ -57,7 +64,7 @@ func (s scenario) places() []string {
 
 // place is the namespace of a fault.
 func (w *world) place(name string) space {
-	if name == "router" {
+	if name == "router" || name == "middlebox" {
 		return w.router
 	}
 	return w.agent(name).space

@@ -26,7 +26,7 @@ func (s space) do(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		err, returned := s.visit(fn)
+		returned, err := s.visit(fn)
 		if returned {
 			runtime.UnlockOSThread()
 		}
@@ -36,22 +36,22 @@ func (s space) do(fn func() error) error {
 }
 
 // visit enters, runs fn, and says whether the thread is where it was.
-func (s space) visit(fn func() error) (err error, returned bool) {
+func (s space) visit(fn func() error) (returned bool, err error) {
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return err, true
+		return true, err
 	}
 	defer home.Close()
 	there, err := os.Open(filepath.Join("/run/netns", string(s)))
 	if err != nil {
-		return err, true
+		return true, err
 	}
 	defer there.Close()
 	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter %s: %w", s, err), true
+		return true, fmt.Errorf("enter %s: %w", s, err)
 	}
 	err = fn()
-	return err, unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil
+	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
 }
 
 // command is a program inside the namespace. It gets a bare environment and a process group of its

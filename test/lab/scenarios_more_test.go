@@ -48,6 +48,17 @@ func resolvers() []scenario {
 				Stage: pb.Stage_STAGE_DNS, Failure: pb.Failure_FAILURE_DNS_NXDOMAIN,
 			}),
 		},
+		{
+			name: "other-answer", says: "the resolver of one region has another address for the name",
+			hosts:         []host{at("203.0.113.52")},
+			resolverFault: resolverFault{"eu-west", "203.0.113.53"},
+			proofs: []proof{
+				{"eu-1 eu-2", "dig", "other-answer." + zone, "NOERROR 203.0.113.53"},
+				{"us-1 ap-1 sa-1", "dig", "other-answer." + zone, "NOERROR 203.0.113.52"},
+			},
+			ask:  "dns NAME A",
+			want: warns(&pb.Finding{Code: pb.FindingCode_FINDING_CODE_ANSWERS_UNEXPLAINED, Stage: pb.Stage_STAGE_DNS}),
+		},
 	}
 }
 
@@ -78,6 +89,23 @@ func certificates() []scenario {
 			}),
 		},
 	}
+}
+
+func interception() []scenario {
+	return []scenario{{
+		name: "intercepted", says: "a middlebox of one region answers with a certificate of its own, long expired",
+		hosts:  []host{at("203.0.113.64"), outdated("203.0.113.65")},
+		faults: []fault{{"middlebox", "ip saddr $sa_east ip daddr 203.0.113.64 counter dnat ip to 203.0.113.65"}},
+		proofs: []proof{
+			{"sa-1 sa-2", "openssl", "203.0.113.64:443", "certificate has expired"},
+			{"us-1 eu-1 ap-1", "openssl", "203.0.113.64:443", "ok"},
+		},
+		ask: "tls 203.0.113.64 --servername NAME",
+		want: fails(&pb.Finding{
+			Code: pb.FindingCode_FINDING_CODE_REGIONAL_CERTIFICATE, Regions: []string{"sa-east"},
+			Addresses: []string{"203.0.113.64:443"}, Stage: pb.Stage_STAGE_CERTIFICATE, Failure: pb.Failure_FAILURE_CERT_EXPIRED,
+		}),
+	}}
 }
 
 func expectations() []scenario {
@@ -127,54 +155,118 @@ func expectations() []scenario {
 	}
 }
 
-// agentScenarios make an agent faulty, for whatever it is asked: they run one after the other.
+// agentScenarios make agents faulty, for whatever they are asked: they run one after the other.
 func agentScenarios() []scenario {
-	noEgress := fault{"ap-2", "oif eth0 ip daddr != { 10.0.0.10, 192.0.2.63 } counter drop"}
-	noEgress6 := fault{"ap-2", "oif eth0 meta l4proto tcp meta nfproto ipv6 drop"}
-	faulty := &pb.Finding{
-		Code: pb.FindingCode_FINDING_CODE_VANTAGE_FAULT, Severity: pb.Severity_SEVERITY_WARN,
-		Regions: []string{"ap-south"}, Agents: []string{"ap-2"}, Blame: pb.Blame_BLAME_AGENT,
-	}
-	cut := fails(shut("us-east", "203.0.113.81", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT))
-	cut.findings = append(cut.findings, faulty)
-	stopped := shut("sa-east", "203.0.113.82", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)
-	stopped.Confidence = pb.Confidence_CONFIDENCE_MEDIUM // one agent's evidence
+	return []scenario{noEgress(), noEgressBesideBlock(), noEgressInsideBlock(), deafAgent(), deafRegion(), stopped()}
+}
 
-	return []scenario{
-		{
-			name: "no-egress", says: "an agent reaches nothing but the coordinator and its resolver; the target is fine",
-			hosts:  []host{at("203.0.113.80")},
-			faults: []fault{noEgress, noEgress6},
-			proofs: []proof{
-				{"ap-2", "connect", "203.0.113.80:443", "silent"},
-				{"ap-2", "connect", "198.51.100.10:443", "silent"},
-				{"ap-2", "dig", "no-egress." + zone, "NOERROR 203.0.113.80"},
-				{"ap-1 us-1 eu-1", "connect", "203.0.113.80:443", "open"},
-			},
-			ask: "tcp NAME:443", want: warns(faulty),
+// cutOff are the rules that leave an agent of ap-south the coordinator and its resolver.
+func cutOff(agent string) []fault {
+	return []fault{
+		{agent, "oif eth0 ip daddr != { 10.0.0.10, 192.0.2.63 } counter drop"},
+		{agent, "oif eth0 meta l4proto tcp meta nfproto ipv6 drop"},
+	}
+}
+
+// faulty says of agents that they have a problem of their own.
+func faulty(blame pb.Blame, region string, agents ...string) *pb.Finding {
+	return &pb.Finding{
+		Code: pb.FindingCode_FINDING_CODE_VANTAGE_FAULT, Severity: pb.Severity_SEVERITY_WARN,
+		Regions: []string{region}, Agents: agents, Blame: blame,
+	}
+}
+
+func noEgress() scenario {
+	return scenario{
+		name: "no-egress", says: "an agent reaches nothing but the coordinator and its resolver; the target is fine",
+		hosts:  []host{at("203.0.113.80")},
+		faults: cutOff("ap-2"),
+		proofs: []proof{
+			{"ap-2", "connect", "203.0.113.80:443", "silent"},
+			{"ap-2", "connect", "198.51.100.10:443", "silent"},
+			{"ap-2", "dig", "no-egress." + zone, "NOERROR 203.0.113.80"},
+			{"ap-1 us-1 eu-1 sa-1", "connect", "203.0.113.80:443", "open"},
 		},
-		{
-			name: "no-egress-block", says: "the same, and another region is really blocked",
-			hosts:  []host{at("203.0.113.81")},
-			faults: []fault{noEgress, noEgress6, {"router", "ip saddr $us_east ip daddr 203.0.113.81 counter drop"}},
-			proofs: []proof{
-				{"ap-2", "connect", "198.51.100.10:443", "silent"},
-				{"us-1 us-2", "connect", "203.0.113.81:443", "silent"},
-				{"us-1 us-2", "connect", "198.51.100.10:443", "open"},
-				{"ap-1 eu-1", "connect", "203.0.113.81:443", "open"},
-			},
-			ask: "tcp NAME:443", want: cut,
+		ask: "tcp NAME:443", want: warns(faulty(pb.Blame_BLAME_AGENT, "ap-south", "ap-2")),
+	}
+}
+
+func noEgressBesideBlock() scenario {
+	s := scenario{
+		name: "no-egress-block", says: "the same, and another region is really blocked",
+		hosts:  []host{at("203.0.113.81")},
+		faults: append(cutOff("ap-2"), fault{"router", "ip saddr $us_east ip daddr 203.0.113.81 counter drop"}),
+		proofs: []proof{
+			{"ap-2", "connect", "198.51.100.10:443", "silent"},
+			{"us-1 us-2", "connect", "203.0.113.81:443", "silent"},
+			{"us-1 us-2", "connect", "198.51.100.10:443", "open"},
+			{"ap-1 eu-1 sa-1", "connect", "203.0.113.81:443", "open"},
 		},
-		{
-			name: "stopped", says: "an agent is stopped in the middle; its fellow in the region is still judged",
-			hosts:  []host{at("203.0.113.82")},
-			faults: []fault{{"router", "ip saddr $sa_east ip daddr 203.0.113.82 counter drop"}},
-			proofs: []proof{
-				{"sa-1 sa-2", "connect", "203.0.113.82:443", "silent"},
-				{"us-1 eu-1", "connect", "203.0.113.82:443", "open"},
-			},
-			stop: "sa-2",
-			ask:  "tcp NAME:443 --timeout 15s", want: fails(stopped).losing(1),
+		ask:  "tcp NAME:443",
+		want: fails(shut("us-east", "203.0.113.81", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)),
+	}
+	s.want.findings = append(s.want.findings, faulty(pb.Blame_BLAME_AGENT, "ap-south", "ap-2"))
+	return s
+}
+
+func noEgressInsideBlock() scenario {
+	block := shut("ap-south", "203.0.113.83", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)
+	block.Confidence = pb.Confidence_CONFIDENCE_MEDIUM // its fellow's evidence does not count
+	s := scenario{
+		name: "no-egress-inside", says: "the same, and it is the agent's own region that is blocked",
+		hosts:  []host{at("203.0.113.83")},
+		faults: append(cutOff("ap-2"), fault{"router", "ip saddr $ap_south ip daddr 203.0.113.83 counter drop"}),
+		proofs: []proof{
+			{"ap-2", "connect", "198.51.100.10:443", "silent"},
+			{"ap-1", "connect", "198.51.100.10:443", "open"},
+			{"ap-1 ap-2", "connect", "203.0.113.83:443", "silent"},
+			{"us-1 eu-1 sa-1", "connect", "203.0.113.83:443", "open"},
 		},
+		ask: "tcp NAME:443", want: fails(block),
+	}
+	s.want.findings = append(s.want.findings, faulty(pb.Blame_BLAME_AGENT, "ap-south", "ap-2"))
+	return s
+}
+
+func deafAgent() scenario {
+	return scenario{
+		name: "no-resolver", says: "an agent's resolver does not answer it, whatever it asks",
+		hosts:  []host{at("203.0.113.84")},
+		faults: []fault{{"router", "ip saddr $eu_2 ip daddr 192.0.2.62 counter drop"}},
+		proofs: []proof{
+			{"eu-2", "dig", "no-resolver." + zone, "no reply"},
+			{"eu-2", "dig", "a." + controlZone, "no reply"},
+			{"eu-1 us-1", "dig", "no-resolver." + zone, "NOERROR 203.0.113.84"},
+		},
+		ask: "tcp NAME:443", want: warns(faulty(pb.Blame_BLAME_RESOLVER, "eu-west", "eu-2")),
+	}
+}
+
+func deafRegion() scenario {
+	return scenario{
+		name: "no-resolver-region", says: "the resolver of a region is gone: nothing can be said about the region",
+		hosts:  []host{at("203.0.113.85")},
+		faults: []fault{{"router", "ip saddr $sa_east ip daddr 192.0.2.64 counter drop"}},
+		proofs: []proof{
+			{"sa-1 sa-2", "dig", "a." + controlZone, "no reply"},
+			{"eu-1 us-1 ap-1", "dig", "no-resolver-region." + zone, "NOERROR 203.0.113.85"},
+		},
+		ask: "tcp NAME:443", want: unsure(faulty(pb.Blame_BLAME_RESOLVER, "sa-east", "sa-1", "sa-2")),
+	}
+}
+
+func stopped() scenario {
+	block := shut("sa-east", "203.0.113.82", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)
+	block.Confidence = pb.Confidence_CONFIDENCE_MEDIUM // one agent's evidence
+	return scenario{
+		name: "stopped", says: "an agent is stopped in the middle; its fellow in the region is still judged",
+		hosts:  []host{at("203.0.113.82")},
+		faults: []fault{{"router", "ip saddr $sa_east ip daddr 203.0.113.82 counter drop"}},
+		proofs: []proof{
+			{"sa-1 sa-2", "connect", "203.0.113.82:443", "silent"},
+			{"us-1 eu-1 ap-1", "connect", "203.0.113.82:443", "open"},
+		},
+		stop: "sa-2",
+		ask:  "tcp NAME:443 --timeout 15s", want: fails(block).losing(1),
 	}
 }

@@ -12,8 +12,8 @@ type scenario struct {
 	name  string
 	says  string
 	hosts []host
-	// faults are nftables rules for the forward chain of the router, or for the output chain of an
-	// agent. Names like $ap_south and $ap_2 are defined.
+	// faults are nftables rules for the forward chain of the router, its nat chain ("middlebox"), or
+	// the output chain of an agent. Names like $ap_south and $ap_2 are defined.
 	faults        []fault
 	resolverFault resolverFault
 	proofs        []proof
@@ -23,11 +23,12 @@ type scenario struct {
 	want want
 }
 
-// fault is a rule in a namespace: "router" or an agent's.
+// fault is a rule at a place: "router", "middlebox" or an agent.
 type fault struct{ at, rule string }
 
-// resolverFault makes the resolver of a region answer the scenario's name with an rcode.
-type resolverFault struct{ region, rcode string }
+// resolverFault makes the resolver of a region answer the scenario's name with NXDOMAIN, SERVFAIL, or
+// an address of its own.
+type resolverFault struct{ region, answer string }
 
 // want is what must be said. Of a finding, the fields that are set here must be as they are here;
 // findings of severity INFO are not looked at, others must all be listed.
@@ -67,6 +68,19 @@ func fails(findings ...*pb.Finding) want {
 	return want{exit: 1, outcome: pb.Outcome_OUTCOME_FAIL, asked: 8, findings: findings}
 }
 
+// unsure is a verdict that is inconclusive, with warnings.
+func unsure(findings ...*pb.Finding) want {
+	w := warns(findings...)
+	w.exit, w.outcome = 3, pb.Outcome_OUTCOME_INCONCLUSIVE
+	return w
+}
+
+// asking is the same verdict with another count of agents.
+func (w want) asking(agents int32) want {
+	w.asked = agents
+	return w
+}
+
 // losing is the same verdict with lost agents.
 func (w want) losing(lost int32) want {
 	w.lost = lost
@@ -91,7 +105,7 @@ const all = "us-1 us-2 eu-1 eu-2 ap-1 ap-2 sa-1 sa-2"
 // targetScenarios have their fault on the way to one target, so that they do not touch each other.
 func targetScenarios() []scenario {
 	var table []scenario
-	for _, part := range [][]scenario{healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), expectations()} {
+	for _, part := range [][]scenario{healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), interception(), expectations()} {
 		table = append(table, part...)
 	}
 	return table
@@ -180,6 +194,21 @@ func blocks() []scenario {
 			ask:  "tcp NAME:443",
 			want: fails(shut("sa-east", "203.0.113.24", pb.BlockKind_BLOCK_KIND_RESET_AFTER_CONNECT, pb.Failure_FAILURE_TCP_RESET)),
 		},
+		{
+			name: "hello-drop", says: "connections stand, but what one region sends on them is dropped",
+			hosts:  []host{at("203.0.113.25")},
+			faults: []fault{{"router", "ip saddr $us_east ip daddr 203.0.113.25 ip length > 100 counter drop"}},
+			proofs: []proof{
+				{"us-1 us-2", "openssl", "203.0.113.25:443", "silent"},
+				{"us-1 us-2", "connect", "203.0.113.25:443", "open"},
+				{"eu-1 ap-1 sa-1", "openssl", "203.0.113.25:443", "ok"},
+			},
+			ask: "tls NAME",
+			want: fails(&pb.Finding{
+				Code: pb.FindingCode_FINDING_CODE_REGIONAL_BLOCK, Regions: []string{"us-east"}, Addresses: []string{"203.0.113.25:443"},
+				Stage: pb.Stage_STAGE_TLS, Failure: pb.Failure_FAILURE_TLS_TIMEOUT, Confidence: pb.Confidence_CONFIDENCE_HIGH,
+			}),
+		},
 	}
 }
 
@@ -211,6 +240,16 @@ func outages() []scenario {
 			},
 			ask:  "tcp NAME:443",
 			want: down("203.0.113.31", pb.Failure_FAILURE_TCP_TIMEOUT),
+		},
+		{
+			name: "alone", says: "one region is asked alone, and the target is silent: nobody to compare with",
+			hosts:  []host{at("203.0.113.32")},
+			faults: []fault{{"router", "ip daddr 203.0.113.32 counter drop"}},
+			proofs: []proof{{"ap-1 ap-2", "connect", "203.0.113.32:443", "silent"}},
+			ask:    "tcp NAME:443 --from ap-south",
+			want: unsure(&pb.Finding{
+				Code: pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE, Regions: []string{"ap-south"},
+			}).asking(2),
 		},
 	}
 }

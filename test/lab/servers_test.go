@@ -215,7 +215,7 @@ func controlZoneFile() string {
 }
 
 // unboundConf configures the resolver of the region with this index, with its faults: names that it
-// says do not exist, and names that it is sent to the wrong server for.
+// says do not exist, names that it is sent to the wrong server for, and names that it makes up.
 func (w *world) unboundConf(region int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `server:
@@ -234,10 +234,12 @@ func (w *world) unboundConf(region int) string {
 		name := s.name + "." + zone
 		switch {
 		case s.resolverFault.region != regions()[region]:
-		case s.resolverFault.rcode == "NXDOMAIN":
+		case s.resolverFault.answer == "NXDOMAIN":
 			fmt.Fprintf(&b, "\tlocal-zone: %q always_nxdomain\n", name)
-		case s.resolverFault.rcode == "SERVFAIL":
+		case s.resolverFault.answer == "SERVFAIL":
 			stubs[name] = refuser
+		default:
+			fmt.Fprintf(&b, "\tlocal-zone: %q redirect\n\tlocal-data: \"%s A %s\"\n", name, name, s.resolverFault.answer)
 		}
 	}
 	for name, server := range stubs {
