@@ -33,8 +33,10 @@ func (w *world) testHealthyUnderLoss(t *testing.T) {
 
 	const measurements, inFlight = 200, 8
 	questions := [][]string{
-		{"tcp", "healthy-tcp." + zone + ":443", "-J"}, {"tls", "healthy-tls." + zone, "-J"},
-		{"tcp", "healthy-dns." + zone + ":443", "-J"}, {"tls", "healthy-dns." + zone, "-J"},
+		{"tcp", "healthy-tcp." + zone + ":443", "-J"},
+		{"tls", "healthy-tls." + zone, "-J"},
+		{"tcp", "healthy-dns." + zone + ":443", "-J"},
+		{"tls", "healthy-dns." + zone, "-J"},
 	}
 	begin := time.Now()
 	took := make([]time.Duration, measurements)

@@ -166,7 +166,8 @@ func (w *world) links() []link {
 	for _, a := range w.agents {
 		all = append(all, link{
 			a.space, a.id,
-			[]string{a.net + ".1/24", a.net6 + "::1/64"}, []string{a.net + ".2/24", a.net6 + "::2/64"},
+			[]string{a.net + ".1/24", a.net6 + "::1/64"},
+			[]string{a.net + ".2/24", a.net6 + "::2/64"},
 		})
 	}
 	return all
