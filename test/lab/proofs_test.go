@@ -65,9 +65,11 @@ var (
 	verify    = regexp.MustCompile(`(?m)^\s*Verify return code: \d+ \((.*)\)`)
 )
 
-// dig asks the agent's resolver, and returns the rcode and the addresses: "NOERROR 203.0.113.20".
-func dig(ctx context.Context, from *vantage, name string) (string, error) {
-	out, err := from.space.output(ctx, "dig", "+tries=2", "+time=1", "@"+from.resolver, name, "A")
+// dig asks the agent's resolver for "NAME", or "NAME TYPE", and returns the rcode and the addresses:
+// "NOERROR 203.0.113.20".
+func dig(ctx context.Context, from *vantage, question string) (string, error) {
+	args := append([]string{"dig", "+tries=2", "+time=1", "@" + from.resolver}, strings.Fields(question)...)
+	out, err := from.space.output(ctx, args...)
 	if strings.Contains(out, "no servers could be reached") {
 		return "no reply", nil
 	}

@@ -1,6 +1,11 @@
 package lab
 
-import pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+import (
+	"fmt"
+	"strings"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
 
 func resolvers() []scenario {
 	regional := func(region string, failure pb.Failure) want {
@@ -59,7 +64,22 @@ func resolvers() []scenario {
 			ask:  "dns NAME A",
 			want: warns(&pb.Finding{Code: pb.FindingCode_FINDING_CODE_ANSWERS_UNEXPLAINED, Stage: pb.Stage_STAGE_DNS}),
 		},
+		{
+			name: "big-answer", says: "an answer of 27 KB over TCP, which is 100 KB once it is written out",
+			texts:  bigTexts(),
+			proofs: []proof{{all, "dig", "big-answer." + zone + " TXT", "NOERROR"}},
+			ask:    "dns NAME TXT", want: fine(),
+		},
 	}
+}
+
+// bigTexts are 240 records of 100 octets, each of which takes four characters in presentation format.
+func bigTexts() []string {
+	texts := make([]string, 240)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("%03d%s", i, strings.Repeat(`\255`, 97))
+	}
+	return texts
 }
 
 func certificates() []scenario {

@@ -16,6 +16,7 @@ type scenario struct {
 	// the output chain of an agent. Names like $ap_south and $ap_2 are defined.
 	faults        []fault
 	resolverFault resolverFault
+	texts         []string // TXT records that the name has besides
 	proofs        []proof
 	// stop is an agent that is stopped (SIGSTOP) once its job has begun.
 	stop string

@@ -205,6 +205,9 @@ func (w *world) zoneFile() string {
 			}
 			fmt.Fprintf(&b, "%s IN %s %s\n", s.name, kind, h.addr)
 		}
+		for _, text := range s.texts {
+			fmt.Fprintf(&b, "%s IN TXT \"%s\"\n", s.name, text)
+		}
 	}
 	return b.String()
 }
