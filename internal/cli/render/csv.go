@@ -1,0 +1,57 @@
+package render
+
+import (
+	"encoding/csv"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// writeCSV writes a row for each step about the target, quoted as RFC 4180 says.
+func writeCSV(w io.Writer, m *pb.Measurement) error {
+	out := [][]string{{
+		"measurement", "agent", "region", "country", "city", "provider", "asn",
+		"kind", "name", "address", "failure", "failures", "duration_ms", "attempts",
+	}}
+	for _, r := range m.GetResults() {
+		for _, s := range r.GetSteps() {
+			if s.GetRole() == pb.Role_ROLE_TARGET {
+				out = append(out, csvRow(m.GetId(), r, s))
+			}
+		}
+	}
+	return writeCSVRows(w, out)
+}
+
+// csvRow is one step.
+func csvRow(id string, r *pb.Result, s *pb.Step) []string {
+	v := r.GetVantage()
+	all := make([]string, len(s.GetFailures()))
+	for i, f := range s.GetFailures() {
+		all[i] = shortFailure(f)
+	}
+	return []string{
+		id, r.GetAgent(), v.GetRegion(), v.GetCountry(), v.GetCity(), v.GetProvider(), strconv.FormatUint(uint64(v.GetAsn()), 10),
+		shortKind(s.GetKind()), s.GetName(), s.GetAddress(), shortFailure(s.GetFailure()), strings.Join(all, " "),
+		strconv.FormatFloat(float64(s.GetDuration().AsDuration())/float64(time.Millisecond), 'f', 3, 64),
+		strconv.Itoa(int(s.GetAttempts())),
+	}
+}
+
+// writeCSVRows writes rows of cells that may hold anything.
+func writeCSVRows(w io.Writer, rows [][]string) error {
+	out := csv.NewWriter(w)
+	for _, r := range rows {
+		for i := range r {
+			r[i] = Clean(r[i])
+		}
+		if err := out.Write(r); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return out.Error()
+}

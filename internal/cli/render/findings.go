@@ -1,0 +1,129 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"charm.land/lipgloss/v2"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// maxRegions is how many regions the head of a finding names before it counts.
+const maxRegions = 8
+
+// conclusion is the findings of a measurement in words, and the last line. A width of 0 is no limit.
+func conclusion(m *pb.Measurement, t theme, width int) []string {
+	var lines []string
+	for _, f := range m.GetVerdict().GetFindings() {
+		lines = append(lines, finding(f, t, width)...)
+	}
+	return append(lines, lastLine(m, t))
+}
+
+// finding is one finding in words: what, where, how; the summary; the hint.
+func finding(f *pb.Finding, t theme, width int) []string {
+	severity := strings.TrimPrefix(f.GetSeverity().String(), "SEVERITY_")
+	head := []string{t.severity(f.GetSeverity()).Render(severity + " " + shortCode(f.GetCode()))}
+	if regions := regionList(f.GetRegions()); regions != "" {
+		head = append(head, t.strong.Render(regions))
+	}
+	head = append(head, t.faint.Render(details(f)))
+	lines := []string{strings.TrimRight(strings.Join(head, gap), " ")}
+	lines = append(lines, paragraph("", f.GetSummary(), width)...)
+	return append(lines, paragraph("hint: ", f.GetHint(), width)...)
+}
+
+// regionList names the regions, or the first of them and how many more.
+func regionList(regions []string) string {
+	more := ""
+	if len(regions) > maxRegions {
+		more = fmt.Sprintf(" and %d more", len(regions)-maxRegions)
+		regions = regions[:maxRegions]
+	}
+	return Clean(strings.Join(regions, ", ")) + more
+}
+
+// details are the facts of a finding in short names.
+func details(f *pb.Finding) string {
+	var words []string
+	if f.GetBlock() != pb.BlockKind_BLOCK_KIND_UNSPECIFIED {
+		words = append(words, shortBlock(f.GetBlock()))
+	}
+	if len(f.GetFailures()) == 0 && f.GetFailure() > pb.Failure_FAILURE_NONE {
+		words = append(words, shortFailure(f.GetFailure()))
+	}
+	for _, one := range f.GetFailures() {
+		words = append(words, shortFailure(one))
+	}
+	if f.GetBlame() != pb.Blame_BLAME_UNSPECIFIED {
+		words = append(words, "blame "+shortBlame(f.GetBlame()))
+	}
+	if f.GetConfidence() != pb.Confidence_CONFIDENCE_UNSPECIFIED {
+		words = append(words, "confidence "+shortConfidence(f.GetConfidence()))
+	}
+	if len(words) == 0 {
+		return ""
+	}
+	return "(" + strings.Join(words, ", ") + ")"
+}
+
+// paragraph indents a sentence and breaks it at width cells.
+func paragraph(label, text string, width int) []string {
+	if text == "" {
+		return nil
+	}
+	text = label + Clean(text)
+	if width > 20 {
+		text = lipgloss.Wrap(text, width-len(gap), " ")
+	}
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = gap + strings.TrimRight(lines[i], " ")
+	}
+	return lines
+}
+
+// lastLine is the conclusion in one line: "OK · 8 asked, 8 answered · 1.2 s · id".
+func lastLine(m *pb.Measurement, t theme) string {
+	style := t.warn
+	switch m.GetVerdict().GetOutcome() {
+	case pb.Outcome_OUTCOME_OK:
+		style = t.ok
+	case pb.Outcome_OUTCOME_FAIL:
+		style = t.fail
+	case pb.Outcome_OUTCOME_INCONCLUSIVE, pb.Outcome_OUTCOME_UNSPECIFIED:
+	}
+	words := []string{style.Bold(t.strong.GetBold()).Render(shortOutcome(m))}
+	if m.GetState() == pb.State_STATE_CANCELLED && m.GetVerdict().GetOutcome() != pb.Outcome_OUTCOME_UNSPECIFIED {
+		words = append(words, "cancelled")
+	}
+	words = append(words, ledger(m.GetLedger()))
+	if d, ok := took(m); ok {
+		words = append(words, human(d))
+	}
+	return strings.Join(append(words, Clean(m.GetId())), " · ")
+}
+
+// ledger is the ledger in words; what is zero is left out, but for asked and answered.
+func ledger(l *pb.Ledger) string {
+	words := fmt.Sprintf("%d asked, %d answered", l.GetAsked(), l.GetAnswered())
+	for _, c := range []struct {
+		n    int32
+		word string
+	}{{l.GetLost(), "lost"}, {l.GetRefused(), "refused"}, {l.GetIneligible(), "ineligible"}} {
+		if c.n > 0 {
+			words += fmt.Sprintf(", %d %s", c.n, c.word)
+		}
+	}
+	return words
+}
+
+// took is how long a measurement was open, by the coordinator's clock.
+func took(m *pb.Measurement) (time.Duration, bool) {
+	if m.GetFinishTime() == nil || m.GetCreateTime() == nil {
+		return 0, false
+	}
+	return m.GetFinishTime().AsTime().Sub(m.GetCreateTime().AsTime()), true
+}

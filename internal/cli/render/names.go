@@ -1,0 +1,131 @@
+package render
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// short makes STEP_KIND_DNS_QUERY, with its prefix STEP_KIND_, into dns_query. What a verdict is made
+// of has its short names from pkg/aggregate.
+func short(s fmt.Stringer, prefix string) string {
+	return strings.ToLower(strings.TrimPrefix(s.String(), prefix))
+}
+
+func shortFailure(f pb.Failure) string       { return short(f, "FAILURE_") }
+func shortCode(c pb.FindingCode) string      { return short(c, "FINDING_CODE_") }
+func shortBlock(b pb.BlockKind) string       { return short(b, "BLOCK_KIND_") }
+func shortBlame(b pb.Blame) string           { return short(b, "BLAME_") }
+func shortConfidence(c pb.Confidence) string { return short(c, "CONFIDENCE_") }
+func shortKind(k pb.StepKind) string         { return short(k, "STEP_KIND_") }
+func shortState(s pb.State) string           { return short(s, "STATE_") }
+func shortAgentState(s pb.AgentState) string { return short(s, "AGENT_STATE_") }
+
+// shortOutcome is OK, FAIL, INCONCLUSIVE, or RUNNING and CANCELLED where nothing is concluded.
+func shortOutcome(m *pb.Measurement) string {
+	if o := m.GetVerdict().GetOutcome(); o != pb.Outcome_OUTCOME_UNSPECIFIED {
+		return strings.TrimPrefix(o.String(), "OUTCOME_")
+	}
+	return strings.TrimPrefix(m.GetState().String(), "STATE_")
+}
+
+// Question says in the command line's words what a Spec asks.
+func Question(spec *pb.Spec) string {
+	var words []string
+	switch check := spec.GetCheck().(type) {
+	case *pb.Spec_Dns:
+		words = dnsWords(check.Dns)
+	case *pb.Spec_Tcp:
+		words = []string{"tcp", hostPort(check.Tcp.GetHost(), check.Tcp.GetPort())}
+		if e := check.Tcp.GetExpect(); e != pb.Reachability_REACHABILITY_UNSPECIFIED {
+			words = append(words, "--expect", short(e, "REACHABILITY_"))
+		}
+	case *pb.Spec_Tls:
+		words = []string{"tls", hostPort(check.Tls.GetHost(), portOr443(check.Tls.GetPort()))}
+		if n := check.Tls.GetServerName(); n != "" {
+			words = append(words, "--servername", n)
+		}
+	}
+	switch spec.GetFamily() {
+	case pb.Family_FAMILY_IPV4:
+		words = append(words, "-4")
+	case pb.Family_FAMILY_IPV6:
+		words = append(words, "-6")
+	case pb.Family_FAMILY_UNSPECIFIED:
+	}
+	return Clean(strings.Join(words, " "))
+}
+
+// dnsWords are the words of a dns question.
+func dnsWords(spec *pb.DNSSpec) []string {
+	words := []string{"dns", spec.GetName(), typeOrA(spec.GetType())}
+	if r := spec.GetResolver(); r != "" {
+		words = append(words, "@"+r)
+	}
+	for _, e := range spec.GetExpect() {
+		words = append(words, "--expect", e)
+	}
+	return words
+}
+
+// typeOrA and portOr443 fill in the contract's defaults.
+func typeOrA(t string) string {
+	if t == "" {
+		return "A"
+	}
+	return t
+}
+
+func portOr443(port uint32) uint32 {
+	if port == 0 {
+		return 443
+	}
+	return port
+}
+
+func hostPort(host string, port uint32) string {
+	return net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))
+}
+
+// asked is the question with its place.
+func asked(m *pb.Measurement) string {
+	from := m.GetFrom()
+	if from == "" {
+		from = "world"
+	}
+	return Question(m.GetSpec()) + " from " + Clean(from)
+}
+
+// place is a vantage in a few words: city or country, and provider or network.
+func place(v *pb.Vantage) string {
+	where := v.GetCity()
+	if where == "" {
+		where = v.GetCountry()
+	}
+	network := v.GetProvider()
+	if network == "" && v.GetAsn() != 0 {
+		network = fmt.Sprintf("AS%d", v.GetAsn())
+	}
+	if where != "" && network != "" {
+		return Clean(where + "/" + network)
+	}
+	return Clean(where + network)
+}
+
+// human writes a duration for people: 0.4 ms, 12 ms, 1.2 s, 75 s.
+func human(d time.Duration) string {
+	ms := float64(d) / float64(time.Millisecond)
+	switch {
+	case ms < 9.95:
+		return fmt.Sprintf("%.1f ms", ms)
+	case ms < 999.5:
+		return fmt.Sprintf("%.0f ms", ms)
+	case ms < 99_950:
+		return fmt.Sprintf("%.1f s", ms/1000)
+	}
+	return fmt.Sprintf("%.0f s", ms/1000)
+}

@@ -1,0 +1,241 @@
+package render
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"charm.land/lipgloss/v2"
+	"golang.org/x/term"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// Screen is where things are shown, and how. Out and Err are required.
+type Screen struct {
+	// Out takes the data, Err everything else.
+	Out, Err io.Writer
+	// Format is how data is written. Default: a table.
+	Format Format
+	// Terminal says that Out is a terminal that shows colours and lets the cursor be moved.
+	Terminal bool
+	// Short shows the distinct answers of a dns question alone.
+	Short bool
+}
+
+// NewScreen makes a Screen of stdout and stderr. Out counts as a terminal if it is one, CI is unset
+// and TERM is not "dumb".
+func NewScreen(out, errs io.Writer, getenv func(string) string) Screen {
+	f, ok := out.(*os.File)
+	terminal := ok && term.IsTerminal(int(f.Fd())) && getenv("CI") == "" && getenv("TERM") != "dumb"
+	return Screen{Out: out, Err: errs, Format: Table, Terminal: terminal}
+}
+
+// Reporter shows one measurement while it goes on. Begin comes first; Update when it changed, with
+// the results that are new; End once, when it is over, with the results in the measurement, sorted by
+// agent; or Abort in its place, when it cannot be followed to its end. The measurements have their
+// asks, and are not changed afterwards.
+type Reporter interface {
+	Begin(m *pb.Measurement)
+	Update(m *pb.Measurement, fresh []*pb.Result)
+	End(m *pb.Measurement) error
+	Abort()
+}
+
+// Reporter returns the reporter of the screen's format. still: the measurement is over already, and
+// nothing has to be shown on the way.
+func (s Screen) Reporter(still bool) Reporter {
+	switch {
+	case s.Format == JSONL:
+		return &lines{out: s.Out}
+	case s.Format != Table && s.Format != "" || s.Short:
+		return final{s}
+	case s.Terminal && still:
+		return final{s}
+	case s.Terminal:
+		return &live{screen: s}
+	}
+	return &plain{screen: s}
+}
+
+// size is the terminal's size in cells; 0 where there is none.
+func (s Screen) size() (width, height int) {
+	if f, ok := s.Out.(*os.File); ok && s.Terminal {
+		if w, h, err := term.GetSize(int(f.Fd())); err == nil {
+			return w, h
+		}
+	}
+	return 0, 0
+}
+
+// theme is coloured on a terminal only.
+func (s Screen) theme() theme {
+	if s.Terminal {
+		return colours()
+	}
+	return theme{}
+}
+
+// print writes lines; lipgloss takes out the colours that the terminal or NO_COLOR does not want.
+func (s Screen) print(lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	text := strings.Join(lines, "\n") + "\n"
+	var err error
+	if s.Terminal {
+		_, err = lipgloss.Fprint(s.Out, text)
+	} else {
+		_, err = io.WriteString(s.Out, text)
+	}
+	return err
+}
+
+// final shows nothing before the end.
+type final struct{ screen Screen }
+
+func (final) Begin(*pb.Measurement)                {}
+func (final) Update(*pb.Measurement, []*pb.Result) {}
+func (final) Abort()                               {}
+
+// End writes the whole measurement.
+func (f final) End(m *pb.Measurement) error {
+	s := f.screen
+	switch s.Format {
+	case JSON:
+		return WriteJSON(s.Out, m)
+	case CSV:
+		return writeCSV(s.Out, m)
+	case JUnit:
+		return writeJUnit(s.Out, m)
+	case Table, JSONL:
+	}
+	if s.Short && m.GetSpec().GetDns() != nil {
+		return writeShort(s.Out, s.Err, m)
+	}
+	return s.print(s.whole(m))
+}
+
+// whole is a measurement in words: what was asked, a row for each agent, the conclusion.
+func (s Screen) whole(m *pb.Measurement) []string {
+	width, _ := s.size()
+	t := s.theme()
+	out := []string{t.strong.Render(asked(m))}
+	all := rows(m, m.GetResults())
+	if len(all) > maxRows {
+		all = byRegion(all)
+	}
+	cols := fit(all, width)
+	for _, r := range all {
+		out = append(out, cols.lines(r, t, width)...)
+	}
+	return append(out, conclusion(m, t, width)...)
+}
+
+// lines are the lines of one row; what does not fit continues under its own column.
+func (c columns) lines(r row, t theme, width int) []string {
+	head := c.head(r)
+	indent := lipgloss.Width(head)
+	left := 0
+	if width > 0 {
+		left = max(20, width-indent)
+	}
+	items := r.items()
+	for i := range items {
+		style := t.mark(r.mark())
+		if i < len(r.sights) {
+			style = t.mark(r.sights[i].mark)
+		}
+		items[i] = style.Render(items[i])
+	}
+	out := wrap(items, left)
+	for i := range out {
+		if i == 0 {
+			out[i] = head + out[i]
+		} else {
+			out[i] = strings.Repeat(" ", indent) + out[i]
+		}
+	}
+	return out
+}
+
+// lines writes a JSON line for each result as it comes, and one for the measurement at the end.
+type lines struct {
+	out io.Writer
+	err error
+}
+
+func (*lines) Begin(*pb.Measurement) {}
+func (*lines) Abort()                {}
+
+// Update writes the new results.
+func (l *lines) Update(_ *pb.Measurement, fresh []*pb.Result) {
+	for _, r := range fresh {
+		if l.err == nil {
+			l.err = writeJSONLine(l.out, r)
+		}
+	}
+}
+
+// End writes the measurement without the results, which are there already.
+func (l *lines) End(m *pb.Measurement) error {
+	if l.err != nil {
+		return l.err
+	}
+	results := m.Results
+	m.Results = nil
+	defer func() { m.Results = results }()
+	return writeJSONLine(l.out, m)
+}
+
+// plain writes a line for each agent as it answers, and the findings at the end.
+type plain struct {
+	screen Screen
+	cols   columns
+	done   []string
+	err    error
+}
+
+// Begin says what is asked, which is not data.
+func (p *plain) Begin(m *pb.Measurement) {
+	fmt.Fprintf(p.screen.Err, "%s: %d agents asked, %s\n", asked(m), m.GetLedger().GetAsked(), Clean(m.GetId()))
+}
+
+// Update writes the agents that answered.
+func (p *plain) Update(m *pb.Measurement, fresh []*pb.Result) {
+	all := rows(m, fresh)
+	next := fit(all, 0)
+	p.cols = columns{max(p.cols.region, next.region), max(p.cols.agent, next.agent), max(p.cols.place, next.place)}
+	for _, r := range all {
+		answered := slices.ContainsFunc(fresh, func(f *pb.Result) bool { return Clean(f.GetAgent()) == r.agent })
+		if answered {
+			p.write(p.cols.lines(r, theme{}, 0))
+			p.done = append(p.done, r.agent)
+		}
+	}
+}
+
+// End writes the agents that did not answer, and the conclusion.
+func (p *plain) End(m *pb.Measurement) error {
+	all := rows(m, m.GetResults())
+	p.cols = fit(all, 0)
+	for _, r := range all {
+		if !slices.Contains(p.done, r.agent) {
+			p.write(p.cols.lines(r, theme{}, 0))
+		}
+	}
+	p.write(conclusion(m, theme{}, 0))
+	return p.err
+}
+
+// Abort has nothing to clear away.
+func (*plain) Abort() {}
+
+// write writes lines and keeps the first error.
+func (p *plain) write(lines []string) {
+	if p.err == nil {
+		p.err = p.screen.print(lines)
+	}
+}

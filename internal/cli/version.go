@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/elsewhere-net/elsewhere/internal/cli/render"
+)
+
+// judge is the version of the judge's rules.
+const judge = "1"
+
+// version is the version command; build is the version that was linked in.
+func (s *settings) version(build string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Say which version this is",
+		Long:    "Say which version this is, which Go it was built with, and which judge is compiled in.",
+		Example: "  elsewhere version\n  elsewhere version -J",
+		Args:    noWords,
+		RunE: func(*cobra.Command, []string) error {
+			screen, err := s.screen()
+			if err != nil {
+				return err
+			}
+			v := struct {
+				Version string `json:"version"`
+				Go      string `json:"go"`
+				Judge   string `json:"judge"`
+			}{cmp.Or(build, buildVersion()), runtime.Version(), judge}
+			if screen.Format == render.JSON || screen.Format == render.JSONL {
+				return written(json.NewEncoder(screen.Out).Encode(v))
+			}
+			_, err = fmt.Fprintf(screen.Out, "elsewhere %s\n%s\njudge %s\n", v.Version, v.Go, v.Judge)
+			return written(err)
+		},
+	}
+}
+
+// buildVersion is what the Go toolchain knows: the module's version, or the commit.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return cmp.Or(info.Main.Version, "unknown")
+}
