@@ -1,0 +1,127 @@
+package aggregate
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// rrset is what a query was answered with: the data of the type asked for in canonical form, sorted,
+// each once. TTL and order never matter.
+func (f *facts) rrset(v *sight) []string {
+	var values []string
+	if spec := f.m.GetSpec().GetDns(); spec != nil {
+		for _, r := range answerOf(v.at()).GetAnswers() {
+			if wantedType(spec.GetType(), r.GetType()) {
+				values = append(values, f.canonical(r.GetType(), r.GetData()))
+			}
+		}
+	} else {
+		for _, a := range v.at().GetEvidence().GetAddresses() {
+			values = append(values, f.canonical("A", a))
+		}
+	}
+	slices.Sort(values)
+	return slices.Compact(values)
+}
+
+// answerOf is the reply that answered: the first that is whole, as a resolver would take it. A second
+// one is not the answer to anything.
+func answerOf(s *pb.Step) *pb.DNSReply {
+	for _, r := range s.GetEvidence().GetReplies() {
+		if r.GetRcode() == "NOERROR" && !r.GetTruncated() {
+			return r
+		}
+	}
+	return nil
+}
+
+// wantedType says whether a record of type got answers a question for asked. An unnamed type
+// (RFC 3597) may come back by its name: then all but what comes with any answer counts.
+func wantedType(asked, got string) bool {
+	switch {
+	case asked == "":
+		return got == "A"
+	case asked == "ANY":
+		return got != "RRSIG"
+	case strings.HasPrefix(asked, "TYPE"):
+		return got != "CNAME" && got != "DNAME" && got != "RRSIG"
+	}
+	return asked == got
+}
+
+// record is a type and data as an answer spells them.
+type record struct{ kind, data string }
+
+// canonical is data so that two spellings of one value are one string.
+func (f *facts) canonical(kind, data string) string {
+	k := record{kind, data}
+	c, ok := f.canon[k]
+	if !ok {
+		c = canonical(kind, data)
+		f.canon[k] = c
+	}
+	return c
+}
+
+// canonical compares addresses as addresses, names without case and final dot (RFC 4343), and text
+// without quotes; numbers and keys as they are.
+func canonical(kind, data string) string {
+	switch kind {
+	case "A", "AAAA":
+		if ip, err := netip.ParseAddr(strings.TrimSpace(data)); err == nil {
+			return ip.Unmap().String()
+		}
+	case "TXT", "SPF":
+		return unquote(data)
+	case "CAA", "HINFO", "URI", "NAPTR":
+		return strings.ReplaceAll(strings.Join(strings.Fields(data), " "), `"`, "")
+	case "CNAME", "DNAME", "NS", "PTR", "MX", "SRV", "SOA", "AFSDB", "KX", "RP":
+		fields := strings.Fields(strings.ToLower(data))
+		for i, name := range fields {
+			if len(name) > 1 {
+				fields[i] = strings.TrimSuffix(name, ".")
+			}
+		}
+		return strings.Join(fields, " ")
+	case "DS", "CDS", "SSHFP", "TLSA", "SMIMEA":
+		return strings.ToLower(strings.Join(strings.Fields(data), " "))
+	}
+	return strings.Join(strings.Fields(data), " ")
+}
+
+// unquote is the text of a TXT record's data: its character-strings joined (RFC 7208, 3.3, and what
+// people paste), escapes resolved (RFC 1035, 5.1). Data without quotes is taken as it is.
+func unquote(data string) string {
+	data = strings.TrimSpace(data)
+	if !strings.HasPrefix(data, `"`) {
+		return data
+	}
+	var out strings.Builder
+	quoted := false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '\\' && i+3 < len(data) && isDecimal(data[i+1:i+4]):
+			n, _ := strconv.Atoi(data[i+1 : i+4])
+			out.WriteByte(byte(n))
+			i += 3
+		case c == '\\' && i+1 < len(data):
+			i++
+			out.WriteByte(data[i])
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
+}
+
+// isDecimal says whether s is an octet in three digits.
+func isDecimal(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 8)
+	return err == nil && n <= 255
+}

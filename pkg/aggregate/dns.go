@@ -1,0 +1,86 @@
+package aggregate
+
+import (
+	"net/netip"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// perspective names the resolver that a sight of a name rests on (rule 5). An address that means
+// something else in each network (loopback, private, link-local) counts once for each network.
+func (v *sight) perspective() string {
+	address := v.at().GetAddress()
+	if ap, err := netip.ParseAddrPort(address); err == nil {
+		ip := ap.Addr().Unmap()
+		if ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() {
+			return v.agent.network + " " + address
+		}
+	}
+	return address
+}
+
+// nameFindings judge the resolution of the target's name.
+func (f *facts) nameFindings() []*pb.Finding {
+	wanted := f.m.GetSpec().GetDns().GetExpect()
+	names := f.names
+	if len(wanted) > 0 {
+		names = nil
+		for _, v := range f.names {
+			if !aboutName(v.failure) { // what says that there is no such data breaks the expectation
+				names = append(names, v)
+			}
+		}
+	}
+	spots := survey(names)
+	findings := f.differ(spots)
+	shut := only(spots, (*spot).shut)
+	if len(wanted) == 0 {
+		findings = append(findings, f.differentAnswers()...)
+	} else {
+		findings = append(findings, f.unexpectedAnswers(wanted)...)
+	}
+	switch {
+	case len(shut) == 0:
+	case anyOpen(spots):
+		findings = append(findings, f.regionalResolution(shut, spots)...)
+	case len(shut) == 1 && !aboutName(mainFailureOf(shut)):
+		// One region's resolver may be the only one that cannot; "there is no such name" is an answer
+		// of the zone's.
+		findings = append(findings, f.loneFailure(shut))
+	default:
+		findings = append(findings, f.unresolvable(shut))
+	}
+	return findings
+}
+
+// regionalResolution is a name that resolves in some regions and fails in these; one finding for each
+// failure.
+func (f *facts) regionalResolution(shut, all []*spot) []*pb.Finding {
+	var findings []*pb.Finding
+	for _, g := range byWay(all, shut) {
+		contrast := oksOf(all)
+		r := newFinding(pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE, g.spots, contrast)
+		r.Block, r.Blame = pb.BlockKind_BLOCK_KIND_DNS, pb.Blame_BLAME_RESOLVER
+		r.Confidence = regionalConfidence(g.spots)
+		r.Summary = f.resolutionSummary(r, g.spots, contrast)
+		r.Hint = f.resolverHint(r, g.spots)
+		findings = append(findings, r)
+	}
+	return findings
+}
+
+// unresolvable is a name that resolves nowhere.
+func (f *facts) unresolvable(shut []*spot) *pb.Finding {
+	u := newFinding(pb.FindingCode_FINDING_CODE_UNRESOLVABLE, shut, nil)
+	u.Blame = pb.Blame_BLAME_ZONE
+	u.Confidence = confidence(failsOf(shut))
+	u.Summary = f.resolutionSummary(u, shut, nil)
+	u.Hint = unresolvableHint(u)
+	return u
+}
+
+// mainFailureOf is the most frequent failure of spots.
+func mainFailureOf(spots []*spot) pb.Failure {
+	_, failure := mainFailure(failsOf(spots))
+	return failure
+}

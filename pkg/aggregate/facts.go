@@ -1,0 +1,184 @@
+package aggregate
+
+import (
+	"bytes"
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// facts is all that is known about one measurement, indexed once and then only read.
+type facts struct {
+	m       *pb.Measurement
+	regions []*region // every asked one, sorted by name
+	agents  []*agent  // every asked one, sorted by id
+	name    *thing    // stands for the target's name where an address would stand
+
+	names   []*sight // what each agent's resolution came to; none where there was nothing to resolve
+	answers []*sight // each query to each resolver
+	reach   []*sight // what each agent saw of each address, up to a completed handshake
+	certs   []*sight // what each agent saw of each address's certificate
+	faults  []fault  // what is wrong with the agents themselves
+
+	byAddress map[string]*thing
+	canon     map[record]string
+}
+
+// region is one asked region.
+type region struct {
+	name   string
+	judged bool // an agent of it has an ok or a fail
+}
+
+// agent is one asked agent and what it sent.
+type agent struct {
+	id      string
+	region  *region
+	network string
+	ask     *pb.Ask
+	steps   []*pb.Step
+	tcp     [2]control // by family: the control connects
+	dns     []resolver
+	judged  bool
+}
+
+// thing is what is judged by itself: an address (rule 6), or a name.
+type thing struct {
+	text string
+	six  bool
+
+	// seenBy and seenAt find an agent's sight of it while that agent's steps are read.
+	seenBy *agent
+	seenAt *sight
+}
+
+// gather indexes the asks and the results that count.
+func gather(m *pb.Measurement, results []*pb.Result) *facts {
+	f := &facts{m: m, name: &thing{}, byAddress: map[string]*thing{}, canon: map[record]string{}}
+	f.enlist(m.GetAsks())
+	kept := pick(m, results)
+	for _, a := range f.agents {
+		if r := kept[a.id]; r != nil && mayAnswer(a.ask.GetState()) {
+			a.steps = r.GetSteps()
+			f.read(a)
+		}
+	}
+	return f
+}
+
+// mayAnswer keeps the verdict in step with the ledger: a result that came after the measurement was
+// closed finds its ask lost, and changes neither.
+func mayAnswer(s pb.AskState) bool {
+	switch s {
+	case pb.AskState_ASK_STATE_LOST, pb.AskState_ASK_STATE_REFUSED, pb.AskState_ASK_STATE_INELIGIBLE:
+		return false
+	}
+	return true
+}
+
+// enlist makes an agent of each ask; of several asks of one agent the first in canonical order counts.
+func (f *facts) enlist(asks []*pb.Ask) {
+	first := make(map[string]*pb.Ask, len(asks))
+	for _, ask := range asks {
+		if old, ok := first[ask.GetAgent()]; !ok || before(ask, old) {
+			first[ask.GetAgent()] = ask
+		}
+	}
+	byName := map[string]*region{}
+	for id, ask := range first {
+		name := ask.GetVantage().GetRegion()
+		if byName[name] == nil {
+			byName[name] = &region{name: name}
+			f.regions = append(f.regions, byName[name])
+		}
+		f.agents = append(f.agents, &agent{id: id, region: byName[name], network: network(ask.GetVantage()), ask: ask})
+	}
+	slices.SortFunc(f.agents, func(a, b *agent) int { return cmp.Compare(a.id, b.id) })
+	slices.SortFunc(f.regions, func(a, b *region) int { return cmp.Compare(a.name, b.name) })
+}
+
+// pick keeps one result of each agent: the lowest round, then the first in canonical order, so that
+// neither order nor duplicates matter, not even duplicates that contradict each other.
+func pick(m *pb.Measurement, results []*pb.Result) map[string]*pb.Result {
+	kept := make(map[string]*pb.Result, len(results))
+	for _, r := range results {
+		if r == nil || foreign(m, r) {
+			continue
+		}
+		old := kept[r.GetAgent()]
+		if old == nil || r.GetRound() < old.GetRound() || r.GetRound() == old.GetRound() && before(r, old) {
+			kept[r.GetAgent()] = r
+		}
+	}
+	return kept
+}
+
+// foreign says whether r names another measurement than m.
+func foreign(m *pb.Measurement, r *pb.Result) bool {
+	return m.GetId() != "" && r.GetMeasurementId() != "" && m.GetId() != r.GetMeasurementId()
+}
+
+// before orders messages by their deterministic bytes. It is called for duplicates alone.
+func before(a, b proto.Message) bool {
+	if a == b {
+		return false
+	}
+	wire := proto.MarshalOptions{Deterministic: true}
+	left, _ := wire.Marshal(a) // fails for invalid UTF-8 alone, which does not come over a wire
+	right, _ := wire.Marshal(b)
+	return bytes.Compare(left, right) < 0
+}
+
+// network names the network that v stands in: the ASN, else the /24 or /48 of the address that the
+// coordinator sees it at, else the provider, else "" (not known, and never counted as different).
+func network(v *pb.Vantage) string {
+	if asn := v.GetAsn(); asn != 0 {
+		return "AS" + strconv.FormatUint(uint64(asn), 10)
+	}
+	if p, ok := subnet(v.GetObservedAddress()); ok {
+		return p.String()
+	}
+	return v.GetProvider()
+}
+
+// subnet is the /24 or /48 around text, "IP" or "IP:PORT".
+func subnet(text string) (netip.Prefix, bool) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		ap, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return netip.Prefix{}, false
+		}
+		addr = ap.Addr()
+	}
+	addr = addr.Unmap().WithZone("")
+	bits := 48
+	if addr.Is4() {
+		bits = 24
+	}
+	p, err := addr.Prefix(bits)
+	return p, err == nil
+}
+
+// everyRegionJudged says whether each asked region has an agent with an ok or a fail.
+func (f *facts) everyRegionJudged() bool {
+	return len(f.regions) > 0 && !slices.ContainsFunc(f.regions, func(r *region) bool { return !r.judged })
+}
+
+// address finds or makes the thing for an address; nil if text is none.
+func (f *facts) address(text string) *thing {
+	if t, ok := f.byAddress[text]; ok {
+		return t
+	}
+	var t *thing
+	if ap, err := netip.ParseAddrPort(text); err == nil {
+		t = &thing{text: text, six: !ap.Addr().Unmap().Is4()}
+	}
+	f.byAddress[text] = t
+	return t
+}

@@ -1,0 +1,119 @@
+package aggregate
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// line is a finding on one line: severity code [regions] then, where there are any, addresses,
+// failure, block, agents and confidence.
+func line(f *pb.Finding) string {
+	parts := []string{strings.ToUpper(ShortSeverity(f.GetSeverity())), ShortCode(f.GetCode()), "[" + strings.Join(f.GetRegions(), " ") + "]"}
+	if len(f.GetAddresses()) > 0 {
+		parts = append(parts, "at", strings.Join(f.GetAddresses(), " "))
+	}
+	if f.GetFailure() != none {
+		parts = append(parts, ShortFailure(f.GetFailure()))
+	}
+	if f.GetBlock() != pb.BlockKind_BLOCK_KIND_UNSPECIFIED {
+		parts = append(parts, "block="+ShortBlock(f.GetBlock()))
+	}
+	if len(f.GetAgents()) > 0 {
+		parts = append(parts, "agents="+strings.Join(f.GetAgents(), ","))
+	}
+	return strings.Join(append(parts, "blame="+ShortBlame(f.GetBlame()), ShortConfidence(f.GetConfidence())), " ")
+}
+
+func lines(v *pb.Verdict) []string {
+	all := []string{ShortOutcome(v.GetOutcome())}
+	for _, f := range v.GetFindings() {
+		all = append(all, line(f))
+	}
+	return all
+}
+
+type verdictCase struct {
+	sentence string
+	world    *world
+	want     []string // the outcome, then every finding
+}
+
+func runCases(t *testing.T, cases []verdictCase) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.sentence, func(t *testing.T) {
+			got := c.world.judge()
+			if diff := cmp.Diff(c.want, lines(got)); diff != "" {
+				t.Errorf("verdict (-want +got):\n%s", diff)
+			}
+			for _, f := range got.GetFindings() {
+				checkFinding(t, c.world, f)
+			}
+		})
+	}
+}
+
+// checkFinding holds for every finding: it speaks, it points at steps that exist, and its lists are
+// sorted.
+func checkFinding(t *testing.T, w *world, f *pb.Finding) {
+	t.Helper()
+	if n := len(f.GetSummary()); n < 20 || n > 1200 || strings.Contains(f.GetSummary(), "  ") {
+		t.Errorf("summary of %d bytes: %q", n, f.GetSummary())
+	}
+	t.Logf("%s\n    %s\n    hint: %s", line(f), f.GetSummary(), f.GetHint())
+	for _, list := range [][]string{f.GetRegions(), f.GetAddresses(), f.GetAgents()} {
+		if !slices.IsSorted(list) {
+			t.Errorf("not sorted: %q", list)
+		}
+	}
+	if (f.GetFailure() == none) != (len(f.GetFailures()) == 0) {
+		t.Errorf("failure %v beside failures %v", f.GetFailure(), f.GetFailures())
+	}
+	if len(f.GetEvidence()) > maxEvidence {
+		t.Errorf("%d references", len(f.GetEvidence()))
+	}
+	if f.GetSeverity() == pb.Severity_SEVERITY_ERROR && (len(f.GetRegions()) == 0 || len(f.GetEvidence()) == 0) {
+		t.Errorf("an ERROR without regions or evidence: %v", f)
+	}
+	for _, ref := range f.GetEvidence() {
+		i := slices.IndexFunc(w.results, func(r *pb.Result) bool { return r.GetAgent() == ref.GetAgent() })
+		if i < 0 || int(ref.GetStep()) >= len(w.results[i].GetSteps()) {
+			t.Errorf("evidence points nowhere: %v", ref)
+		}
+	}
+}
+
+func TestReach(t *testing.T) {
+	runCases(t, []verdictCase{
+		{
+			"all is well: nothing to say",
+			tcpWorld().in("ap", open(ip1)).in("eu", open(ip1)),
+			[]string{"ok"},
+		},
+		{
+			"one region gets no answer, by two agents on different networks",
+			tcpWorld().in("ap/1", blocked(ip1, timeout)).in("ap/2", blocked(ip1, timeout)).in("eu", open(ip1)).in("us", open(ip1)),
+			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=path high"},
+		},
+		{
+			"one region gets a RST, by one agent",
+			tcpWorld().in("ap", blocked(ip1, refused)).in("eu", open(ip1)),
+			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_refused block=reject_rst blame=path medium"},
+		},
+		{
+			"nobody connects: the target is down (rule 9)",
+			tcpWorld().in("ap", blocked(ip1, timeout)).in("eu", blocked(ip1, timeout)).in("us", blocked(ip1, refused)),
+			[]string{"fail", "ERROR target_down [ap eu us] at 203.0.113.10:443 tcp_timeout block=drop blame=target high"},
+		},
+		{
+			"one region asked alone and silent: too little to say",
+			tcpWorld().in("ap/1", blocked(ip1, timeout)).in("ap/2", blocked(ip1, timeout)),
+			[]string{"inconclusive", "WARN insufficient_vantage [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=unknown low"},
+		},
+	})
+}

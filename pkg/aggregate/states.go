@@ -1,0 +1,341 @@
+package aggregate
+
+import (
+	"slices"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// state is what one agent knows about one layer. The zero value is unknown: missing data never reads
+// as healthy and never as blocked.
+type state uint8
+
+const (
+	unknown state = iota
+	good
+	bad
+)
+
+// sight is what one agent saw of one thing.
+type sight struct {
+	agent   *agent
+	thing   *thing
+	state   state
+	failure pb.Failure // why it is bad; FAILURE_NONE otherwise
+	block   pb.BlockKind
+	step    int // the index of the step that shows it
+	connect int // the index of the connect below it, or -1
+	control int // the index of a control step that passed, or -1
+}
+
+// at is the step that shows it.
+func (s *sight) at() *pb.Step { return s.agent.steps[s.step] }
+
+// control is one control group: steps of one kind and family, or queries at one resolver.
+type control struct {
+	state   state
+	failure pb.Failure // the last failure of the group
+	step    int        // the step that passed, or the last one that failed
+}
+
+// fault is something wrong with an agent itself.
+type fault struct {
+	agent   *agent
+	blame   pb.Blame
+	failure pb.Failure
+	step    int
+	where   string // which resolver, or which family
+}
+
+// resolver is one server that an agent asked.
+type resolver struct {
+	address string
+	control control
+}
+
+// note adds a control step to its group: one success is enough; it fails if all that ran failed. What
+// the agent did not do (policy, no time) says nothing.
+func (c *control) note(i int, s *pb.Step) {
+	switch f := s.GetFailure(); {
+	case clean(s):
+		*c = control{state: good, step: i, failure: pb.Failure_FAILURE_NONE}
+	case c.state == good || f <= pb.Failure_FAILURE_NONE:
+	case stageOf(f) == pb.Stage_STAGE_AGENT && f != pb.Failure_FAILURE_AGENT_NO_EGRESS:
+	default:
+		*c = control{state: bad, step: i, failure: f}
+	}
+}
+
+// passed is the step that passed, or -1.
+func (c *control) passed() int {
+	if c.state == good {
+		return c.step
+	}
+	return -1
+}
+
+// clean says whether s succeeded.
+func clean(s *pb.Step) bool {
+	return s.GetFailure() == pb.Failure_FAILURE_NONE && len(s.GetFailures()) == 0
+}
+
+// read turns the steps of a into what it saw. Controls are read first: they run beside the steps that
+// they explain, before or after them in the list.
+func (f *facts) read(a *agent) {
+	for i, s := range a.steps {
+		if s.GetRole() == pb.Role_ROLE_CONTROL {
+			f.readControl(a, i, s)
+		}
+	}
+	firstName := len(f.answers)
+	for i, s := range a.steps {
+		if s.GetRole() != pb.Role_ROLE_TARGET {
+			continue
+		}
+		f.readFault(a, i, s)
+		switch s.GetKind() {
+		case pb.StepKind_STEP_KIND_DNS_QUERY:
+			f.readQuery(a, i, s)
+		case pb.StepKind_STEP_KIND_TCP_CONNECT:
+			f.readConnect(a, i, s)
+		case pb.StepKind_STEP_KIND_TLS_HANDSHAKE:
+			f.readHandshake(a, i, s)
+		case pb.StepKind_STEP_KIND_UNSPECIFIED:
+		}
+	}
+	f.controlFaults(a)
+	f.readName(a, f.answers[firstName:])
+}
+
+// readControl adds a control step to its group.
+func (f *facts) readControl(a *agent, i int, s *pb.Step) {
+	switch s.GetKind() {
+	case pb.StepKind_STEP_KIND_DNS_QUERY:
+		a.resolver(s.GetAddress()).note(i, s)
+	case pb.StepKind_STEP_KIND_TCP_CONNECT:
+		if t := f.address(s.GetAddress()); t != nil {
+			a.control(t).note(i, s)
+		}
+	case pb.StepKind_STEP_KIND_TLS_HANDSHAKE, pb.StepKind_STEP_KIND_UNSPECIFIED:
+	}
+}
+
+// control is the agent's control group for connects of t's family.
+func (a *agent) control(t *thing) *control {
+	if t.six {
+		return &a.tcp[1]
+	}
+	return &a.tcp[0]
+}
+
+// resolver is the agent's control group at one resolver.
+func (a *agent) resolver(address string) *control {
+	for i := range a.dns {
+		if a.dns[i].address == address {
+			return &a.dns[i].control
+		}
+	}
+	if len(a.dns) == maxResolvers {
+		return &control{}
+	}
+	a.dns = append(a.dns, resolver{address: address})
+	return &a.dns[len(a.dns)-1].control
+}
+
+// maxResolvers bounds what one result can make the judge remember; an agent has at most 8.
+const maxResolvers = 64
+
+// weigh says what a step of the target is worth: failed only if its kind can fail that way, it was
+// tried often enough (rule 1), and a control passed beside it or the target's own bytes explain it
+// (rule 2).
+func weigh(s *pb.Step, c *control) state {
+	f := s.GetFailure()
+	switch {
+	case clean(s):
+		return good
+	case !canFail(s.GetKind(), stageOf(f)), c.state == bad:
+		return unknown
+	case answered(f):
+		return bad
+	case silent(f) && s.GetAttempts() < 2:
+		return unknown
+	case c.state == good:
+		return bad
+	}
+	return unknown
+}
+
+// canFail says whether a step of kind k can fail in stage s; the agent's own failures are not among
+// them, they leave the step unknown.
+func canFail(k pb.StepKind, s pb.Stage) bool {
+	switch k {
+	case pb.StepKind_STEP_KIND_DNS_QUERY:
+		return s == pb.Stage_STAGE_DNS
+	case pb.StepKind_STEP_KIND_TCP_CONNECT:
+		return s == pb.Stage_STAGE_TCP
+	case pb.StepKind_STEP_KIND_TLS_HANDSHAKE:
+		return s == pb.Stage_STAGE_TCP || s == pb.Stage_STAGE_TLS
+	case pb.StepKind_STEP_KIND_UNSPECIFIED:
+	}
+	return false
+}
+
+// newSight is what step i says about t.
+func newSight(a *agent, t *thing, i int, c *control) *sight {
+	s := a.steps[i]
+	v := &sight{agent: a, thing: t, state: weigh(s, c), failure: pb.Failure_FAILURE_NONE, step: i, connect: -1, control: -1}
+	if v.state == bad {
+		v.failure, v.block, v.control = s.GetFailure(), blockOf(s), c.passed()
+	}
+	return v
+}
+
+// readConnect judges a connect. Where a handshake has to follow, a connection alone proves nothing yet.
+func (f *facts) readConnect(a *agent, i int, s *pb.Step) {
+	t := f.address(s.GetAddress())
+	if t == nil || t.seenBy == a {
+		return
+	}
+	v := newSight(a, t, i, a.control(t))
+	v.connect = i
+	if v.state == good && f.m.GetSpec().GetTls() != nil {
+		v.state = unknown
+	}
+	f.addReach(v)
+}
+
+// readHandshake judges a handshake, unless the connect below it is what broke.
+func (f *facts) readHandshake(a *agent, i int, s *pb.Step) {
+	t := f.address(s.GetAddress())
+	if t == nil {
+		return
+	}
+	v := newSight(a, t, i, a.control(t))
+	if certFailure(s) {
+		v.state = good // it connects and shakes hands; the certificate is judged by itself
+	}
+	if old := t.seenAt; t.seenBy == a {
+		if old.state != unknown || old.step != old.connect {
+			return
+		}
+		v.connect = old.connect
+		*old = *v
+		v = old
+	} else {
+		f.addReach(v)
+	}
+	f.readCert(v, s)
+	a.see(v)
+}
+
+// addReach keeps the first sight that an agent has of an address.
+func (f *facts) addReach(v *sight) {
+	v.thing.seenBy, v.thing.seenAt = v.agent, v
+	v.agent.see(v)
+	f.reach = append(f.reach, v)
+}
+
+// see makes the agent and its region judged ones by an ok or a fail.
+func (a *agent) see(v *sight) {
+	if v.state != unknown {
+		a.judged, a.region.judged = true, true
+	}
+}
+
+// readQuery keeps one query to one resolver.
+func (f *facts) readQuery(a *agent, i int, s *pb.Step) {
+	v := newSight(a, f.name, i, a.resolver(s.GetAddress()))
+	f.answers = append(f.answers, v)
+}
+
+// readName folds an agent's queries into one state: the name resolves for it if any query gave what
+// was asked for, fails if one failed beside a passing control, and is unknown otherwise.
+func (f *facts) readName(a *agent, queries []*sight) {
+	var failed *sight
+	for _, q := range queries {
+		switch {
+		case q.state == good && f.gaveAnswer(q):
+			f.names = append(f.names, q)
+			if f.m.GetSpec().GetDns() != nil {
+				a.see(q)
+			}
+			return
+		case q.state == bad && (failed == nil || failed.failure == pb.Failure_FAILURE_DNS_NODATA && q.failure != failed.failure):
+			failed = q // that one type has no data is no reason beside another failure
+		}
+	}
+	if failed != nil {
+		f.names = append(f.names, failed)
+		a.see(failed)
+	}
+}
+
+// gaveAnswer says whether a query that went well gave what was asked for: an address where addresses
+// are needed.
+func (f *facts) gaveAnswer(q *sight) bool {
+	return f.m.GetSpec().GetDns() != nil || len(q.at().GetEvidence().GetAddresses()) > 0
+}
+
+// readFault notes a target step that the agent itself broke.
+func (f *facts) readFault(a *agent, i int, s *pb.Step) {
+	switch s.GetFailure() {
+	case pb.Failure_FAILURE_AGENT_NO_EGRESS,
+		pb.Failure_FAILURE_AGENT_INTERNAL,
+		pb.Failure_FAILURE_AGENT_CLOCK_SKEW:
+		f.faults = append(f.faults, fault{agent: a, blame: pb.Blame_BLAME_AGENT, failure: s.GetFailure(), step: i})
+	}
+}
+
+// controlFaults notes the control groups that failed (rules 2 and 14).
+func (f *facts) controlFaults(a *agent) {
+	for i, c := range a.tcp {
+		if c.state == bad {
+			f.faults = append(f.faults, fault{
+				agent: a, blame: pb.Blame_BLAME_AGENT, failure: c.failure, step: c.step, where: [...]string{"IPv4", "IPv6"}[i],
+			})
+		}
+	}
+	for _, r := range a.dns {
+		if r.control.state == bad {
+			f.faults = append(f.faults, fault{
+				agent: a, blame: pb.Blame_BLAME_RESOLVER, failure: r.control.failure, step: r.control.step, where: r.address,
+			})
+		}
+	}
+}
+
+// certFailure says whether the handshake completed with something wrong about the certificates.
+func certFailure(s *pb.Step) bool {
+	return stageOf(s.GetFailure()) == pb.Stage_STAGE_CERTIFICATE
+}
+
+// certFailures are the certificate failures of a step, sorted, without the warnings.
+func certFailures(s *pb.Step) []pb.Failure {
+	var all []pb.Failure
+	for _, f := range s.GetFailures() {
+		if stageOf(f) == pb.Stage_STAGE_CERTIFICATE && !minorCert(f) {
+			all = append(all, f)
+		}
+	}
+	if f := s.GetFailure(); len(all) == 0 && certFailure(s) && !minorCert(f) {
+		all = append(all, f)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// readCert judges the certificate of a completed handshake. Its failure is the first ERROR of the
+// step's own list.
+func (f *facts) readCert(v *sight, s *pb.Step) {
+	if v.state != good || len(s.GetEvidence().GetTls().GetChain()) == 0 && !certFailure(s) {
+		return
+	}
+	c := *v
+	if wrong := certFailures(s); len(wrong) > 0 {
+		c.state, c.failure = bad, wrong[0]
+		if !minorCert(s.GetFailure()) && certFailure(s) {
+			c.failure = s.GetFailure()
+		}
+	}
+	f.certs = append(f.certs, &c)
+}

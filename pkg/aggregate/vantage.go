@@ -1,0 +1,152 @@
+package aggregate
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// vantageFindings list the agents that have a problem of their own; what they saw of the target's
+// failures was left out (rules 2 and 14).
+func (f *facts) vantageFindings() []*pb.Finding {
+	byBlame := map[pb.Blame][]fault{}
+	for _, x := range f.faults {
+		byBlame[x.blame] = append(byBlame[x.blame], x)
+	}
+	var findings []*pb.Finding
+	for blame, faults := range byBlame {
+		findings = append(findings, vantageFault(blame, faults))
+	}
+	return findings
+}
+
+// vantageFault is one finding about all agents, or all resolvers, at fault.
+func vantageFault(blame pb.Blame, faults []fault) *pb.Finding {
+	v := plainFinding(pb.FindingCode_FINDING_CODE_VANTAGE_FAULT)
+	v.Blame, v.Confidence = blame, pb.Confidence_CONFIDENCE_MEDIUM
+	v.Stage = pb.Stage_STAGE_AGENT
+	if blame == pb.Blame_BLAME_RESOLVER {
+		v.Stage = pb.Stage_STAGE_DNS
+	}
+	v.Regions = collect(faults, func(x fault) string { return x.agent.region.name })
+	v.Agents = collect(faults, func(x fault) string { return x.agent.id })
+	v.Failure = mostFrequent(faults)
+	for _, x := range faults {
+		v.Failures = append(v.Failures, x.failure)
+	}
+	slices.Sort(v.Failures)
+	v.Failures = slices.Compact(v.Failures)
+	refs := refs{seen: map[ref]bool{}}
+	for _, x := range faults {
+		refs.add(x.agent, x.step, maxEvidence)
+	}
+	v.Evidence = refs.list
+	v.Summary, v.Hint = faultWords(blame, v, faults)
+	return v
+}
+
+// mostFrequent is the failure that most faults show; of equals the one with the lowest number.
+func mostFrequent(faults []fault) pb.Failure {
+	count := map[pb.Failure]int{}
+	best := faults[0].failure
+	for _, x := range faults {
+		count[x.failure]++
+	}
+	for failure, n := range count {
+		if n > count[best] || n == count[best] && failure < best {
+			best = failure
+		}
+	}
+	return best
+}
+
+// faultWords says what is wrong with the agents, and what to do about it.
+func faultWords(blame pb.Blame, v *pb.Finding, faults []fault) (summary, hint string) {
+	who := join(v.GetAgents())
+	where := collect(faults, func(x fault) string { return x.where })
+	if blame == pb.Blame_BLAME_RESOLVER {
+		return who + ": the resolver " + join(where) + " fails for the control names too (" + ShortFailure(v.GetFailure()) +
+				"); what it says about the target was left out.",
+			"repair or replace the resolver " + join(where) + " of " + who + "."
+	}
+	what := "cannot work by itself"
+	if len(where) > 0 {
+		what = "cannot reach the controls over " + join(where) + " either"
+	}
+	return who + ": " + what + " (" + ShortFailure(v.GetFailure()) + "); what it failed to reach was left out.",
+		"check the network and the firewall of " + who + ", and that the controls are up."
+}
+
+// nobodyJudged is too little to say anything: no agent has an ok or a fail. While agents can still
+// answer there is nothing to state yet.
+func (f *facts) nobodyJudged() *pb.Finding {
+	waiting := slices.ContainsFunc(f.agents, func(a *agent) bool {
+		return a.ask.GetState() == pb.AskState_ASK_STATE_PENDING
+	})
+	judged := slices.ContainsFunc(f.agents, func(a *agent) bool { return a.judged })
+	if judged || waiting && f.m.GetState() <= pb.State_STATE_RUNNING {
+		return nil
+	}
+	n := plainFinding(pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE)
+	n.Stage, n.Confidence = pb.Stage_STAGE_AGENT, pb.Confidence_CONFIDENCE_LOW
+	n.Regions = collect(f.regions, func(r *region) string { return r.name })
+	n.Agents = collect(f.agents, func(a *agent) string { return a.id })
+	n.Failure, n.Failures = f.refusals()
+	n.Summary = "nothing was judged: " + f.fates() + "."
+	n.Hint = "ask more agents, or agents in other regions; `agents` lists those that are there."
+	return n
+}
+
+// refusals are the reasons that agents gave for not answering (rule 18), the most frequent first said.
+func (f *facts) refusals() (pb.Failure, []pb.Failure) {
+	var given []fault
+	var all []pb.Failure
+	for _, a := range f.agents {
+		if reason := a.ask.GetFailure(); reason > pb.Failure_FAILURE_NONE && !mayAnswer(a.ask.GetState()) {
+			given = append(given, fault{failure: reason})
+			all = append(all, reason)
+		}
+	}
+	if len(given) == 0 {
+		return pb.Failure_FAILURE_NONE, nil
+	}
+	slices.Sort(all)
+	return mostFrequent(given), slices.Compact(all)
+}
+
+// fates says what became of the asks, with the reason where one was given.
+func (f *facts) fates() string {
+	if len(f.agents) == 0 {
+		return "no agent was asked"
+	}
+	count, reasons := map[pb.AskState]int{}, map[pb.AskState][]string{}
+	for _, a := range f.agents {
+		s := a.ask.GetState()
+		count[s]++
+		if a.ask.GetFailure() > pb.Failure_FAILURE_NONE {
+			reasons[s] = append(reasons[s], ShortFailure(a.ask.GetFailure()))
+		}
+	}
+	var parts []string
+	for s, word := range [...]string{
+		pb.AskState_ASK_STATE_UNSPECIFIED: "without an answer", pb.AskState_ASK_STATE_PENDING: "without an answer yet",
+		pb.AskState_ASK_STATE_ANSWERED: "answered without a usable step", pb.AskState_ASK_STATE_LOST: "lost",
+		pb.AskState_ASK_STATE_REFUSED: "refused", pb.AskState_ASK_STATE_INELIGIBLE: "ineligible",
+	} {
+		if n := count[pb.AskState(s)]; n > 0 {
+			part := strconv.Itoa(n) + " " + word
+			if why := unique(reasons[pb.AskState(s)]); len(why) > 0 {
+				part += " (" + join(why) + ")"
+			}
+			parts = append(parts, part)
+		}
+	}
+	return "of " + plural(len(f.agents), "agent") + ", " + strings.Join(parts, ", ")
+}
+
+// unique sorts names and leaves out doubles.
+func unique(names []string) []string {
+	return collect(names, func(s string) string { return s })
+}

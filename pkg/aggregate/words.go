@@ -1,0 +1,237 @@
+package aggregate
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// maxText bounds what a sentence quotes of a target's own words.
+const maxText = 80
+
+// quote puts text of the target's into a sentence: bounded, and nothing that could move a cursor.
+func quote(text string) string {
+	q := strconv.QuoteToGraphic(cut(text))
+	return "“" + q[1:len(q)-1] + "”"
+}
+
+// cut bounds text without breaking a character.
+func cut(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	end := maxText
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
+}
+
+// plural counts things: "1 attempt", "2 attempts".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
+
+// verb agrees with its subject.
+func verb(subject []string, one, many string) string {
+	if len(subject) == 1 {
+		return one
+	}
+	return many
+}
+
+// sole says when one agent is all the evidence there is.
+func sole(sights []*sight) string {
+	if ids := agentsOf(sights); len(ids) == 1 {
+		return " (from agent " + ids[0] + " only)"
+	}
+	return ""
+}
+
+// seen says in words what a failure looks like, to be followed by an address.
+func seen(f pb.Failure) string {
+	switch f {
+	case pb.Failure_FAILURE_TCP_TIMEOUT:
+		return "no answer from"
+	case pb.Failure_FAILURE_TCP_REFUSED:
+		return "connection refused (RST) by"
+	case pb.Failure_FAILURE_TCP_RESET:
+		return "connection accepted and reset at once by"
+	case pb.Failure_FAILURE_TCP_CLOSED_EARLY:
+		return "connection accepted and closed at once by"
+	case pb.Failure_FAILURE_TCP_HOST_UNREACHABLE:
+		return "ICMP host unreachable for"
+	case pb.Failure_FAILURE_TCP_NET_UNREACHABLE:
+		return "ICMP network unreachable for"
+	case pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED:
+		return "ICMP administratively prohibited for"
+	case pb.Failure_FAILURE_TCP_PORT_UNREACHABLE:
+		return "ICMP port unreachable (a firewall's reject) for"
+	case pb.Failure_FAILURE_TLS_TIMEOUT:
+		return "connection accepted, then no answer to the TLS handshake from"
+	case pb.Failure_FAILURE_TLS_RESET:
+		return "connection reset during the TLS handshake by"
+	case pb.Failure_FAILURE_TLS_CLOSED:
+		return "connection closed during the TLS handshake by"
+	case pb.Failure_FAILURE_TLS_NOT_TLS:
+		return "something else than TLS spoken by"
+	case pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED:
+		return "a client certificate demanded by"
+	case pb.Failure_FAILURE_DNS_NXDOMAIN:
+		return "“no such name” (NXDOMAIN) from"
+	case pb.Failure_FAILURE_DNS_NODATA:
+		return "no record of the type asked for from"
+	case pb.Failure_FAILURE_DNS_SERVFAIL:
+		return "SERVFAIL from"
+	case pb.Failure_FAILURE_DNS_REFUSED:
+		return "REFUSED from"
+	case pb.Failure_FAILURE_DNS_TIMEOUT:
+		return "no answer from"
+	}
+	return ShortFailure(f) + " from"
+}
+
+// meaning draws the conclusion from a block; "" where the evidence allows none.
+func meaning(b pb.BlockKind) string {
+	switch b {
+	case pb.BlockKind_BLOCK_KIND_DROP:
+		return "packets are dropped on the way"
+	case pb.BlockKind_BLOCK_KIND_REJECT_RST:
+		return "something rejects the connection with a RST"
+	case pb.BlockKind_BLOCK_KIND_REJECT_ICMP:
+		return "something rejects the connection with an ICMP error"
+	case pb.BlockKind_BLOCK_KIND_RESET_AFTER_CONNECT:
+		return "something accepts the connection and ends it before a byte comes back"
+	case pb.BlockKind_BLOCK_KIND_SNI_RESET:
+		return "something resets connections for this name"
+	case pb.BlockKind_BLOCK_KIND_SNI_DROP:
+		return "something drops connections for this name"
+	case pb.BlockKind_BLOCK_KIND_LARGE_PACKET_DROP:
+		return "full-sized packets are lost on the way"
+	case pb.BlockKind_BLOCK_KIND_HTTP_DENY:
+		return "the request is denied there"
+	case pb.BlockKind_BLOCK_KIND_DNS:
+		return "the resolver there cannot or will not answer for this name"
+	case pb.BlockKind_BLOCK_KIND_UNSPECIFIED:
+	}
+	return ""
+}
+
+// sight in words: how it fails, where, how often it was tried, and who says so.
+func failing(f *pb.Finding, fails []*sight) string {
+	text := seen(f.GetFailure()) + " " + join(f.GetAddresses())
+	if n := attempts(fails); n != "" {
+		text += " (" + n + ")"
+	}
+	if from := icmpSender(fails); from != "" {
+		text += ", sent by " + from
+	}
+	if len(f.GetFailures()) > 1 {
+		text += "; ways seen: " + join(wordsOf(f.GetFailures()))
+	}
+	return text + sole(fails)
+}
+
+// wordsOf are the short forms of failures.
+func wordsOf(failures []pb.Failure) []string {
+	words := make([]string, 0, len(failures))
+	for _, f := range failures {
+		words = append(words, ShortFailure(f))
+	}
+	return words
+}
+
+// attempts says how often the failing steps were tried: "2 attempts", "2–3 attempts".
+func attempts(fails []*sight) string {
+	if len(fails) == 0 {
+		return ""
+	}
+	least, most := fails[0].at().GetAttempts(), int32(0)
+	for _, v := range fails {
+		least, most = min(least, v.at().GetAttempts()), max(most, v.at().GetAttempts())
+	}
+	switch {
+	case most <= 0:
+		return ""
+	case least == most:
+		return plural(int(most), "attempt")
+	}
+	return fmt.Sprintf("%d–%d attempts", least, most)
+}
+
+// icmpSender is who sent the first ICMP error.
+func icmpSender(fails []*sight) string {
+	for _, v := range fails {
+		if m := v.at().GetEvidence().GetIcmp(); m.GetSender() != "" {
+			return cut(m.GetSender())
+		}
+	}
+	return ""
+}
+
+// passed says that controls passed beside the failing steps.
+func passed(fails []*sight) string {
+	if slices.ContainsFunc(fails, func(v *sight) bool { return v.control < 0 }) {
+		return ""
+	}
+	return "; control from " + join(collect(fails, func(v *sight) string { return v.agent.region.name })) + " passed"
+}
+
+// connects says how fast the sights that went well connect, as far as it was recorded.
+func connects(oks []*sight) string {
+	var least, most time.Duration
+	known := 0
+	for _, v := range oks {
+		if v.connect < 0 {
+			continue
+		}
+		s := v.agent.steps[v.connect]
+		d := s.GetEvidence().GetRtt().AsDuration()
+		if d <= 0 {
+			d = s.GetDuration().AsDuration()
+		}
+		if d <= 0 {
+			continue
+		}
+		if known == 0 || d < least {
+			least = d
+		}
+		most = max(most, d)
+		known++
+	}
+	what := verb(agentsOf(oks), " connects", " connect")
+	if known == 0 {
+		return what
+	}
+	return what + " in " + between(least, most)
+}
+
+// between is a range in milliseconds: "12–88 ms", "0.4 ms".
+func between(least, most time.Duration) string {
+	low, high := millis(least), millis(most)
+	if low == high {
+		return low + " ms"
+	}
+	return low + "–" + high + " ms"
+}
+
+// millis is d in milliseconds, with a decimal below ten.
+func millis(d time.Duration) string {
+	ms := float64(d) / float64(time.Millisecond)
+	if ms < 10 {
+		return strconv.FormatFloat(ms, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(ms, 'f', 0, 64)
+}
+
+// regionNames names the regions of sights.
+func regionNames(sights []*sight) []string {
+	return collect(sights, func(v *sight) string { return v.agent.region.name })
+}
