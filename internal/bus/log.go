@@ -1,0 +1,214 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+const (
+	logSubject = "log"
+	// maxBatch bounds one message of the log, in bytes.
+	maxBatch = 512 << 10
+	// commitTimeout bounds one commit. A commit that is not confirmed may still be in the log:
+	// the fold counts everything once.
+	commitTimeout = 10 * time.Second
+)
+
+// Log is the one truth: everything that happened, in order. It is safe for concurrent use.
+type Log struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	queue  chan appendRequest
+}
+
+type appendRequest struct {
+	entries []*pb.LogEntry
+	size    int
+	done    chan<- appended
+}
+
+type appended struct {
+	position uint64
+	err      error
+}
+
+// OpenLog opens the log, or makes it. It refuses appends beyond maxBytes plus a tenth, so that a
+// Forgotten still fits when the limit is reached.
+func (s *Server) OpenLog(ctx context.Context, maxBytes int64) (*Log, error) {
+	nc, err := s.connect(logUser)
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:       logName,
+		Subjects:   []string{logSubject},
+		Storage:    jetstream.FileStorage,
+		Retention:  jetstream.LimitsPolicy,
+		Discard:    jetstream.DiscardNew, // never lose what was acknowledged
+		MaxBytes:   maxBytes + maxBytes/10,
+		MaxMsgSize: maxPayload,
+		Replicas:   1,
+		Duplicates: time.Second, // the fold de-duplicates; the server's window is no safeguard
+	})
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("bus: the log: %w", err)
+	}
+	return &Log{nc: nc, js: js, stream: stream, queue: make(chan appendRequest, 256)}, nil
+}
+
+// Append adds entries and returns the position of the message that holds them, when it is durable.
+// After an error they may be there or not.
+func (l *Log) Append(ctx context.Context, entries ...*pb.LogEntry) (uint64, error) {
+	size := 0
+	for _, e := range entries {
+		size += proto.Size(e) + 4
+	}
+	if size > maxPayload-1024 {
+		return 0, fmt.Errorf("bus: entries of %d bytes; at most %d", size, maxPayload-1024)
+	}
+	done := make(chan appended, 1)
+	select {
+	case l.queue <- appendRequest{entries, size, done}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	select {
+	case a := <-done:
+		return a.position, a.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// Run commits what is appended until ctx ends: one commit is in flight, the next takes what has
+// gathered meanwhile.
+func (l *Log) Run(ctx context.Context) error {
+	var next appendRequest
+	for {
+		batch := []appendRequest{next}
+		if next.done == nil {
+			select {
+			case batch[0] = <-l.queue:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		batch, next = l.gather(batch)
+		position, err := l.commit(ctx, batch)
+		for _, r := range batch {
+			r.done <- appended{position, err}
+		}
+	}
+}
+
+// gather adds what waits in the queue, as long as it fits; what does not is the next commit's first.
+func (l *Log) gather(batch []appendRequest) (fits []appendRequest, next appendRequest) {
+	size := batch[0].size
+	for {
+		select {
+		case r := <-l.queue:
+			if size += r.size; size > maxBatch {
+				return batch, r
+			}
+			batch = append(batch, r)
+		default:
+			return batch, appendRequest{}
+		}
+	}
+}
+
+func (l *Log) commit(ctx context.Context, batch []appendRequest) (uint64, error) {
+	var message pb.LogBatch
+	for _, r := range batch {
+		message.Entries = append(message.Entries, r.entries...)
+	}
+	data, err := proto.Marshal(&message)
+	if err != nil {
+		return 0, fmt.Errorf("bus: %w", err)
+	}
+	// A commit that has begun is brought to its end, also when the process is about to stop.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	ack, err := l.js.Publish(ctx, logSubject, data)
+	if err != nil {
+		return 0, fmt.Errorf("bus: the log: %w", err)
+	}
+	return ack.Sequence, nil
+}
+
+// Fold calls apply for every message after a position, in order, until ctx ends or apply fails.
+func (l *Log) Fold(ctx context.Context, after uint64, apply func(position uint64, batch *pb.LogBatch) error) error {
+	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:   after + 1,
+	})
+	if err != nil {
+		return fmt.Errorf("bus: the log: %w", err)
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(1000))
+	if err != nil {
+		return fmt.Errorf("bus: the log: %w", err)
+	}
+	defer context.AfterFunc(ctx, messages.Stop)()
+	for {
+		message, err := messages.Next()
+		if errors.Is(err, jetstream.ErrMsgIteratorClosed) && ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("bus: the log: %w", err)
+		}
+		meta, err := message.Metadata()
+		if err != nil {
+			return fmt.Errorf("bus: the log: %w", err)
+		}
+		var batch pb.LogBatch
+		if err := proto.Unmarshal(message.Data(), &batch); err != nil {
+			return fmt.Errorf("bus: the log at %d: %w", meta.Sequence.Stream, err)
+		}
+		if err := apply(meta.Sequence.Stream, &batch); err != nil {
+			return err
+		}
+	}
+}
+
+// Bounds are the first and last positions of the log and its size in bytes. A log without messages
+// has a first position that is one beyond the last.
+type Bounds struct {
+	First, Last, Bytes uint64
+}
+
+// Bounds tells how far the log goes.
+func (l *Log) Bounds(ctx context.Context) (Bounds, error) {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return Bounds{}, fmt.Errorf("bus: the log: %w", err)
+	}
+	return Bounds{info.State.FirstSeq, info.State.LastSeq, info.State.Bytes}, nil
+}
+
+// Purge removes what stands at a position or before it.
+func (l *Log) Purge(ctx context.Context, upTo uint64) error {
+	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
+		return fmt.Errorf("bus: the log: %w", err)
+	}
+	return nil
+}
+
+// Close closes the log's connection.
+func (l *Log) Close() { l.nc.Close() }
