@@ -1,0 +1,125 @@
+// Package fleet knows the agents: who is alive, which ones a selector means, and which of those to
+// ask so that a few of them see as much of the world as they can.
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/text/language"
+	"golang.org/x/text/language/display"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+const (
+	maxSelector = 1024 // bytes
+	maxTerms    = 64
+)
+
+// Selector chooses agents by where they stand: a list of alternatives, each of them terms that must
+// all hold.
+type Selector struct{ any [][]term }
+
+// term is one word of a selector: "world", or something that a vantage has.
+type term struct {
+	word string // lower case
+	asn  uint32 // of "AS64500", otherwise 0
+	part bool   // "~": a part of it is enough
+}
+
+// ParseSelector reads a selector: words for a region, country (code or English name), city, provider,
+// "AS64500", agent, or label ("key=value", "key" or "value"); "+" is AND, "," separates alternatives,
+// "~" before a word makes a part of it enough, "world" is everywhere. Case does not matter. "" is "world".
+func ParseSelector(text string) (Selector, error) {
+	if strings.TrimSpace(text) == "" {
+		text = "world"
+	}
+	if len(text) > maxSelector {
+		return Selector{}, fmt.Errorf("longer than %d bytes", maxSelector)
+	}
+	var s Selector
+	terms := 0
+	for alternative := range strings.SplitSeq(text, ",") {
+		var all []term
+		for word := range strings.SplitSeq(alternative, "+") {
+			t, err := parseTerm(strings.TrimSpace(word))
+			if err != nil {
+				return Selector{}, err
+			}
+			all = append(all, t)
+			terms++
+		}
+		s.any = append(s.any, all)
+	}
+	if terms > maxTerms {
+		return Selector{}, fmt.Errorf("%d words; at most %d", terms, maxTerms)
+	}
+	return s, nil
+}
+
+func parseTerm(word string) (term, error) {
+	t := term{word: strings.ToLower(word)}
+	t.word, t.part = strings.CutPrefix(t.word, "~")
+	if t.word == "" {
+		return term{}, errors.New(`an empty word; write "a+b" for both, "a,b" for either`)
+	}
+	if digits, ok := strings.CutPrefix(t.word, "as"); ok && !t.part {
+		if n, err := strconv.ParseUint(digits, 10, 32); err == nil {
+			t.asn = uint32(n)
+		}
+	}
+	return t, nil
+}
+
+// Matches tells whether the selector means an agent.
+func (s Selector) Matches(agent string, v *pb.Vantage) bool {
+	for _, all := range s.any {
+		ok := true
+		for _, t := range all {
+			ok = ok && t.matches(agent, v)
+		}
+		if ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (t term) matches(agent string, v *pb.Vantage) bool {
+	if t.word == "world" && !t.part {
+		return true
+	}
+	if t.asn != 0 && t.asn == v.GetAsn() {
+		return true
+	}
+	for _, value := range []string{
+		v.GetRegion(), v.GetCountry(), countryName(v.GetCountry()), v.GetCity(), v.GetProvider(), agent,
+	} {
+		if t.is(value) {
+			return true
+		}
+	}
+	for key, value := range v.GetLabels() {
+		if t.is(key) || t.is(value) || t.is(key+"="+value) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t term) is(value string) bool {
+	value = strings.ToLower(value)
+	return value != "" && (value == t.word || t.part && strings.Contains(value, t.word))
+}
+
+// countryName is the English name of an ISO 3166-1 alpha-2 code, "" if there is none.
+func countryName(code string) string {
+	region, err := language.ParseRegion(code)
+	if err != nil {
+		return ""
+	}
+	return display.English.Regions().Name(region)
+}

@@ -1,0 +1,126 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// judgeInterval is the least time between two judgements of a measurement that runs.
+const judgeInterval = 100 * time.Millisecond
+
+// View is a measurement as somebody reads it.
+type View struct {
+	// Measurement has its asks, its ledger and its current verdict. It is shared: not to be changed.
+	Measurement *pb.Measurement
+	// Results and Late are the results in the order of the log. They are shared: not to be changed.
+	Results, Late []*pb.Result
+	// Changed is closed when there is something newer.
+	Changed <-chan struct{}
+	// Stale says that the verdict is older than the results, because it is too soon for another.
+	Stale bool
+}
+
+// Get returns a measurement as it is. The verdict is made when somebody looks: of a measurement that
+// runs at most every 100 ms, until its last result is in.
+func (s *Store) Get(id string) (View, error) {
+	s.mu.Lock()
+	m, err := s.find(id)
+	if err != nil {
+		s.mu.Unlock()
+		return View{}, err
+	}
+	view := View{Measurement: m.snapshot(true), Results: m.results, Late: m.late, Changed: m.changed}
+	view.Measurement.Verdict = m.verdict
+	version, due := m.version, m.due()
+	view.Stale = !due && m.verdictVersion != version && m.pending < len(m.asks)
+	s.mu.Unlock()
+	if due {
+		// Outside of the lock: judging ten thousand results takes a while, and the fold must go on.
+		view.Measurement.Verdict = aggregate.Judge(view.Measurement, view.Results)
+		s.keep(m, view.Measurement.GetVerdict(), version)
+	}
+	return view, nil
+}
+
+// due tells whether it is time to judge.
+func (m *measurement) due() bool {
+	switch {
+	case m.verdictVersion == m.version:
+		return false
+	case m.pending == 0:
+		return true
+	case m.pending == len(m.asks):
+		return false // nothing to judge yet
+	default:
+		return m.verdict == nil || time.Since(m.judged) >= judgeInterval
+	}
+}
+
+// keep remembers a verdict, unless a newer one is there.
+func (s *Store) keep(m *measurement, v *pb.Verdict, version int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if version > m.verdictVersion {
+		m.verdict, m.verdictVersion, m.judged = v, version, time.Now()
+	}
+}
+
+// Watch calls send with the measurement as it is, then after each change, until it is closed, ctx
+// ends or send fails. Changes that come while send is busy, or sooner than 100 ms after the last
+// judgement, are seen together.
+func (s *Store) Watch(ctx context.Context, id string, send func(View) error) error {
+	for {
+		view, err := s.Get(id)
+		if err != nil {
+			return err
+		}
+		if err := send(view); err != nil || view.Measurement.GetState() != pb.State_STATE_RUNNING {
+			return err
+		}
+		var again <-chan time.Time
+		if view.Stale {
+			again = time.After(judgeInterval)
+		}
+		select {
+		case <-view.Changed:
+		case <-again:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// List returns measurements without their asks, the newest first, at most n of those whose id is
+// below before ("": of all).
+func (s *Store) List(before string, n int) ([]*pb.Measurement, error) {
+	s.mu.Lock()
+	var ids []string
+	for id := range s.live {
+		if before == "" || id < before {
+			ids = append(ids, id)
+		}
+	}
+	s.mu.Unlock()
+	saved, err := s.savedIDs(before, n)
+	if err != nil {
+		return nil, err
+	}
+	ids = append(ids, saved...)
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(b, a) })
+	ids = slices.Compact(ids)
+	var list []*pb.Measurement
+	for _, id := range ids[:min(n, len(ids))] {
+		view, err := s.Get(id)
+		if err != nil {
+			continue // forgotten meanwhile
+		}
+		view.Measurement.Asks = nil
+		list = append(list, view.Measurement)
+	}
+	return list, nil
+}
