@@ -1,0 +1,241 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"syscall"
+
+	"github.com/miekg/dns"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// This file alone turns errors into failures: types before strings.
+
+// localError is an error of the host itself: nothing was sent.
+type localError struct{ error }
+
+func (e localError) Unwrap() error { return e.error }
+
+// isLocal says whether err is the host's own.
+func isLocal(err error) bool {
+	var local localError
+	return errors.As(err, &local)
+}
+
+// isTimeout says whether err is a deadline that passed.
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &ne) && ne.Timeout()
+}
+
+// isUnroutable says whether err is what a host without a route says.
+func isUnroutable(err error) bool {
+	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) ||
+		errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
+}
+
+// connectFailure classifies the error of a connect. An ICMP error from the error queue decides,
+// whatever errno says.
+func connectFailure(ctx context.Context, addr netip.AddrPort, ev *pb.Evidence, err error) pb.Failure {
+	switch {
+	case isLocal(err):
+		return localFailure(addr.Addr(), err)
+	case ev.GetIcmp() != nil && sentByHost(ev, addr.Addr()):
+		return pb.Failure_FAILURE_AGENT_NO_EGRESS
+	case ev.GetIcmp() != nil:
+		return icmpFailure(ev.GetIcmp(), addr.Addr().Is6())
+	case over(ctx):
+		return pb.Failure_FAILURE_AGENT_DEADLINE
+	case isTimeout(err):
+		return pb.Failure_FAILURE_TCP_TIMEOUT
+	}
+	return errnoFailure(err)
+}
+
+// localFailure classifies an error that connect(2) or socket(2) returned at once.
+func localFailure(ip netip.Addr, err error) pb.Failure {
+	switch {
+	case ip.Is6() && isUnroutable(err) && !ip.IsLoopback() && !routed(ip):
+		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS),
+		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAGAIN):
+		return pb.Failure_FAILURE_AGENT_OVERLOADED
+	case isUnroutable(err), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EINVAL):
+		return pb.Failure_FAILURE_AGENT_NO_EGRESS
+	}
+	return pb.Failure_FAILURE_AGENT_INTERNAL
+}
+
+// sentByHost says whether the agent's own firewall rejected the packet: the ICMP error comes from the
+// agent's own address. "Host unreachable" from there is something else: the next hop does not answer.
+func sentByHost(ev *pb.Evidence, target netip.Addr) bool {
+	local, err := netip.ParseAddrPort(ev.GetLocalAddress())
+	if err != nil || local.Addr().Unmap() == target || ev.GetIcmp().GetSender() != local.Addr().Unmap().String() {
+		return false
+	}
+	return icmpFailure(ev.GetIcmp(), target.Is6()) != pb.Failure_FAILURE_TCP_HOST_UNREACHABLE
+}
+
+// icmpFailure classifies an ICMP error (RFC 792, RFC 1812 5.2.7.1, RFC 4443).
+func icmpFailure(icmp *pb.ICMP, v6 bool) pb.Failure {
+	type message struct {
+		v6        bool
+		typ, code int32
+	}
+	switch (message{v6, icmp.GetType(), icmp.GetCode()}) {
+	case message{false, 3, 0}, message{false, 3, 6}, message{false, 3, 11}, message{true, 1, 0}:
+		return pb.Failure_FAILURE_TCP_NET_UNREACHABLE
+	case message{false, 3, 3}, message{true, 1, 4}:
+		return pb.Failure_FAILURE_TCP_PORT_UNREACHABLE
+	case message{false, 3, 9}, message{false, 3, 10}, message{false, 3, 13},
+		message{true, 1, 1}, message{true, 1, 5}, message{true, 1, 6}:
+		return pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED
+	}
+	return pb.Failure_FAILURE_TCP_HOST_UNREACHABLE
+}
+
+// errnoFailure classifies what the network answered by errno alone.
+func errnoFailure(err error) pb.Failure {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return pb.Failure_FAILURE_TCP_REFUSED
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return pb.Failure_FAILURE_TCP_RESET
+	case errors.Is(err, syscall.ENETUNREACH):
+		return pb.Failure_FAILURE_TCP_NET_UNREACHABLE
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EHOSTDOWN):
+		return pb.Failure_FAILURE_TCP_HOST_UNREACHABLE
+	case errors.Is(err, syscall.EACCES):
+		return pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED
+	case errors.Is(err, syscall.ETIMEDOUT):
+		return pb.Failure_FAILURE_TCP_TIMEOUT
+	}
+	return pb.Failure_FAILURE_AGENT_INTERNAL
+}
+
+// closedFailure tells a reset from a close of an accepted connection.
+func closedFailure(err error, reset, closed pb.Failure) pb.Failure {
+	switch {
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return reset
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return closed
+	}
+	return pb.Failure_FAILURE_AGENT_INTERNAL
+}
+
+// queryFailure classifies the error of a query that brought no usable reply.
+func queryFailure(ctx context.Context, err error) pb.Failure {
+	switch {
+	case isLocal(err), errors.Is(err, syscall.EPERM):
+		return pb.Failure_FAILURE_AGENT_NO_EGRESS
+	case over(ctx):
+		return pb.Failure_FAILURE_AGENT_DEADLINE
+	case errors.Is(err, errMismatch):
+		return pb.Failure_FAILURE_DNS_ID_MISMATCH
+	case errors.Is(err, errMalformed):
+		return pb.Failure_FAILURE_DNS_MALFORMED
+	case errors.Is(err, syscall.ECONNREFUSED), isUnroutable(err), errors.Is(err, syscall.EACCES):
+		return pb.Failure_FAILURE_DNS_UNREACHABLE
+	}
+	return pb.Failure_FAILURE_DNS_TIMEOUT
+}
+
+// rcodeFailure classifies a response code.
+func rcodeFailure(rcode int) pb.Failure {
+	switch rcode {
+	case dns.RcodeSuccess:
+		return pb.Failure_FAILURE_NONE
+	case dns.RcodeNameError:
+		return pb.Failure_FAILURE_DNS_NXDOMAIN
+	case dns.RcodeRefused:
+		return pb.Failure_FAILURE_DNS_REFUSED
+	case dns.RcodeFormatError:
+		return pb.Failure_FAILURE_DNS_FORMERR
+	case dns.RcodeNotImplemented:
+		return pb.Failure_FAILURE_DNS_NOTIMP
+	case dns.RcodeNotAuth:
+		return pb.Failure_FAILURE_DNS_NOTAUTH
+	}
+	return pb.Failure_FAILURE_DNS_SERVFAIL // The others say in their own way that the server failed.
+}
+
+// handshakeFailure classifies the error of a TLS handshake. certAsked: the server asked for a
+// certificate, of which the probe has none.
+func handshakeFailure(ctx context.Context, err error, certAsked bool) (pb.Failure, *pb.TLSAlert) {
+	var header tls.RecordHeaderError
+	switch alert, isAlert := remoteAlert(err); {
+	case isAlert:
+		return alertFailure(alert, certAsked), &pb.TLSAlert{Code: uint32(alert), Name: alertName(alert)}
+	case errors.As(err, &header):
+		if h := header.RecordHeader; h[0] < 20 || h[0] > 24 || h[1] != 3 {
+			return pb.Failure_FAILURE_TLS_NOT_TLS, nil
+		}
+		return pb.Failure_FAILURE_TLS_MALFORMED, nil
+	case over(ctx):
+		return pb.Failure_FAILURE_AGENT_DEADLINE, nil
+	case isTimeout(err):
+		return pb.Failure_FAILURE_TLS_TIMEOUT, nil
+	}
+	if f := closedFailure(err, pb.Failure_FAILURE_TLS_RESET, pb.Failure_FAILURE_TLS_CLOSED); f != pb.Failure_FAILURE_AGENT_INTERNAL {
+		return f, nil
+	}
+	return handshakeText(err.Error()), nil
+}
+
+// handshakeText classifies the errors that crypto/tls has only words for.
+func handshakeText(text string) pb.Failure {
+	for _, known := range []struct {
+		words   string
+		failure pb.Failure
+	}{
+		{"failed to parse certificate", pb.Failure_FAILURE_CERT_MALFORMED},
+		{"RSA key larger than", pb.Failure_FAILURE_CERT_KEY_UNSUPPORTED},
+		{"unsupported type of public key", pb.Failure_FAILURE_CERT_KEY_UNSUPPORTED},
+		{"keys are insecure", pb.Failure_FAILURE_CERT_WEAK_KEY},
+		{"unsupported protocol version", pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED},
+	} {
+		if strings.Contains(text, known.words) {
+			return known.failure
+		}
+	}
+	return pb.Failure_FAILURE_TLS_MALFORMED
+}
+
+// remoteAlert returns the alert that the server sent. crypto/tls gives it as a net.OpError around a
+// type that it does not export, a uint8.
+func remoteAlert(err error) (uint8, bool) {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
+		return 0, false
+	}
+	v := reflect.ValueOf(op.Err)
+	if v.Kind() != reflect.Uint8 {
+		return 0, false
+	}
+	return uint8(v.Uint()), true
+}
+
+// alertFailure classifies an alert (RFC 8446, 6).
+func alertFailure(alert uint8, certAsked bool) pb.Failure {
+	switch {
+	case alert == 116, certAsked && (alert == 40 || alert == 42):
+		return pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED
+	case alert == 40, alert == 71:
+		return pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER
+	case alert == 70:
+		return pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED
+	case alert == 112:
+		return pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME
+	}
+	return pb.Failure_FAILURE_TLS_ALERT
+}

@@ -1,0 +1,103 @@
+package probe
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// aLongTimeAgo is a deadline that makes what waits on a socket return now.
+var aLongTimeAgo = time.Unix(1, 0)
+
+// How long a tcp check watches an accepted connection for an RST or a FIN: about two round trips.
+const (
+	minLinger = 50 * time.Millisecond
+	maxLinger = 250 * time.Millisecond
+	maxBanner = 4096
+)
+
+// knock connects to a target's address and watches what becomes of the connection.
+func (t *trace) knock(ctx context.Context, addr netip.AddrPort) {
+	s := t.open(connectStep(addr, pb.Role_ROLE_TARGET))
+	if s.refused(addr, toConnect) {
+		return
+	}
+	s.end(s.twice(ctx, t.controlsFor(ctx, s, addr.Addr()), func(ctx context.Context) pb.Failure {
+		conn, f := s.dial(ctx, addr)
+		if conn == nil {
+			return f
+		}
+		defer func() { _ = conn.Close() }()
+		return s.linger(ctx, conn)
+	}))
+}
+
+// connect connects to a target's address for what comes next. Nil: it failed.
+func (t *trace) connect(ctx context.Context, addr netip.AddrPort) net.Conn {
+	s := t.open(connectStep(addr, pb.Role_ROLE_TARGET))
+	if s.refused(addr, toConnect) {
+		return nil
+	}
+	var conn net.Conn
+	s.end(s.twice(ctx, t.controlsFor(ctx, s, addr.Addr()), func(ctx context.Context) (f pb.Failure) {
+		conn, f = s.dial(ctx, addr)
+		return f
+	}))
+	return conn
+}
+
+func connectStep(addr netip.AddrPort, role pb.Role) *pb.Step {
+	return &pb.Step{Kind: pb.StepKind_STEP_KIND_TCP_CONNECT, Role: role, Address: addr.String()}
+}
+
+// refused ends a step that the operator's policy does not let begin. No socket was opened.
+func (s *step) refused(addr netip.AddrPort, p purpose) bool {
+	err := s.t.permit(addr, p)
+	if err != nil {
+		s.say(err)
+		s.end(pb.Failure_FAILURE_AGENT_POLICY_DENIED)
+	}
+	return err != nil
+}
+
+// dial opens one connection.
+func (s *step) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, pb.Failure) {
+	attempt, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	began := time.Now()
+	conn, ev, err := s.t.env.connect(attempt, addr)
+	took := time.Since(began)
+	s.see(func(e *pb.Evidence) {
+		e.Errno, e.Icmp, e.ErrorQueue, e.LocalAddress = ev.GetErrno(), ev.GetIcmp(), ev.GetErrorQueue(), ev.GetLocalAddress()
+		e.Text = clean(ev.GetText(), maxText)
+		if err == nil {
+			e.Rtt = duration(took)
+		}
+	})
+	if err != nil {
+		s.say(err)
+		return nil, connectFailure(ctx, addr, ev, err)
+	}
+	return conn, pb.Failure_FAILURE_NONE
+}
+
+// linger reads for a moment: an RST or FIN right after the connection was accepted is a way to be
+// shut; silence and a banner are both as they should be.
+func (s *step) linger(ctx context.Context, conn net.Conn) pb.Failure {
+	rtt := s.pb.GetEvidence().GetRtt().AsDuration()
+	if err := conn.SetReadDeadline(time.Now().Add(min(max(2*rtt, minLinger), maxLinger))); err != nil {
+		s.say(err)
+		return pb.Failure_FAILURE_AGENT_INTERNAL
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(aLongTimeAgo) })()
+	n, err := conn.Read(make([]byte, maxBanner))
+	s.see(func(e *pb.Evidence) { e.BytesRead += int32(n) })
+	if n > 0 || err == nil || isTimeout(err) {
+		return pb.Failure_FAILURE_NONE
+	}
+	s.say(err)
+	return closedFailure(err, pb.Failure_FAILURE_TCP_RESET, pb.Failure_FAILURE_TCP_CLOSED_EARLY)
+}

@@ -1,0 +1,190 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// Connect opens a TCP connection and says what the network answered, from the socket's error queue
+// too: errno alone cannot tell a closed port from a firewall's ICMP reject. The error is a
+// localError if nothing could be sent, a syscall.Errno if the network refused, and a timeout if it
+// was silent until ctx ended. The evidence is never nil.
+//
+// net.Dialer cannot be used: it closes the socket before its error queue can be read.
+func Connect(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net.Conn, *pb.Evidence, error) {
+	ev := &pb.Evidence{ErrorQueue: true}
+	fd, err := start(addr, opts)
+	if err != nil {
+		ev.Errno = errnoName(err)
+		return nil, ev, localError{fmt.Errorf("connect to %s: %w", addr, err)}
+	}
+	// The runtime's poller waits for the socket, so that a silent target costs no thread.
+	f := os.NewFile(uintptr(fd), "tcp")
+	defer func() { _ = f.Close() }()
+	ev.LocalAddress = localAddress(fd)
+	if err := await(ctx, f, ev); err != nil {
+		ev.Errno = errnoName(err)
+		return nil, ev, fmt.Errorf("connect to %s: %w", addr, err)
+	}
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, ev, localError{fmt.Errorf("connect to %s: %w", addr, err)}
+	}
+	return conn, ev, nil
+}
+
+// start opens a socket and sends the SYN. Its errors are the host's own.
+func start(addr netip.AddrPort, opts ConnectOptions) (int, error) {
+	family, level, option := unix.AF_INET, unix.IPPROTO_IP, unix.IP_RECVERR
+	if addr.Addr().Is6() {
+		family, level, option = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	err = unix.SetsockoptInt(fd, level, option, 1)
+	if err == nil && opts.MaxSegment > 0 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, opts.MaxSegment)
+	}
+	if err == nil {
+		err = unix.Connect(fd, sockaddr(addr))
+	}
+	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR { //nolint:errorlint // unix returns bare errnos
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// await waits until the connection is made or refused.
+func await(ctx context.Context, f *os.File, ev *pb.Evidence) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return localError{err}
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := f.SetWriteDeadline(deadline); err != nil {
+			return localError{err}
+		}
+	}
+	defer context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(aLongTimeAgo) })()
+	var outcome error
+	err = raw.Write(func(fd uintptr) bool {
+		var done bool
+		done, outcome = progress(int(fd), ev)
+		return done
+	})
+	if err == nil {
+		err = outcome
+	}
+	return err
+}
+
+// progress says whether the handshake is over and how. The error queue is read first: reading
+// SO_ERROR would clear what the kernel keeps beside it. The state of the connection then tells an
+// ICMP error that ended it from one that it survived, which kernels treat differently.
+func progress(fd int, ev *pb.Evidence) (done bool, err error) {
+	queued := readErrorQueue(fd, ev)
+	soError, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return true, localError{err}
+	}
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return true, localError{err}
+	}
+	switch {
+	case info.State == unix.BPF_TCP_SYN_SENT || info.State == unix.BPF_TCP_SYN_RECV:
+		return false, nil
+	case info.State != unix.BPF_TCP_CLOSE:
+		return true, stopQueueing(fd)
+	case queued != 0:
+		return true, queued
+	case soError != 0:
+		return true, syscall.Errno(soError)
+	}
+	// The ICMP error was taken from the queue in an earlier call, or the peer has come and gone.
+	return true, syscall.ECONNRESET
+}
+
+// stopQueueing turns the error queue off: a later ICMP error would make reads fail.
+func stopQueueing(fd int) error {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 0)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 0)
+	return nil
+}
+
+// readErrorQueue empties the socket's error queue and keeps the last ICMP error of it.
+func readErrorQueue(fd int, ev *pb.Evidence) (last syscall.Errno) {
+	var buf, oob [512]byte
+	for range 16 {
+		_, n, _, _, err := unix.Recvmsg(fd, buf[:], oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if err != nil {
+			return last
+		}
+		messages, err := unix.ParseSocketControlMessage(oob[:n])
+		if err != nil {
+			continue
+		}
+		for _, m := range messages {
+			if e, ok := parseExtendedError(m.Header.Level, m.Header.Type, m.Data); ok {
+				ev.Icmp, last = e.icmp, e.errno
+			}
+		}
+	}
+	return last
+}
+
+func sockaddr(addr netip.AddrPort) unix.Sockaddr {
+	if addr.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
+}
+
+// localAddress returns the socket's own address, or "".
+func localAddress(fd int) string {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return ""
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)).String()
+	}
+	return ""
+}
+
+// askErrorQueue makes a UDP socket keep the ICMP errors that it gets.
+func askErrorQueue(network, _ string, raw syscall.RawConn) error {
+	level, option := unix.IPPROTO_IP, unix.IP_RECVERR
+	if network == "udp6" {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+	}
+	var err error
+	if cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, 1) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// drainErrorQueue reads the ICMP error that made a UDP socket fail.
+func drainErrorQueue(conn net.Conn, ev *pb.Evidence) {
+	ev.ErrorQueue = true
+	if c, ok := conn.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { readErrorQueue(int(fd), ev) })
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package probe
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/miekg/dns"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// Bounds of a control group.
+const (
+	maxControlNames = 4
+	maxControlAddrs = 8
+	controlSends    = 3
+)
+
+// publicControls are well-known hosts of different operators, by name and by address, for agents
+// whose operator named none.
+var publicControls = []string{
+	"one.one.one.one:443", "dns.quad9.net:443", "www.wikipedia.org:443", "www.example.com:80",
+	"1.1.1.1:443", "9.9.9.9:443", "1.1.1.1:80",
+	"[2606:4700:4700::1111]:443", "[2620:fe::fe]:443", "[2606:4700:4700::1111]:80",
+}
+
+// controlHost is a host known to be good: a name or an address, and a port.
+type controlHost struct {
+	name string
+	addr netip.Addr
+	port uint16
+}
+
+// controlHosts reads the list of controls; what makes no sense is left out.
+func (e *Env) controlHosts() []controlHost {
+	list := e.Controls
+	if list == nil {
+		list = publicControls
+	}
+	var hosts []controlHost
+	for _, s := range list {
+		host, port, err := net.SplitHostPort(s)
+		if err != nil {
+			continue
+		}
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			continue
+		}
+		c := controlHost{port: uint16(number)}
+		if c.addr, err = netip.ParseAddr(host); err != nil {
+			c.name = canonical(host)
+		}
+		c.addr = c.addr.Unmap()
+		hosts = append(hosts, c)
+	}
+	return hosts
+}
+
+// controlsFor returns the function that begins the TCP controls of an address's family beside a step.
+// A family has one group in a Result, however many steps fail.
+func (t *trace) controlsFor(ctx context.Context, s *step, target netip.Addr) func() {
+	return func() {
+		family := "tcp4"
+		if target.Is6() {
+			family = "tcp6"
+		}
+		if !t.once(family) {
+			return
+		}
+		port := uint16(0)
+		if addr, err := netip.ParseAddrPort(s.pb.GetAddress()); err == nil {
+			port = addr.Port()
+		}
+		t.spawn(func() { t.tcpControls(ctx, tcpGroup{beside: s.index, target: target, port: port}) })
+	}
+}
+
+// tcpGroup is a group of TCP controls: what they stand beside.
+type tcpGroup struct {
+	beside int32
+	target netip.Addr
+	port   uint16
+}
+
+// tcpControls connects to the controls' addresses of the target's family, all at once. A target on
+// the loopback interface proves nothing about the network, nor the other way round: such controls are
+// left out.
+func (t *trace) tcpControls(ctx context.Context, g tcpGroup) {
+	hosts := t.env.controlHosts()
+	if slices.ContainsFunc(hosts, func(c controlHost) bool { return c.port == g.port }) {
+		hosts = slices.DeleteFunc(hosts, func(c controlHost) bool { return c.port != g.port })
+	}
+	var names []controlHost
+	var mu sync.Mutex
+	var seen []netip.AddrPort
+	connect := func(ip netip.Addr, port uint16) {
+		addr := netip.AddrPortFrom(ip, port)
+		mu.Lock()
+		defer mu.Unlock()
+		if ip.Is4() != g.target.Is4() || ip.IsLoopback() != g.target.IsLoopback() ||
+			len(seen) == maxControlAddrs || slices.Contains(seen, addr) {
+			return
+		}
+		seen = append(seen, addr)
+		t.spawn(func() { t.tcpControl(ctx, g.beside, addr) })
+	}
+	for _, c := range hosts {
+		if c.addr.IsValid() {
+			connect(c.addr, c.port)
+		} else if len(names) < maxControlNames {
+			names = append(names, c)
+		}
+	}
+	qtype := dns.TypeA
+	if g.target.Is6() {
+		qtype = dns.TypeAAAA
+	}
+	for _, c := range names {
+		t.spawn(func() {
+			for _, ip := range t.controlAddresses(ctx, g.beside, c.name, qtype) {
+				connect(ip, c.port)
+			}
+		})
+	}
+}
+
+// tcpControl makes one control connection.
+func (t *trace) tcpControl(ctx context.Context, beside int32, addr netip.AddrPort) {
+	p := connectStep(addr, pb.Role_ROLE_CONTROL)
+	p.Beside = &beside
+	s := t.open(p)
+	if s.refused(addr, toControl) {
+		return
+	}
+	s.end(s.attempt(ctx, func(ctx context.Context) pb.Failure {
+		conn, f := s.dial(ctx, addr)
+		if conn != nil {
+			_ = conn.Close()
+		}
+		return f
+	}))
+}
+
+// controlAddresses resolves a control's name at the agent's resolvers, one after the other.
+func (t *trace) controlAddresses(ctx context.Context, beside int32, name string, qtype uint16) []netip.Addr {
+	for _, server := range t.resolvers {
+		a := t.ask(ctx, controlQuery(server, name, qtype, beside))
+		if len(a.addresses) > 0 || over(ctx) {
+			return a.addresses
+		}
+	}
+	return nil
+}
+
+// controlQuery asks for a control's name. That it lacks one of the families needs no second look.
+func controlQuery(server netip.AddrPort, name string, qtype uint16, beside int32) query {
+	enough := make(chan struct{})
+	close(enough)
+	return query{
+		server: server, name: name, qtype: qtype, role: pb.Role_ROLE_CONTROL,
+		beside: &beside, sends: controlSends, enough: enough,
+	}
+}
+
+// dnsControls asks the server of a failing query for the controls' names, both families, all at
+// once. A server has one group in a Result.
+func (t *trace) dnsControls(ctx context.Context, a *asker) {
+	if a.role != pb.Role_ROLE_TARGET || !t.once("dns "+a.server.String()) {
+		return
+	}
+	var names []string
+	for _, c := range t.env.controlHosts() {
+		if c.name != "" && !slices.Contains(names, c.name) && len(names) < maxControlNames {
+			names = append(names, c.name)
+		}
+	}
+	beside := a.index
+	for _, name := range names {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			t.spawn(func() {
+				t.ask(ctx, controlQuery(a.server, name, qtype, beside))
+			})
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/miekg/dns"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// question returns the name and type that a spec asks for.
+func question(spec *pb.DNSSpec) (string, uint16, error) {
+	name := canonical(spec.GetName())
+	if _, ok := dns.IsDomainName(name); !ok || name == "" {
+		return "", 0, fmt.Errorf("%q is not a domain name", spec.GetName())
+	}
+	mnemonic := spec.GetType()
+	if mnemonic == "" {
+		mnemonic = "A"
+	}
+	if t, ok := dns.StringToType[mnemonic]; ok {
+		return name, t, nil
+	}
+	if number, ok := strings.CutPrefix(mnemonic, "TYPE"); ok { // RFC 3597, 5.
+		if t, err := strconv.ParseUint(number, 10, 16); err == nil {
+			return name, uint16(t), nil
+		}
+	}
+	return "", 0, fmt.Errorf("%q is not a record type", mnemonic)
+}
+
+// resolverAddr reads "IP" or "IP:PORT".
+func resolverAddr(s string) (netip.AddrPort, error) {
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return netip.AddrPortFrom(ip.Unmap(), 53), nil
+	}
+	addr, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("%q is neither IP nor IP:PORT", s)
+	}
+	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), nil
+}
+
+// lookup asks each resolver of the agent, or the one that the spec names, all at once.
+func (t *trace) lookup(ctx context.Context, spec *pb.DNSSpec) {
+	name, qtype, _ := question(spec) // It was checked at the door.
+	servers := t.resolvers
+	if spec.GetResolver() != "" {
+		addr, _ := resolverAddr(spec.GetResolver())
+		servers = []netip.AddrPort{addr}
+	}
+	family := t.job.GetSpec().GetFamily()
+	servers = slices.DeleteFunc(slices.Clone(servers), func(s netip.AddrPort) bool {
+		return !inFamily(s.Addr(), family)
+	})
+	if len(servers) == 0 {
+		t.noResolver(name)
+	}
+	for _, server := range servers {
+		t.spawn(func() {
+			t.ask(ctx, query{server: server, name: name, qtype: qtype, role: pb.Role_ROLE_TARGET})
+		})
+	}
+}
+
+// noResolver records that there is nobody to ask.
+func (t *trace) noResolver(name string) {
+	s := t.open(&pb.Step{Kind: pb.StepKind_STEP_KIND_DNS_QUERY, Role: pb.Role_ROLE_TARGET, Name: name})
+	s.say(errors.New("the agent has no resolver to ask"))
+	s.end(pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING)
+}
+
+// resolution is a host's addresses as they become known, from both families' queries.
+type resolution struct {
+	ctx   context.Context
+	host  string
+	reach func(netip.Addr)
+	found chan struct{} // Closed when there is an address.
+
+	mu   sync.Mutex
+	seen []netip.Addr
+}
+
+// resolve finds the addresses of a host and spawns reach for each of them as soon as it is known, so
+// that a slow answer for one family does not delay the other.
+func (t *trace) resolve(ctx context.Context, host string, reach func(netip.Addr)) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		t.spawn(func() { reach(ip.Unmap()) })
+		return
+	}
+	r := &resolution{ctx: ctx, host: canonical(host), reach: reach, found: make(chan struct{})}
+	if len(t.resolvers) == 0 {
+		t.noResolver(r.host)
+		return
+	}
+	family := t.job.GetSpec().GetFamily()
+	if family != pb.Family_FAMILY_IPV6 {
+		t.spawn(func() { t.resolveType(r, dns.TypeA) })
+	}
+	if family != pb.Family_FAMILY_IPV4 {
+		t.spawn(func() { t.resolveType(r, dns.TypeAAAA) })
+	}
+}
+
+// resolveType asks one resolver after the other until one of them knows.
+func (t *trace) resolveType(r *resolution, qtype uint16) {
+	for _, server := range t.resolvers {
+		answer := t.ask(r.ctx, query{
+			server: server, name: r.host, qtype: qtype, role: pb.Role_ROLE_TARGET, enough: r.found,
+		})
+		left := t.reachAll(r, answer.addresses)
+		if left > 0 {
+			answer.step.say(fmt.Errorf("%d more addresses were not probed", left))
+		}
+		if known(answer.failure) || over(r.ctx) {
+			return
+		}
+	}
+}
+
+// known says whether an answer leaves nothing to ask another resolver.
+func known(f pb.Failure) bool {
+	return f == pb.Failure_FAILURE_NONE || f == pb.Failure_FAILURE_DNS_NXDOMAIN || f == pb.Failure_FAILURE_DNS_NODATA
+}
+
+// reachAll goes on with the addresses that are new, and returns how many were one too many.
+func (t *trace) reachAll(r *resolution, ips []netip.Addr) (left int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ip := range ips {
+		switch {
+		case slices.Contains(r.seen, ip):
+			continue
+		case len(r.seen) == maxAddresses:
+			left++
+			continue
+		case len(r.seen) == 0:
+			close(r.found)
+		}
+		r.seen = append(r.seen, ip)
+		t.spawn(func() { r.reach(ip) })
+	}
+	return left
+}

@@ -1,0 +1,88 @@
+package probe
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"net/netip"
+
+	"github.com/miekg/dns"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// Env is the world that a probe measures from. Its zero value is the real network. It may be shared
+// by any number of Runs and must not change while one of them works.
+type Env struct {
+	// Resolvers are the agent's own recursive resolvers, in order of preference. Nil: those of
+	// /etc/resolv.conf. They may be asked on their port whatever Egress says, for the operator named them.
+	Resolvers []netip.AddrPort
+	// Connect opens TCP connections. Nil: the package's Connect. It is asked after the egress policy
+	// was, with the address as the target has it.
+	Connect func(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net.Conn, *pb.Evidence, error)
+	// Roots are trusted beside the Mozilla bundle.
+	Roots []*x509.Certificate
+	// Egress says where sockets may go.
+	Egress Egress
+	// Controls are "HOST:PORT" of hosts known to be good, asked beside a failing step. Nil: a short
+	// list of well-known public ones. Empty and not nil: none. Those listed may be connected to on
+	// their address and port whatever Egress says, as controls only.
+	Controls []string
+	// Version is the version of the agent's program, for the Result.
+	Version string
+}
+
+// ConnectOptions change how a connection is opened. The zero value changes nothing.
+type ConnectOptions struct {
+	// MaxSegment limits the size of TCP segments in bytes (TCP_MAXSEG). 0: the kernel's choice.
+	MaxSegment int
+}
+
+// resolvers returns the agent's own resolvers.
+func (e *Env) resolvers() []netip.AddrPort {
+	if e.Resolvers != nil {
+		return e.Resolvers
+	}
+	return SystemResolvers()
+}
+
+// connect opens a TCP connection through the seam.
+func (e *Env) connect(ctx context.Context, addr netip.AddrPort) (net.Conn, *pb.Evidence, error) {
+	if e.Connect != nil {
+		return e.Connect(ctx, addr, ConnectOptions{})
+	}
+	return Connect(ctx, addr, ConnectOptions{})
+}
+
+// SystemResolvers returns the servers of /etc/resolv.conf, or none if it cannot be read. It is read
+// each time, so that a change is seen without a restart.
+func SystemResolvers() []netip.AddrPort {
+	conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+	if err != nil {
+		return nil
+	}
+	var servers []netip.AddrPort
+	for _, s := range conf.Servers {
+		if ip, err := netip.ParseAddr(s); err == nil {
+			servers = append(servers, netip.AddrPortFrom(ip.Unmap(), 53))
+		}
+	}
+	return servers
+}
+
+// Families says for which address families the host has a route to the public network. It sends
+// nothing: connecting a UDP socket asks the routing table alone.
+func Families() (ipv4, ipv6 bool) {
+	// The addresses of a.root-servers.net: as public as an address can be.
+	return routed(netip.AddrFrom4([4]byte{198, 41, 0, 4})), routed(netip.MustParseAddr("2001:503:ba3e::2:30"))
+}
+
+// routed says whether the host has a route to ip.
+func routed(ip netip.Addr) bool {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 53)))
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}

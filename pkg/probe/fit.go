@@ -1,0 +1,100 @@
+package probe
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// Bounds of a Result, in bytes.
+const (
+	maxResult = 64 << 10
+	maxDER    = 32 << 10
+)
+
+// fit makes a Result as small as it must be. What a target can make long is cut, the least useful
+// first; every step stays, with its failures. A step that lost something says so.
+func fit(r *pb.Result) {
+	keepDER(r)
+	for _, cut := range []func(*pb.Step, map[string]bool) bool{cutRepeated, cutControl, cutAuthority, cutDER, cutHalf, cutHalf, cutHalf, cutAll} {
+		seen := map[string]bool{}
+		for _, s := range r.GetSteps() {
+			if proto.Size(r) <= maxResult {
+				return
+			}
+			if s.GetEvidence() != nil && cut(s, seen) {
+				s.Evidence.Text = clean("(cut to fit the result's bound) "+s.GetEvidence().GetText(), maxText)
+			}
+		}
+	}
+}
+
+// keepDER leaves each distinct certificate's DER where it is first seen, up to a bound in all.
+func keepDER(r *pb.Result) {
+	seen, kept := map[string]bool{}, 0
+	for _, s := range r.GetSteps() {
+		for _, c := range s.GetEvidence().GetTls().GetChain() {
+			if seen[c.GetSha256()] || kept+len(c.GetDer()) > maxDER {
+				c.Der = nil
+			}
+			seen[c.GetSha256()] = true
+			kept += len(c.GetDer())
+		}
+	}
+}
+
+// cutRepeated drops the names of certificates that an earlier step shows.
+func cutRepeated(s *pb.Step, seen map[string]bool) (cut bool) {
+	for _, c := range s.GetEvidence().GetTls().GetChain() {
+		if seen[c.GetSha256()] {
+			c.DnsNames, c.IpAddresses, cut = nil, nil, true
+		}
+		seen[c.GetSha256()] = true
+	}
+	return cut
+}
+
+// cutControl drops what controls were answered.
+func cutControl(s *pb.Step, _ map[string]bool) bool {
+	cut := s.GetRole() == pb.Role_ROLE_CONTROL && len(s.GetEvidence().GetReplies()) > 0
+	if cut {
+		s.Evidence.Replies = nil
+	}
+	return cut
+}
+
+// cutAuthority drops the authority sections.
+func cutAuthority(s *pb.Step, _ map[string]bool) (cut bool) {
+	for _, r := range s.GetEvidence().GetReplies() {
+		cut = cut || len(r.GetAuthority()) > 0
+		r.Authority = nil
+	}
+	return cut
+}
+
+// cutDER drops the certificates themselves.
+func cutDER(s *pb.Step, _ map[string]bool) (cut bool) {
+	for _, c := range s.GetEvidence().GetTls().GetChain() {
+		cut = cut || len(c.GetDer()) > 0
+		c.Der = nil
+	}
+	return cut
+}
+
+// cutHalf halves lists.
+func cutHalf(s *pb.Step, _ map[string]bool) bool {
+	for _, r := range s.GetEvidence().GetReplies() {
+		r.Answers = r.GetAnswers()[:len(r.GetAnswers())/2]
+	}
+	for _, c := range s.GetEvidence().GetTls().GetChain() {
+		c.DnsNames = c.GetDnsNames()[:len(c.GetDnsNames())/2]
+		c.IpAddresses = c.GetIpAddresses()[:len(c.GetIpAddresses())/2]
+	}
+	return true
+}
+
+// cutAll leaves the step alone.
+func cutAll(s *pb.Step, _ map[string]bool) bool {
+	s.Evidence = &pb.Evidence{}
+	return true
+}

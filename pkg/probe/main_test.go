@@ -1,0 +1,106 @@
+package probe
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
+// at returns a loopback address with a port of the kernel's choice.
+func at(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), 0) }
+
+// closer is what every part of the little internet is.
+type closer interface {
+	comparable
+	Close() error
+}
+
+// must starts a part of the little internet for the test's time.
+func must[T closer](t testing.TB) func(part T, err error) T {
+	return func(part T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := part.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return part
+	}
+}
+
+// newEnv returns a world on loopback with a resolver and a control that works.
+func newEnv(t testing.TB, zone probetest.Zone) *Env {
+	t.Helper()
+	if zone == nil {
+		zone = probetest.Zone{}
+	}
+	zone["control.example"] = probetest.Name{Records: []string{"control.example. 60 IN A 127.0.0.9"}}
+	resolver := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.1"), zone, true))
+	control := must[*probetest.Host](t)(probetest.Listen(at("127.0.0.9"), probetest.Accept))
+	return &Env{
+		Resolvers: []netip.AddrPort{resolver.Addr()},
+		Egress:    Egress{Allow: loopback},
+		Controls:  []string{netip.AddrPortFrom(control.Addr().Addr(), control.Addr().Port()).String(), "control.example:1"},
+		Version:   "test",
+	}
+}
+
+func newJob(spec *pb.Spec, remaining time.Duration) *pb.Job {
+	return &pb.Job{
+		MeasurementId: "m", Agent: "a", Spec: spec,
+		CoordinatorTime: timestamppb.Now(), Remaining: durationpb.New(remaining),
+	}
+}
+
+func run(t testing.TB, env *Env, spec *pb.Spec) *pb.Result {
+	t.Helper()
+	return Run(context.Background(), env, newJob(spec, 28*time.Second))
+}
+
+func dnsSpec(name, qtype string) *pb.Spec {
+	return &pb.Spec{Check: &pb.Spec_Dns{Dns: &pb.DNSSpec{Name: name, Type: qtype}}}
+}
+
+func tcpSpec(host string, port uint16) *pb.Spec {
+	return &pb.Spec{Check: &pb.Spec_Tcp{Tcp: &pb.TCPSpec{Host: host, Port: uint32(port)}}}
+}
+
+func tlsSpec(host string, port uint16, name string) *pb.Spec {
+	return &pb.Spec{Check: &pb.Spec_Tls{Tls: &pb.TLSSpec{Host: host, Port: uint32(port), ServerName: name}}}
+}
+
+// steps returns the steps of a kind and role.
+func steps(r *pb.Result, kind pb.StepKind, role pb.Role) []*pb.Step {
+	var out []*pb.Step
+	for _, s := range r.GetSteps() {
+		if s.GetKind() == kind && s.GetRole() == role {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// one returns the only step of a kind about the target.
+func one(t testing.TB, r *pb.Result, kind pb.StepKind) *pb.Step {
+	t.Helper()
+	found := steps(r, kind, pb.Role_ROLE_TARGET)
+	if len(found) != 1 {
+		t.Fatalf("%d steps of kind %v, want 1:\n%v", len(found), kind, r)
+	}
+	return found[0]
+}

@@ -1,0 +1,232 @@
+package probetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Zone is what a DNS server knows: names in lower case without their last dot, "." for the root. A name
+// that it lacks does not exist.
+type Zone map[string]Name
+
+// Name is what a DNS server answers about a name.
+type Name struct {
+	// Records in presentation format, "www.example. 60 IN A 127.0.0.2". Those of the type asked for
+	// are answered, and CNAMEs with what they lead to.
+	Records []string
+	// Rcode is the response code (miekg/dns's numbers). Default: NOERROR.
+	Rcode int
+	// EDE is an extended error (RFC 8914) to send along. Default: none.
+	EDE *dns.EDNS0_EDE
+	// Fault is what the server does wrong. Default: nothing.
+	Fault Fault
+}
+
+// Fault is a way for a DNS server to misbehave.
+type Fault int
+
+// The ways to misbehave.
+const (
+	None       Fault = iota
+	Silent           // No answer, over UDP and TCP.
+	SilentUDP        // No answer over UDP.
+	Truncated        // TC=1 over UDP; TCP has it all.
+	TwoReplies       // A forged reply comes before the true one.
+	WrongID          // The reply has another ID.
+	WrongName        // The reply is about another name.
+	Garbage          // The reply is the query's ID and noise.
+	Flaky            // The first query goes unanswered.
+)
+
+// Forged is the address of the forged reply of TwoReplies.
+const Forged = "127.66.66.66"
+
+// DNSServer is a DNS server on loopback, over UDP and TCP on one port.
+type DNSServer struct {
+	addr    netip.AddrPort
+	servers []*dns.Server
+	stopped sync.WaitGroup
+
+	mu    sync.Mutex
+	zone  Zone
+	asked map[string]int
+}
+
+// ServeDNS starts a DNS server on an address; port 0 takes a free one. Without TCP its TCP port is closed.
+func ServeDNS(at netip.AddrPort, zone Zone, tcp bool) (*DNSServer, error) {
+	packets, stream, err := listenBoth(at)
+	if err != nil {
+		return nil, err
+	}
+	s := &DNSServer{addr: packets.LocalAddr().(*net.UDPAddr).AddrPort(), zone: zone, asked: map[string]int{}}
+	s.start(&dns.Server{PacketConn: packets, Handler: s})
+	if tcp {
+		s.start(&dns.Server{Listener: stream, Handler: s})
+		return s, nil
+	}
+	return s, stream.Close()
+}
+
+// listenBoth opens a UDP and a TCP socket on one port.
+func listenBoth(at netip.AddrPort) (net.PacketConn, net.Listener, error) {
+	var lc net.ListenConfig
+	var last error
+	for range 20 { // A port that is free for UDP may be taken for TCP.
+		stream, err := lc.Listen(context.Background(), "tcp", at.String())
+		if err != nil {
+			return nil, nil, err
+		}
+		packets, err := lc.ListenPacket(context.Background(), "udp", stream.Addr().String())
+		if err == nil {
+			return packets, stream, nil
+		}
+		last = errors.Join(err, stream.Close())
+	}
+	return nil, nil, fmt.Errorf("no port free for both UDP and TCP: %w", last)
+}
+
+// start runs one of the two servers, and returns when it listens.
+func (s *DNSServer) start(srv *dns.Server) {
+	ready := make(chan struct{})
+	srv.NotifyStartedFunc = func() { close(ready) }
+	s.servers = append(s.servers, srv)
+	s.stopped.Go(func() { _ = srv.ActivateAndServe() })
+	<-ready
+}
+
+// Addr returns the server's address and port.
+func (s *DNSServer) Addr() netip.AddrPort { return s.addr }
+
+// Set changes what the server answers about a name.
+func (s *DNSServer) Set(name string, n Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.zone[name] = n
+}
+
+// Asked returns how often the server was asked about a name.
+func (s *DNSServer) Asked(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[name]
+}
+
+// Close stops the server.
+func (s *DNSServer) Close() error {
+	var err error
+	for _, srv := range s.servers {
+		err = errors.Join(err, srv.Shutdown())
+	}
+	s.stopped.Wait()
+	return err
+}
+
+// find returns what is known of a name, and how often it was asked for.
+func (s *DNSServer) find(name string) (Name, bool, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := strings.ToLower(name)
+	if key != "." {
+		key = strings.TrimSuffix(key, ".")
+	}
+	s.asked[key]++
+	n, ok := s.zone[key]
+	return n, ok, s.asked[key]
+}
+
+// ServeDNS answers a query; it is what the server calls.
+func (s *DNSServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	if len(q.Question) != 1 {
+		return
+	}
+	n, known, asked := s.find(q.Question[0].Name)
+	_, udp := w.RemoteAddr().(*net.UDPAddr)
+	reply := s.answer(q, n, known)
+	switch n.Fault {
+	case Silent:
+		return
+	case SilentUDP:
+		if udp {
+			return
+		}
+	case Flaky:
+		if asked == 1 {
+			return
+		}
+	case Truncated:
+		if udp {
+			reply.Truncated, reply.Answer = true, nil
+		}
+	case TwoReplies:
+		_ = w.WriteMsg(forge(q))
+	case WrongID:
+		reply.Id++
+	case WrongName:
+		reply.Question[0].Name = "other.example."
+	case Garbage:
+		_, _ = w.Write([]byte{byte(q.Id >> 8), byte(q.Id), 0x81, 0x80, 0, 1, 0, 9, 0, 0, 0, 0, 0xc0})
+		return
+	}
+	_ = w.WriteMsg(reply)
+}
+
+// answer is the true reply.
+func (s *DNSServer) answer(q *dns.Msg, n Name, known bool) *dns.Msg {
+	reply := new(dns.Msg).SetReply(q)
+	reply.RecursionAvailable = true
+	if !known {
+		n.Rcode = dns.RcodeNameError
+	}
+	reply.Rcode = n.Rcode
+	reply.Answer = s.chase(q.Question[0], n, 8)
+	if o := q.IsEdns0(); o != nil {
+		reply.SetEdns0(1232, false)
+		if n.EDE != nil {
+			reply.IsEdns0().Option = []dns.EDNS0{n.EDE}
+		}
+	}
+	return reply
+}
+
+// chase returns the records that answer a question, following CNAMEs.
+func (s *DNSServer) chase(q dns.Question, n Name, links int) []dns.RR {
+	var out []dns.RR
+	for _, text := range n.Records {
+		rr, err := dns.NewRR(text)
+		if err != nil || rr == nil {
+			continue
+		}
+		if rr.Header().Rrtype == q.Qtype {
+			out = append(out, rr)
+			continue
+		}
+		if cname, ok := rr.(*dns.CNAME); ok {
+			out = append(out, rr)
+			s.mu.Lock()
+			next := s.zone[strings.TrimSuffix(strings.ToLower(cname.Target), ".")]
+			s.mu.Unlock()
+			if links > 0 {
+				out = append(out, s.chase(q, next, links-1)...)
+			}
+		}
+	}
+	return out
+}
+
+// forge is what someone on the way would answer.
+func forge(q *dns.Msg) *dns.Msg {
+	reply := new(dns.Msg).SetReply(q)
+	reply.Answer = []dns.RR{&dns.A{
+		Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: uint32(time.Hour / time.Second)},
+		A:   net.ParseIP(Forged).To4(),
+	}}
+	return reply
+}

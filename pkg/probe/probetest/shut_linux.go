@@ -1,0 +1,83 @@
+package probetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ListenClosed takes a port that nobody listens on, so that the kernel answers with an RST. The port
+// stays taken until Close.
+func ListenClosed(at netip.AddrPort) (*Host, error) {
+	fd, err := bound(at)
+	if err != nil {
+		return nil, err
+	}
+	return shut(fd)
+}
+
+// ListenFull starts a host whose accept queue is full: the kernel drops further SYNs in silence. That it
+// does is proved before it returns, which takes a moment.
+func ListenFull(at netip.AddrPort) (*Host, error) {
+	fd, err := bound(at)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	h, err := shut(fd)
+	if err != nil {
+		return nil, err
+	}
+	for range 8 {
+		dialer := net.Dialer{Timeout: 300 * time.Millisecond}
+		conn, err := dialer.DialContext(context.Background(), "tcp", h.Addr().String())
+		var ne net.Error
+		if errors.As(err, &ne) && ne.Timeout() {
+			return h, nil
+		}
+		if err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+		h.keep(conn, true)
+	}
+	return nil, errors.Join(fmt.Errorf("the kernel goes on accepting at %s", h.Addr()), h.Close())
+}
+
+// bound opens a TCP socket with an address.
+func bound(at netip.AddrPort) (int, error) {
+	family, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()})
+	if at.Addr().Is6() && !at.Addr().Is4In6() {
+		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return -1, errors.Join(err, unix.Close(fd))
+	}
+	return fd, nil
+}
+
+// shut makes a host of a socket that accepts nothing.
+func shut(fd int) (*Host, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	h := &Host{close: func() error { return unix.Close(fd) }, conns: map[net.Conn]bool{}}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		h.addr = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		h.addr = netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return h, nil
+}

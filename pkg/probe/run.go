@@ -1,0 +1,154 @@
+// Package probe looks at a target from the place where it runs: it resolves, connects and shakes
+// hands, in steps, and tells what it saw. It is the only code that touches the measured network.
+//
+// A target that fails is a successful measurement: Run returns a Result and never an error about the
+// target. What arrives from a target is hostile, so every read is bounded in bytes and time.
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// Budgets (design.md, 4).
+const (
+	connectTimeout   = 4 * time.Second
+	handshakeTimeout = 6 * time.Second
+	spacing          = time.Second
+	defaultRemaining = 28 * time.Second
+	maxAddresses     = 16
+)
+
+// Run does a job and returns what was seen, within the time that the job leaves. It ends promptly
+// when ctx does; what did not fit is agent_deadline.
+func Run(ctx context.Context, env *Env, job *pb.Job) *pb.Result {
+	if env == nil {
+		env = &Env{}
+	}
+	remaining := defaultRemaining
+	if job.GetRemaining() != nil {
+		remaining = job.GetRemaining().AsDuration()
+	}
+	ctx, cancel := context.WithTimeout(ctx, remaining)
+	defer cancel()
+	t := newTrace(env, job)
+	t.spawn(func() { t.check(ctx) })
+	t.running.Wait()
+	return t.result()
+}
+
+// check goes down the pipeline as far as the spec asks.
+func (t *trace) check(ctx context.Context) {
+	spec := t.job.GetSpec()
+	if err := wellFormed(spec); err != nil {
+		s := t.open(&pb.Step{Kind: firstKind(spec), Role: pb.Role_ROLE_TARGET})
+		s.say(err)
+		s.end(pb.Failure_FAILURE_AGENT_INTERNAL)
+		return
+	}
+	host, port := target(spec)
+	switch c := spec.GetCheck().(type) {
+	case *pb.Spec_Dns:
+		t.lookup(ctx, c.Dns)
+	case *pb.Spec_Tcp:
+		t.resolve(ctx, host, func(ip netip.Addr) {
+			t.knock(ctx, netip.AddrPortFrom(ip, port))
+		})
+	case *pb.Spec_Tls:
+		name := serverName(c.Tls)
+		t.resolve(ctx, host, func(ip netip.Addr) {
+			addr := netip.AddrPortFrom(ip, port)
+			if conn := t.connect(ctx, addr); conn != nil {
+				t.handshake(ctx, conn, addr, name)
+			}
+		})
+	}
+}
+
+// firstKind is the kind of the step that a job without one is reported by.
+func firstKind(spec *pb.Spec) pb.StepKind {
+	host, _ := target(spec)
+	if _, err := netip.ParseAddr(host); err != nil {
+		return pb.StepKind_STEP_KIND_DNS_QUERY
+	}
+	return pb.StepKind_STEP_KIND_TCP_CONNECT
+}
+
+// target returns the host and port that a spec goes to; for a DNS spec the host is empty.
+func target(spec *pb.Spec) (host string, port uint16) {
+	switch c := spec.GetCheck().(type) {
+	case *pb.Spec_Tcp:
+		return c.Tcp.GetHost(), uint16(c.Tcp.GetPort())
+	case *pb.Spec_Tls:
+		if c.Tls.GetPort() == 0 {
+			return c.Tls.GetHost(), 443
+		}
+		return c.Tls.GetHost(), uint16(c.Tls.GetPort())
+	}
+	return "", 0
+}
+
+// wellFormed says what is wrong with a spec. The coordinator has validated it; a job that is wrong
+// all the same must not break the agent.
+func wellFormed(spec *pb.Spec) error {
+	switch c := spec.GetCheck().(type) {
+	case *pb.Spec_Dns:
+		if _, _, err := question(c.Dns); err != nil {
+			return err
+		}
+		if r := c.Dns.GetResolver(); r != "" {
+			_, err := resolverAddr(r)
+			return err
+		}
+		return nil
+	case *pb.Spec_Tcp:
+		return wellFormedHost(c.Tcp.GetHost(), c.Tcp.GetPort(), spec.GetFamily())
+	case *pb.Spec_Tls:
+		if c.Tls.GetServerName() != "" {
+			if err := wellFormedHost(c.Tls.GetServerName(), 1, pb.Family_FAMILY_UNSPECIFIED); err != nil {
+				return err
+			}
+		}
+		return wellFormedHost(c.Tls.GetHost(), max(c.Tls.GetPort(), 1), spec.GetFamily())
+	}
+	return fmt.Errorf("the job's check %T is not known to this agent", spec.GetCheck())
+}
+
+func wellFormedHost(host string, port uint32, family pb.Family) error {
+	if port == 0 || port > 65535 {
+		return fmt.Errorf("port %d is not in 1 to 65535", port)
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		if _, ok := dns.IsDomainName(host); !ok || host == "" || strings.ContainsAny(host, "%:/ ") {
+			return fmt.Errorf("%q is neither an address nor a domain name", host)
+		}
+		return nil
+	}
+	if ip.Zone() != "" {
+		return errors.New("an address must not have a zone")
+	}
+	if !inFamily(ip, family) {
+		return fmt.Errorf("%s is not an address of the family asked for", ip)
+	}
+	return nil
+}
+
+// inFamily says whether an address belongs to a family.
+func inFamily(ip netip.Addr, family pb.Family) bool {
+	switch family {
+	case pb.Family_FAMILY_IPV4:
+		return ip.Unmap().Is4()
+	case pb.Family_FAMILY_IPV6:
+		return !ip.Unmap().Is4()
+	}
+	return true
+}

@@ -1,0 +1,189 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// maxHandshakeBytes bounds what a server may send in a handshake; crypto/tls bounds single messages only.
+const maxHandshakeBytes = 1 << 20
+
+var errTooMuch = errors.New("the server sent too much")
+
+// serverName returns the name that a handshake asks for and that the certificate is compared with:
+// a domain name, or an address, which is compared but not sent (RFC 6066, 3).
+func serverName(spec *pb.TLSSpec) string {
+	name := spec.GetServerName()
+	if name == "" {
+		name = spec.GetHost()
+	}
+	if ip, err := netip.ParseAddr(name); err == nil {
+		return ip.Unmap().String()
+	}
+	return canonical(name)
+}
+
+// sni returns what is sent of a server's name.
+func sni(name string) string {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return ""
+	}
+	return name
+}
+
+// handshake shakes hands on a connection and closes it. The second attempt opens one of its own.
+func (t *trace) handshake(ctx context.Context, conn net.Conn, addr netip.AddrPort, name string) {
+	s := t.open(&pb.Step{
+		Kind: pb.StepKind_STEP_KIND_TLS_HANDSHAKE, Role: pb.Role_ROLE_TARGET, Name: sni(name), Address: addr.String(),
+	})
+	h := &shaker{step: s, name: name}
+	stopped := h.twice(ctx, t.controlsFor(ctx, s, addr.Addr()), func(ctx context.Context) pb.Failure {
+		if conn == nil {
+			var f pb.Failure
+			if conn, f = s.dial(ctx, addr); conn == nil {
+				return h.unconnected(f)
+			}
+		}
+		c := conn
+		conn = nil
+		defer func() { _ = c.Close() }()
+		h.first = h.shake(ctx, c)
+		return h.first
+	})
+	if conn != nil { // There was no time for an attempt.
+		_ = conn.Close()
+	}
+	s.end(append([]pb.Failure{stopped}, h.certificate...)...)
+}
+
+// shaker is a handshake step while it is made.
+type shaker struct {
+	*step
+	name        string
+	first       pb.Failure   // How the last handshake failed.
+	certificate []pb.Failure // What is wrong with the certificates, if it completed.
+	certAsked   bool
+}
+
+// unconnected decides how the step ends if its second connection failed: as the handshake did, unless
+// the agent is to blame. The attempts keep both.
+func (h *shaker) unconnected(f pb.Failure) pb.Failure {
+	if f < pb.Failure_FAILURE_DNS_NXDOMAIN || h.first == pb.Failure_FAILURE_UNSPECIFIED {
+		return f
+	}
+	return h.first
+}
+
+// shake makes one handshake.
+func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
+	attempt, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	counted := &countedConn{Conn: raw}
+	conn := tls.Client(counted, h.config())
+	ev := &pb.TLSEvidence{ServerName: sni(h.name)}
+	began := time.Now()
+	err := conn.HandshakeContext(attempt)
+	if err == nil {
+		h.examine(conn.ConnectionState(), ev)
+		if h.certAsked {
+			err = lastWord(attempt, conn, time.Since(began))
+		}
+	}
+	f := pb.Failure_FAILURE_NONE
+	if err != nil {
+		f, ev.Alert = handshakeFailure(ctx, err, h.certAsked)
+		h.say(err)
+	}
+	h.see(func(e *pb.Evidence) {
+		e.LocalAddress = raw.LocalAddr().String()
+		e.BytesRead += int32(counted.read)
+		e.Tls = ev
+	})
+	return f
+}
+
+// config offers all that crypto/tls can, so that a server is judged by what it does and not by what
+// the probe would like. Chains are judged by examine, all failures at once.
+func (h *shaker) config() *tls.Config {
+	var suites []uint16
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		suites = append(suites, s.ID)
+	}
+	return &tls.Config{
+		ServerName:         sni(h.name),
+		InsecureSkipVerify: true, //nolint:gosec // The chain is analysed instead: see examine.
+		MinVersion:         tls.VersionTLS10,
+		CipherSuites:       suites,
+		NextProtos:         []string{"h2", "http/1.1"},
+		Time:               h.t.now,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			h.certAsked = true
+			return &tls.Certificate{}, nil
+		},
+	}
+}
+
+// examine notes what was agreed on and judges the chain.
+func (h *shaker) examine(state tls.ConnectionState, ev *pb.TLSEvidence) {
+	now := h.t.now()
+	ev.Version = tls.VersionName(state.Version)
+	ev.CipherSuite = tls.CipherSuiteName(state.CipherSuite)
+	ev.Alpn = clean(state.NegotiatedProtocol, 255)
+	ev.JudgedTime = timestamppb.New(now)
+	ev.Roots = rootsName(h.t.env.Roots)
+	served := state.PeerCertificates[:min(len(state.PeerCertificates), maxChain)]
+	for _, c := range served {
+		ev.Chain = append(ev.GetChain(), certificate(c))
+	}
+	j := judgement{served: served, name: h.name, now: now, anchors: newAnchors(h.t.env.Roots)}
+	h.certificate = j.judge()
+	if j.text != "" {
+		h.say(errors.New(j.text))
+	}
+}
+
+// lastWord waits for the alert of a server that wanted a certificate: in TLS 1.3 it comes after the
+// handshake is complete for the client (RFC 8446, 4.4.2.4). Silence and data are both consent.
+func lastWord(ctx context.Context, conn *tls.Conn, rtt time.Duration) error {
+	if err := conn.SetReadDeadline(time.Now().Add(min(max(2*rtt, minLinger), maxLinger))); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(aLongTimeAgo) })()
+	_, err := conn.Read(make([]byte, 1))
+	if _, alert := remoteAlert(err); !alert {
+		return nil
+	}
+	return err
+}
+
+// countedConn counts what is read and stops a server that sends too much.
+type countedConn struct {
+	net.Conn
+	read int
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	if c.read >= maxHandshakeBytes {
+		return 0, errTooMuch
+	}
+	n, err := c.Conn.Read(p)
+	c.read += n
+	return n, err
+}
+
+// rootsName says which roots trust is judged by.
+func rootsName(extra []*x509.Certificate) string {
+	if len(extra) > 0 {
+		return bundleName() + " + operator's"
+	}
+	return bundleName()
+}

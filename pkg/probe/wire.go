@@ -1,0 +1,132 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// Bounds of what is kept of a reply.
+const (
+	maxRecords = 256
+	maxData    = 4096
+	udpSize    = 1232 // Fits everywhere without fragments (DNS flag day 2020).
+	readSize   = 4096 // A server that heeds udpSize never fills it.
+)
+
+var (
+	errMismatch  = errors.New("a reply that does not belong to the query")
+	errMalformed = errors.New("a reply that cannot be parsed")
+)
+
+// message builds a query with a fresh random ID.
+func message(name string, qtype uint16, edns bool) *dns.Msg {
+	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
+	if edns {
+		m.SetEdns0(udpSize, false)
+	}
+	return m
+}
+
+// parseReply reads a reply and checks that it belongs to the query: same ID and same question. The ID
+// alone would let anyone who guesses 16 bits answer.
+func parseReply(query *dns.Msg, wire []byte) (*dns.Msg, error) {
+	var m dns.Msg
+	if err := m.Unpack(wire); err != nil {
+		if len(wire) >= 2 && (uint16(wire[0])<<8|uint16(wire[1])) != query.Id {
+			return nil, errMismatch
+		}
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	if m.Id != query.Id || !m.Response {
+		return nil, errMismatch
+	}
+	if len(m.Question) == 0 && m.Rcode != dns.RcodeSuccess { // Some servers leave it out of errors.
+		return &m, nil
+	}
+	if len(m.Question) != 1 {
+		return nil, errMismatch
+	}
+	got, want := m.Question[0], query.Question[0]
+	if !strings.EqualFold(got.Name, want.Name) || got.Qtype != want.Qtype || got.Qclass != want.Qclass {
+		return nil, errMismatch
+	}
+	return &m, nil
+}
+
+// describe turns a reply into evidence.
+func describe(m *dns.Msg, size int) *pb.DNSReply {
+	r := &pb.DNSReply{
+		Rcode:              rcodeName(m.Rcode),
+		Authoritative:      m.Authoritative,
+		Truncated:          m.Truncated,
+		RecursionAvailable: m.RecursionAvailable,
+		AuthenticData:      m.AuthenticatedData,
+		Answers:            records(m.Answer),
+		Authority:          records(m.Ns),
+		Size:               int32(size),
+	}
+	opt := m.IsEdns0()
+	if opt == nil {
+		return r
+	}
+	for _, o := range opt.Option {
+		if ede, ok := o.(*dns.EDNS0_EDE); ok && len(r.GetExtendedErrors()) < 16 {
+			r.ExtendedErrors = append(r.GetExtendedErrors(),
+				&pb.ExtendedError{Code: uint32(ede.InfoCode), Text: clean(ede.ExtraText, maxText)})
+		}
+	}
+	return r
+}
+
+func rcodeName(rcode int) string {
+	if name, ok := dns.RcodeToString[rcode]; ok {
+		return name
+	}
+	return fmt.Sprintf("RCODE%d", rcode)
+}
+
+func records(rrs []dns.RR) []*pb.Record {
+	var out []*pb.Record
+	for _, rr := range rrs[:min(len(rrs), maxRecords)] {
+		h := rr.Header()
+		out = append(out, &pb.Record{
+			Name: clean(canonical(h.Name), 1024),
+			Ttl:  h.Ttl,
+			Type: dns.Type(h.Rrtype).String(),
+			Data: clean(strings.TrimPrefix(rr.String(), h.String()), maxData),
+		})
+	}
+	return out
+}
+
+// holds says whether a reply answers the question, rather than only redirects it.
+func holds(m *dns.Msg, qtype uint16) bool {
+	return slices.ContainsFunc(m.Answer, func(rr dns.RR) bool {
+		return qtype == dns.TypeANY || rr.Header().Rrtype == qtype
+	})
+}
+
+// addresses returns the distinct addresses of a reply's answer section, in order.
+func addresses(m *dns.Msg) []netip.Addr {
+	var ips []netip.Addr
+	for _, rr := range m.Answer[:min(len(m.Answer), maxRecords)] {
+		var ip netip.Addr
+		switch rr := rr.(type) {
+		case *dns.A:
+			ip, _ = netip.AddrFromSlice(rr.A.To4())
+		case *dns.AAAA:
+			ip, _ = netip.AddrFromSlice(rr.AAAA.To16())
+		}
+		if ip = ip.Unmap(); ip.IsValid() && !slices.Contains(ips, ip) {
+			ips = append(ips, ip)
+		}
+	}
+	return ips
+}
