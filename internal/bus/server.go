@@ -45,7 +45,6 @@ type ServerOptions struct {
 // Server is an embedded NATS server.
 type Server struct {
 	server   *server.Server
-	accounts map[string]*server.Account
 	password string // of the two users of this process; never leaves it
 	verify   func(agent, credential string) bool
 }
@@ -60,14 +59,7 @@ func StartServer(opts ServerOptions) (*Server, error) {
 	if _, err := rand.Read(secret); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	s := &Server{
-		accounts: map[string]*server.Account{
-			logName:   server.NewAccount(logName),
-			fleetName: server.NewAccount(fleetName),
-		},
-		password: hex.EncodeToString(secret),
-		verify:   opts.Verify,
-	}
+	s := &Server{password: hex.EncodeToString(secret), verify: opts.Verify}
 	s.server, err = server.NewServer(s.natsOptions(opts.Dir, host, port))
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
@@ -124,28 +116,36 @@ func (s *Server) natsOptions(dir, host string, port int) *server.Options {
 		PingInterval:               20 * time.Second,
 		MaxPingsOut:                2,
 		WriteDeadline:              5 * time.Second,
-		Accounts:                   []*server.Account{s.accounts[logName], s.accounts[fleetName]},
+		Accounts:                   []*server.Account{server.NewAccount(logName), server.NewAccount(fleetName)},
 		CustomClientAuthentication: s,
 	}
 }
 
 // Check implements server.Authentication: who may connect, and what it may do then.
 func (s *Server) Check(c server.ClientAuthentication) bool {
-	opts := c.GetOpts()
-	name, password := opts.Username, opts.Password
+	name, password := c.GetOpts().Username, c.GetOpts().Password
+	user := &server.User{Username: name}
+	account := fleetName
 	switch name {
 	case logUser, fleetUser:
 		if subtle.ConstantTimeCompare([]byte(password), []byte(s.password)) != 1 {
 			return false
 		}
-		account := s.accounts[map[string]string{logUser: logName, fleetUser: fleetName}[name]]
-		c.RegisterUser(&server.User{Username: name, Account: account})
-		return true
+		if name == logUser {
+			account = logName
+		}
+	default:
+		if s.verify == nil || !s.verify(name, password) {
+			return false
+		}
+		user.Permissions = agentPermissions(name)
 	}
-	if s.verify == nil || !s.verify(name, password) {
+	var err error
+	// The server keeps copies of the accounts that it was started with: these are the real ones.
+	if user.Account, err = s.server.LookupAccount(account); err != nil {
 		return false
 	}
-	c.RegisterUser(&server.User{Username: name, Account: s.accounts[fleetName], Permissions: agentPermissions(name)})
+	c.RegisterUser(user)
 	return true
 }
 

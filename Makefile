@@ -1,0 +1,48 @@
+# The two commands of the README are `make demo` and `make test`; they need Go and nothing else.
+SHELL := /bin/bash
+GO    ?= go
+TOOL  := $(GO) tool -modfile=tools/go.mod
+# The agent stays small without gRPC's tracing pages; the tag is the same for all, so that they share
+# the build cache.
+TAGS  := grpcnotrace
+BUILD := $(GO) build -tags $(TAGS) -trimpath -ldflags "-s -w"
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: build
+build: ## build the three programs into bin/
+	@mkdir -p bin
+	$(BUILD) -o bin/elsewhere ./cmd/elsewhere
+	$(BUILD) -o bin/elsewhere-agent ./cmd/agent
+	$(BUILD) -o bin/elsewhere-coordinator ./cmd/coordinator
+
+.PHONY: demo
+demo: ## show a small network at work, on this machine alone
+	@mkdir -p bin
+	@echo "building (once) ..." >&2
+	@$(BUILD) -o bin/elsewhere ./cmd/elsewhere
+	@bin/elsewhere demo
+
+.PHONY: test
+test: ## run the tests that need neither root nor tools; RACE=1 with the race detector
+	$(GO) test -tags $(TAGS) $(if $(RACE),-race) $(TESTFLAGS) ./...
+
+.PHONY: generate
+generate: ## make the Go code of the contract
+	$(TOOL) buf generate
+
+.PHONY: check
+check: ## what CI checks: formatting, contract, generated code, linters
+	./.ci/check
+
+.PHONY: lab
+lab: build ## run the whole-system tests in network namespaces (root)
+	@mkdir -p bin
+	$(GO) build -modfile=tools/go.mod -o bin/grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl
+	$(GO) test -tags $(TAGS) -count=1 -timeout 30m -v $(TESTFLAGS) ./test/lab
+
+.PHONY: bench
+bench: build ## measure latency, throughput, memory and size
+	./bench/run

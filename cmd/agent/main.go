@@ -1,0 +1,188 @@
+// Command elsewhere-agent measures from where it stands.
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/elsewhere-net/elsewhere/internal/agent"
+	"github.com/elsewhere-net/elsewhere/internal/flags"
+	"github.com/elsewhere-net/elsewhere/pkg/probe"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+const help = `elsewhere-agent measures from where it stands and reports to a coordinator.
+
+Private, loopback and other special-purpose addresses are not measured unless --allow-target says so.
+
+Examples:
+  elsewhere-agent --insecure --coordinator 10.0.0.1:7700 --data-dir /var/lib/elsewhere-agent --region eu-west
+  elsewhere-agent --insecure --coordinator 10.0.0.1:7700 --data-dir d --id fra-1 --region eu-central \
+      --country DE --city Frankfurt --provider AWS --asn 16509 --label tier=edge
+`
+
+var word = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+
+func main() { flags.Exit("elsewhere-agent", run()) }
+
+// line is the command line.
+type line struct {
+	agent.Options
+
+	vantage         pb.Vantage
+	insecure        bool
+	resolvers       []string
+	controls        []string
+	labels          map[string]string
+	roots           string
+	allowed, denied []string
+}
+
+func run() error {
+	l := &line{}
+	if err := flags.Parse(l.flags(), os.Args[1:], help); err != nil {
+		return err
+	}
+	if err := l.check(); err != nil {
+		return err
+	}
+	env, err := l.env()
+	if err != nil {
+		return err
+	}
+	l.Env, l.Vantage, l.Log = env, &l.vantage, flags.Logger()
+	l.Log.Warn("INSECURE: no TLS, no authentication: whoever poses as the coordinator can have this agent measure")
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a, err := agent.New(l.Options)
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+func (l *line) flags() *pflag.FlagSet {
+	set := pflag.NewFlagSet("elsewhere-agent", pflag.ContinueOnError)
+	set.StringSliceVar(&l.Coordinators, "coordinator", nil, "gRPC `addresses` of coordinators, HOST:PORT; any of them will do (required)")
+	set.StringVar(&l.DataDir, "data-dir", "", "`directory` for the agent's name and its results (required)")
+	set.StringVar(&l.ID, "id", "", "`name` of the agent, [a-z0-9-]{1,63} (default: one that is made at the first start)")
+	set.StringVar(&l.vantage.Region, "region", "", "`region` where it stands, [a-z0-9-]{1,63} (required)")
+	set.StringVar(&l.vantage.Country, "country", "", "`country`, ISO 3166-1 alpha-2, such as DE")
+	set.StringVar(&l.vantage.City, "city", "", "`city`")
+	set.Uint32Var(&l.vantage.Asn, "asn", 0, "autonomous system `number`")
+	set.StringVar(&l.vantage.Provider, "provider", "", "hosting or access `provider`")
+	set.StringToStringVar(&l.labels, "label", nil, "`key=value` by which the agent can be chosen; repeatable")
+	set.StringArrayVar(&l.resolvers, "resolver", nil, "`IP[:PORT]` of a resolver; repeatable (default: those of the system)")
+	set.StringArrayVar(&l.controls, "control", nil, "`HOST:PORT` that is known to be good; repeatable (default: well-known public hosts)")
+	set.StringVar(&l.roots, "roots", "", "PEM `file` of roots that targets may be trusted by, beside Mozilla's")
+	set.StringArrayVar(&l.allowed, "allow-target", nil, "`CIDR` that may be measured although it is special; repeatable")
+	set.StringArrayVar(&l.denied, "deny-target", nil, "`CIDR` that is never measured; repeatable")
+	set.BoolVar(&l.insecure, "insecure", false, "run without TLS and authentication")
+	return set
+}
+
+// check says what is wrong with the command line, if anything is.
+func (l *line) check() error {
+	l.vantage.Country = strings.ToUpper(l.vantage.GetCountry())
+	l.vantage.Labels = l.labels
+	switch {
+	case len(l.Coordinators) == 0:
+		return flags.Usagef("--coordinator is required: HOST:PORT")
+	case l.DataDir == "":
+		return flags.Usagef("--data-dir is required: a directory for the agent's results")
+	case l.vantage.GetRegion() == "":
+		return flags.Usagef("--region is required: where the agent stands, such as eu-west")
+	case !word.MatchString(l.vantage.GetRegion()):
+		return flags.Usagef("--region %q: must be 1 to 63 of a-z, 0-9 and -", l.vantage.GetRegion())
+	case l.ID != "" && !word.MatchString(l.ID):
+		return flags.Usagef("--id %q: must be 1 to 63 of a-z, 0-9 and -", l.ID)
+	case l.vantage.GetCountry() != "" && len(l.vantage.GetCountry()) != 2:
+		return flags.Usagef("--country %q: must be two letters, such as DE", l.vantage.GetCountry())
+	case !l.insecure:
+		return flags.Usagef("TLS and enrolment are not built yet: run with --insecure, on a network that you trust")
+	}
+	for _, hp := range append(l.Coordinators, l.controls...) {
+		if host, _, err := net.SplitHostPort(hp); err != nil || host == "" {
+			return flags.Usagef("%q: must be HOST:PORT", hp)
+		}
+	}
+	return nil
+}
+
+// env is what the agent's probes touch.
+func (l *line) env() (*probe.Env, error) {
+	env := &probe.Env{Controls: l.controls, Version: flags.Version()}
+	for _, text := range l.resolvers {
+		r, err := resolver(text)
+		if err != nil {
+			return nil, flags.Usagef("--resolver %q: must be IP or IP:PORT", text)
+		}
+		env.Resolvers = append(env.Resolvers, r)
+	}
+	for _, list := range []struct {
+		flag string
+		from []string
+		to   *[]netip.Prefix
+	}{{"--allow-target", l.allowed, &env.Egress.Allow}, {"--deny-target", l.denied, &env.Egress.Deny}} {
+		for _, text := range list.from {
+			prefix, err := cidr(text)
+			if err != nil {
+				return nil, flags.Usagef("%s %q: must be CIDR, such as 10.0.0.0/8", list.flag, text)
+			}
+			*list.to = append(*list.to, prefix)
+		}
+	}
+	if l.roots == "" {
+		return env, nil
+	}
+	roots, err := readRoots(l.roots)
+	env.Roots = roots
+	return env, err
+}
+
+func resolver(text string) (netip.AddrPort, error) {
+	if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+		return netip.AddrPortFrom(addr, 53), nil
+	}
+	return netip.ParseAddrPort(text)
+}
+
+func cidr(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	return netip.ParsePrefix(text)
+}
+
+func readRoots(file string) ([]*x509.Certificate, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, flags.Usagef("--roots: %w", err)
+	}
+	var roots []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, flags.Usagef("--roots %s: certificate %d: %w", file, len(roots)+1, err)
+		}
+		roots = append(roots, cert)
+	}
+	if len(roots) == 0 {
+		return nil, flags.Usagef("--roots %s: no certificate in it", file)
+	}
+	return roots, nil
+}

@@ -1,0 +1,63 @@
+// Command elsewhere-coordinator asks agents what they see, keeps what they answer, and says what it
+// means.
+package main
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/elsewhere-net/elsewhere/internal/coordinator"
+	"github.com/elsewhere-net/elsewhere/internal/flags"
+)
+
+const help = `elsewhere-coordinator hands questions to agents, keeps their results and judges them.
+
+Examples:
+  elsewhere-coordinator --insecure --data-dir /var/lib/elsewhere
+  elsewhere-coordinator --insecure --data-dir d --grpc-addr 10.0.0.1:7700 --nats-addr 10.0.0.1:7702
+`
+
+func main() { flags.Exit("elsewhere-coordinator", run()) }
+
+func run() error {
+	var opts coordinator.Options
+	set := pflag.NewFlagSet("elsewhere-coordinator", pflag.ContinueOnError)
+	set.StringVar(&opts.DataDir, "data-dir", "", "`directory` for the log and its checkpoint (required)")
+	set.StringVar(&opts.GRPCAddr, "grpc-addr", "127.0.0.1:7700", "`address` for clients and agents")
+	set.StringVar(&opts.HTTPAddr, "http-addr", "127.0.0.1:7701", "`address` for /metrics, /healthz and /readyz, in clear; empty for none")
+	set.StringVar(&opts.NATSAddr, "nats-addr", "127.0.0.1:7702", "`address` where agents take their jobs")
+	set.StringVar(&opts.Advertise, "advertise", "", "`host` that agents are told for NATS (default: the one that they reached)")
+	set.DurationVar(&opts.Retention.Age, "retention-age", 0, "how long measurements are kept (default 720h)")
+	set.Int64Var(&opts.Retention.Bytes, "retention-bytes", 0, "how large the log may grow, in `bytes` (default 10 GiB)")
+	insecure := set.Bool("insecure", false, "run without TLS and authentication: anyone who reaches the addresses may do anything")
+	if err := flags.Parse(set, os.Args[1:], help); err != nil {
+		return err
+	}
+	if opts.DataDir == "" {
+		return flags.Usagef("--data-dir is required: a directory for the log")
+	}
+	for flag, addr := range map[string]string{"--grpc-addr": opts.GRPCAddr, "--nats-addr": opts.NATSAddr, "--http-addr": opts.HTTPAddr} {
+		if _, err := netip.ParseAddrPort(addr); err != nil && addr != "" {
+			return flags.Usagef("%s %q: must be IP:PORT, such as 127.0.0.1:7700", flag, addr)
+		}
+	}
+	if !*insecure {
+		return flags.Usagef("TLS and tokens are not built yet: run with --insecure, on a network that you trust")
+	}
+	opts.Log = flags.Logger()
+	opts.Log.Warn("INSECURE: no TLS, no authentication: anyone who reaches these addresses may measure, and may pose as any agent",
+		"grpc", opts.GRPCAddr, "nats", opts.NATSAddr)
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	c, err := coordinator.New(ctx, opts)
+	if err != nil {
+		return err
+	}
+	return c.Run(ctx)
+}

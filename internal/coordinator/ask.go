@@ -1,0 +1,109 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/elsewhere-net/elsewhere/internal/bus"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+const (
+	// deliveryTime is what is taken off a job's time for the delivery of its result.
+	deliveryTime = 2 * time.Second
+	// askPause is the pause before an agent that did not reply is asked once more.
+	askPause = 250 * time.Millisecond
+)
+
+// askAll asks every agent of a measurement, all at once.
+func (c *Coordinator) askAll(m *pb.Measurement) {
+	for _, a := range m.GetAsks() {
+		c.work.Go(func() { c.ask(m, a.GetAgent()) })
+	}
+}
+
+// ask asks one agent, and once more if there is no reply; then it is left to the deadline. An agent
+// that comes back is asked again.
+func (c *Coordinator) ask(m *pb.Measurement, agent string) {
+	ctx, cancel := context.WithDeadline(c.alive, m.GetDeadline().AsTime())
+	defer cancel()
+	for range 2 {
+		reply, err := c.agents.Ask(ctx, job(m, agent))
+		if err == nil {
+			c.metrics.replies.WithLabelValues(short(reply.GetFailure().String())).Inc()
+			c.onReply(ctx, m.GetId(), agent, reply)
+			return
+		}
+		label := "no_reply"
+		if errors.Is(err, bus.ErrNoResponder) {
+			label = "no_responder"
+		}
+		c.metrics.replies.WithLabelValues(label).Inc()
+		c.log.Debug("no reply to a job", "measurement", m.GetId(), "agent", agent, "error", err)
+		select {
+		case <-time.After(askPause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// job is what an agent is told now.
+func job(m *pb.Measurement, agent string) *pb.Job {
+	now := time.Now()
+	left := m.GetDeadline().AsTime().Sub(now)
+	// A short measurement keeps most of its time for the work.
+	left -= min(deliveryTime, left/4)
+	return &pb.Job{
+		MeasurementId:   m.GetId(),
+		Agent:           agent,
+		Spec:            m.GetSpec(),
+		CoordinatorTime: timestamppb.New(now),
+		Remaining:       durationpb.New(left),
+	}
+}
+
+// onReply puts a no into the log. A yes needs nothing: the result will say it.
+func (c *Coordinator) onReply(ctx context.Context, id, agent string, reply *pb.JobReply) {
+	switch reply.GetFailure() {
+	case pb.Failure_FAILURE_NONE:
+		return
+	case pb.Failure_FAILURE_UNSPECIFIED, pb.Failure_FAILURE_AGENT_DEADLINE:
+		return // not an answer to the question: left to the deadline
+	}
+	err := c.append(ctx, &pb.LogEntry{Entry: &pb.LogEntry_Declined{Declined: &pb.Declined{
+		MeasurementId: id, Agent: agent, Failure: reply.GetFailure(), Detail: clip(reply.GetDetail()),
+	}}})
+	if err != nil {
+		c.log.Warn("an agent's no is not in the log: it will count as lost", "measurement", id, "agent", agent, "error", err)
+	}
+}
+
+// onBeat notes that an agent lives. One that has come, or come back, is asked what is still open for
+// it: it runs nothing twice.
+func (c *Coordinator) onBeat(b *pb.Beat) {
+	if c.validator.Validate(b.GetVantage()) != nil {
+		return
+	}
+	if !c.fleet.Beat(b) {
+		return
+	}
+	agent := b.GetAgent()
+	for _, m := range c.store.Open() {
+		for _, a := range m.GetAsks() {
+			if a.GetAgent() == agent && a.GetState() == pb.AskState_ASK_STATE_PENDING && time.Until(m.GetDeadline().AsTime()) > 0 {
+				c.work.Go(func() { c.ask(m, agent) })
+			}
+		}
+	}
+}
+
+// clip bounds an agent's words to 200 bytes of valid UTF-8.
+func clip(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), 200)], "")
+}

@@ -1,0 +1,111 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// deliveryGrace is the time that agents get to deliver after a restart, before what is overdue is
+// closed.
+const deliveryGrace = 10 * time.Second
+
+// fold follows the log until ctx ends.
+func (c *Coordinator) fold(ctx context.Context) error {
+	position, _ := c.store.Position()
+	return c.history.Fold(ctx, position, func(position uint64, batch *pb.LogBatch) error {
+		changes, err := c.store.Apply(position, batch)
+		if err != nil {
+			return fmt.Errorf("fold at %d: %w", position, err)
+		}
+		if !c.recovered.Load() {
+			return nil // history: what had to be done about it was done
+		}
+		for _, change := range changes {
+			if change.Closed {
+				c.onClosed(change.ID, change.Pending)
+			}
+			if change.Settled {
+				c.closer.now(change.ID)
+			}
+		}
+		return nil
+	})
+}
+
+// recover folds what the log holds and sees to the measurements that were left open: they are closed
+// at their deadline, but agents get time to deliver first. They are asked again when they come.
+func (c *Coordinator) recover(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	bounds, err := c.history.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	// What was purged will not come; what is there will.
+	if bounds.Last >= bounds.First && bounds.Last > 0 {
+		if err := c.folded(ctx, bounds.Last); err != nil {
+			return fmt.Errorf("folding the log to %d: %w", bounds.Last, err)
+		}
+	}
+	c.recovered.Store(true)
+	earliest := time.Now().Add(deliveryGrace)
+	for _, m := range c.store.Open() {
+		if l := m.GetLedger(); l.GetAsked() == l.GetAnswered()+l.GetRefused()+l.GetIneligible() {
+			c.closer.now(m.GetId())
+			continue
+		}
+		at := m.GetDeadline().AsTime()
+		if at.Before(earliest) {
+			at = earliest
+		}
+		c.closer.at(m.GetId(), at)
+		c.log.Info("measurement goes on", "measurement", m.GetId(), "closes_at_latest", at)
+	}
+	return nil
+}
+
+// closeMeasurement appends the end of a measurement. It is called again if that fails.
+func (c *Coordinator) closeMeasurement(id string) error {
+	ctx, cancel := context.WithTimeout(c.alive, 15*time.Second)
+	defer cancel()
+	return c.append(ctx, closed(id, false))
+}
+
+// onClosed tells agents that have not answered that nobody waits any more.
+func (c *Coordinator) onClosed(id string, pending []string) {
+	c.closer.forget(id)
+	for _, agent := range pending {
+		if err := c.agents.Cancel(agent, &pb.Cancel{MeasurementId: id}); err != nil {
+			c.log.Debug("cancel", "measurement", id, "agent", agent, "error", err)
+		}
+	}
+	view, err := c.store.Get(id)
+	if err != nil {
+		return // forgotten already
+	}
+	m := view.Measurement
+	c.metrics.measurements.WithLabelValues(short(m.GetState().String()), short(m.GetVerdict().GetOutcome().String())).Inc()
+	c.log.Info("measurement", "id", id, "state", m.GetState(), "outcome", m.GetVerdict().GetOutcome(),
+		"findings", len(m.GetVerdict().GetFindings()), "asked", m.GetLedger().GetAsked(),
+		"answered", m.GetLedger().GetAnswered(), "lost", m.GetLedger().GetLost(),
+		"duration", m.GetFinishTime().AsTime().Sub(m.GetCreateTime().AsTime()))
+}
+
+// checkpoint writes the fold to disk, a little behind.
+func (c *Coordinator) checkpoint(ctx context.Context) error {
+	tick := time.NewTicker(checkpointInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := c.store.Checkpoint(); err != nil {
+				c.log.Error("checkpoint: will be tried again", "error", err)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	mathrand "math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/elsewhere-net/elsewhere/internal/fleet"
+	"github.com/elsewhere-net/elsewhere/internal/store"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+const (
+	defaultTimeout  = 30 * time.Second
+	defaultLimit    = 20
+	defaultPageSize = 50
+	// maxOpen bounds the measurements that run at once.
+	maxOpen = 10_000
+	// maxWatchResults bounds the results in one message of a watch: 64 of at most 64 KiB.
+	maxWatchResults = 64
+)
+
+// measurementService is pb.MeasurementService.
+type measurementService struct {
+	pb.UnimplementedMeasurementServiceServer
+	*Coordinator
+}
+
+// CreateMeasurement implements pb.MeasurementServiceServer.
+func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateMeasurementRequest) (*pb.CreateMeasurementResponse, error) {
+	if s.closer.open() >= maxOpen {
+		return nil, status.Errorf(codes.ResourceExhausted, "%d measurements are running, as many as may; try again later", maxOpen)
+	}
+	id := newID()
+	asks, err := s.choose(r, id)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	timeout := defaultTimeout
+	if r.GetTimeout() != nil {
+		timeout = r.GetTimeout().AsDuration()
+	}
+	m := &pb.Measurement{
+		Id:         id,
+		State:      pb.State_STATE_RUNNING,
+		Spec:       r.GetSpec(),
+		CreateTime: timestamppb.New(now),
+		Deadline:   timestamppb.New(now.Add(timeout)),
+		From:       r.GetFrom(),
+		Asks:       asks,
+	}
+	if m.From == "" {
+		m.From = "world"
+	}
+	// Before it is in the log, so that what is in the log is always closed.
+	s.closer.at(id, now.Add(timeout))
+	if err := s.append(ctx, &pb.LogEntry{Entry: &pb.LogEntry_Opened{Opened: &pb.Opened{Measurement: m}}}); err != nil {
+		return nil, unavailable(err)
+	}
+	view, err := s.store.Get(id)
+	if err != nil {
+		return nil, apiError(err, id)
+	}
+	s.askAll(view.Measurement)
+	return &pb.CreateMeasurementResponse{Measurement: view.Measurement}, nil
+}
+
+// newID is a new ULID in lower case.
+func newID() string {
+	return strings.ToLower(ulid.MustNew(ulid.Now(), rand.Reader).String())
+}
+
+// choose freezes the list of agents.
+func (s measurementService) choose(r *pb.CreateMeasurementRequest, id string) ([]*pb.Ask, error) {
+	if earlier := r.GetFrom(); isID(earlier) {
+		return s.sameAgents(earlier)
+	}
+	selector, err := fleet.ParseSelector(r.GetFrom())
+	if err != nil {
+		return nil, badField("from", err.Error())
+	}
+	online := s.fleet.Online(selector)
+	if len(online) == 0 {
+		return nil, s.nobody(r.GetFrom())
+	}
+	limit := int(r.GetLimit())
+	if limit == 0 {
+		limit = defaultLimit
+	}
+	seed := fnv.New64a()
+	_, _ = seed.Write([]byte(id))                                                         // never fails
+	chosen := fleet.Choose(online, limit, mathrand.New(mathrand.NewPCG(seed.Sum64(), 0))) //nolint:gosec // no secret
+	asks := make([]*pb.Ask, len(chosen))
+	for i, a := range chosen {
+		asks[i] = &pb.Ask{Agent: a.GetId(), Vantage: a.GetVantage(), State: pb.AskState_ASK_STATE_PENDING}
+	}
+	return asks, nil
+}
+
+// isID tells whether a selector is the id of a measurement.
+func isID(s string) bool {
+	_, err := ulid.ParseStrict(strings.ToUpper(s))
+	return err == nil && len(s) == ulid.EncodedSize
+}
+
+// sameAgents asks those that an earlier measurement asked, as far as they are still there.
+func (s measurementService) sameAgents(earlier string) ([]*pb.Ask, error) {
+	earlier = strings.ToLower(earlier)
+	view, err := s.store.Get(earlier)
+	if err != nil {
+		return nil, badField("from", fmt.Sprintf("there is no measurement %s", earlier))
+	}
+	var asks []*pb.Ask
+	for _, a := range view.Measurement.GetAsks() {
+		if agent := s.fleet.Get(a.GetAgent()); agent.GetState() == pb.AgentState_AGENT_STATE_ONLINE {
+			asks = append(asks, &pb.Ask{Agent: agent.GetId(), Vantage: agent.GetVantage(), State: pb.AskState_ASK_STATE_PENDING})
+		}
+	}
+	if len(asks) == 0 {
+		return nil, noAgent(earlier, "none of the agents of that measurement is online")
+	}
+	return asks, nil
+}
+
+// nobody says why a selector means no agent.
+func (s measurementService) nobody(from string) error {
+	world, _ := fleet.ParseSelector("world")
+	var regions []string
+	for _, a := range s.fleet.Online(world) {
+		regions = append(regions, a.GetVantage().GetRegion())
+	}
+	slices.Sort(regions)
+	regions = slices.Compact(regions)
+	if len(regions) == 0 {
+		return noAgent(from, "no agent is online")
+	}
+	return noAgent(from, fmt.Sprintf("no agent matches %q; agents are online in %s", from, strings.Join(regions[:min(len(regions), 10)], ", ")))
+}
+
+// GetMeasurement implements pb.MeasurementServiceServer.
+func (s measurementService) GetMeasurement(_ context.Context, r *pb.GetMeasurementRequest) (*pb.GetMeasurementResponse, error) {
+	view, err := s.store.Get(r.GetId())
+	if err != nil {
+		return nil, apiError(err, r.GetId())
+	}
+	return &pb.GetMeasurementResponse{Measurement: view.Measurement}, nil
+}
+
+// ListMeasurements implements pb.MeasurementServiceServer.
+func (s measurementService) ListMeasurements(_ context.Context, r *pb.ListMeasurementsRequest) (*pb.ListMeasurementsResponse, error) {
+	size := int(r.GetPageSize())
+	if size == 0 {
+		size = defaultPageSize
+	}
+	page, err := s.store.List(r.GetPageToken(), size)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	response := &pb.ListMeasurementsResponse{Measurements: page}
+	if len(page) == size {
+		response.NextPageToken = page[size-1].GetId()
+	}
+	return response, nil
+}
+
+// ListResults implements pb.MeasurementServiceServer.
+func (s measurementService) ListResults(r *pb.ListResultsRequest, stream pb.MeasurementService_ListResultsServer) error {
+	view, err := s.store.Get(r.GetId())
+	if err != nil {
+		return apiError(err, r.GetId())
+	}
+	for _, result := range view.Results {
+		if err := stream.Send(&pb.ListResultsResponse{Result: result}); err != nil {
+			return err
+		}
+	}
+	for _, result := range view.Late {
+		if err := stream.Send(&pb.ListResultsResponse{Result: result, Late: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WatchMeasurement implements pb.MeasurementServiceServer. A slow reader costs nothing: what it has
+// not read is in the store, and it is sent the newest.
+func (s measurementService) WatchMeasurement(r *pb.WatchMeasurementRequest, stream pb.MeasurementService_WatchMeasurementServer) error {
+	s.metrics.watchers.Inc()
+	defer s.metrics.watchers.Dec()
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(s.serving, cancel)()
+	w := watcher{stream: stream, results: r.GetResults()}
+	err := s.store.Watch(ctx, r.GetId(), w.send)
+	if errors.Is(err, context.Canceled) && s.serving.Err() != nil {
+		return status.Error(codes.Unavailable, "the coordinator is about to stop; watch again")
+	}
+	return apiError(err, r.GetId())
+}
+
+// watcher is one watch: what it has sent.
+type watcher struct {
+	stream  pb.MeasurementService_WatchMeasurementServer
+	results bool // whether they are wanted
+	begun   bool
+	sent    int // results
+}
+
+// send sends a measurement and the results that are new, in messages of bounded size.
+func (w *watcher) send(view store.View) error {
+	m := view.Measurement
+	if w.begun && m.GetState() == pb.State_STATE_RUNNING {
+		m.Asks = nil
+	}
+	w.begun = true
+	for {
+		response := &pb.WatchMeasurementResponse{Measurement: m}
+		if w.results {
+			next := min(w.sent+maxWatchResults, len(view.Results))
+			response.Results = view.Results[w.sent:next]
+			w.sent = next
+		}
+		if err := w.stream.Send(response); err != nil || !w.results || w.sent == len(view.Results) {
+			return err
+		}
+	}
+}
+
+// CancelMeasurement implements pb.MeasurementServiceServer.
+func (s measurementService) CancelMeasurement(ctx context.Context, r *pb.CancelMeasurementRequest) (*pb.CancelMeasurementResponse, error) {
+	view, err := s.store.Get(r.GetId())
+	if err != nil {
+		return nil, apiError(err, r.GetId())
+	}
+	if view.Measurement.GetState() == pb.State_STATE_RUNNING {
+		if err := s.append(ctx, closed(r.GetId(), true)); err != nil {
+			return nil, unavailable(err)
+		}
+		if view, err = s.store.Get(r.GetId()); err != nil {
+			return nil, apiError(err, r.GetId())
+		}
+	}
+	return &pb.CancelMeasurementResponse{Measurement: view.Measurement}, nil
+}
+
+// closed is the end of a measurement, now.
+func closed(id string, cancelled bool) *pb.LogEntry {
+	return &pb.LogEntry{Entry: &pb.LogEntry_Closed{Closed: &pb.Closed{
+		MeasurementId: id, Time: timestamppb.Now(), Cancelled: cancelled,
+	}}}
+}

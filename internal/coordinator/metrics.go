@@ -1,0 +1,88 @@
+package coordinator
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/elsewhere-net/elsewhere/internal/fleet"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// metrics are the coordinator's. Their labels come from closed sets, never from a target or an agent.
+type metrics struct {
+	measurements *prometheus.CounterVec
+	replies      *prometheus.CounterVec
+	results      *prometheus.CounterVec
+	commit       prometheus.Histogram
+	watchers     prometheus.Gauge
+}
+
+func newMetrics(c *Coordinator) *metrics {
+	m := &metrics{
+		measurements: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "elsewhere_measurements_closed_total", Help: "Measurements that were closed, by state and outcome.",
+		}, []string{"state", "outcome"}),
+		replies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "elsewhere_job_replies_total", Help: "Answers of agents to jobs, by failure; failure_none is a yes.",
+		}, []string{"reply"}),
+		results: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "elsewhere_results_total", Help: "Results that came, by what became of them: stored, duplicate, unasked, refused.",
+		}, []string{"fate"}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "elsewhere_log_commit_seconds", Help: "Time from append to durable in the log.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+		watchers: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "elsewhere_watchers", Help: "Watches of measurements under way.",
+		}),
+	}
+	c.opts.Metrics.MustRegister(
+		m.measurements, m.replies, m.results, m.commit, m.watchers,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "elsewhere_log_position", Help: "Position of the log that is folded.",
+		}, func() float64 { position, _ := c.store.Position(); return float64(position) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "elsewhere_measurements_running", Help: "Measurements that run.",
+		}, func() float64 { return float64(c.closer.open()) }),
+		fleetCollector{c.fleet},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+// fleetCollector counts agents by state when it is asked.
+type fleetCollector struct{ fleet *fleet.Fleet }
+
+var agentsDesc = prometheus.NewDesc("elsewhere_agents", "Agents by state.", []string{"state"}, nil)
+
+func (f fleetCollector) Describe(ch chan<- *prometheus.Desc) { ch <- agentsDesc }
+
+func (f fleetCollector) Collect(ch chan<- prometheus.Metric) {
+	world, err := fleet.ParseSelector("world")
+	if err != nil {
+		return
+	}
+	count := map[pb.AgentState]int{
+		pb.AgentState_AGENT_STATE_ONLINE: 0, pb.AgentState_AGENT_STATE_DRAINING: 0, pb.AgentState_AGENT_STATE_OFFLINE: 0,
+	}
+	agents, _ := f.fleet.List(world)
+	for _, a := range agents {
+		count[a.GetState()]++
+	}
+	for state, n := range count {
+		ch <- prometheus.MustNewConstMetric(agentsDesc, prometheus.GaugeValue, float64(n), short(state.String()))
+	}
+}
+
+// short is an enum's name as a label: STATE_FINISHED → finished, OUTCOME_OK → ok.
+func short(name string) string {
+	for _, prefix := range []string{"AGENT_STATE_", "STATE_", "OUTCOME_", "FAILURE_"} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			return strings.ToLower(rest)
+		}
+	}
+	return strings.ToLower(name)
+}

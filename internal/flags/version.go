@@ -1,0 +1,23 @@
+package flags
+
+import "runtime/debug"
+
+// release is set by the linker: -ldflags "-X github.com/elsewhere-net/elsewhere/internal/flags.release=v1.2.3".
+var release string
+
+// Version is the release, or else the revision that the program was built from, or "devel".
+func Version() string {
+	if release != "" {
+		return release
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "devel-" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "devel"
+}
