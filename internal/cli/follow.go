@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"time"
 
@@ -27,6 +28,15 @@ const (
 	// creation is the time that opening a measurement may take.
 	creation = 15 * time.Second
 )
+
+// NewScreen makes the screen that RunCheck shows things on: a live table if out is a terminal and CI is
+// unset, else lines. A nil getenv is os.Getenv.
+func NewScreen(out, errs io.Writer, getenv func(string) string) render.Screen {
+	if getenv == nil {
+		getenv = os.Getenv
+	}
+	return render.NewScreen(out, errs, getenv)
+}
 
 // RunCheck asks one question over conn and shows it on screen. The measurement is cancelled if ctx
 // ends. The error decides the exit code (see Error); the exit code of a measurement that came to its

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"buf.build/go/protovalidate"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -34,6 +35,9 @@ func (q *Question) Request(o Options) (*pb.CreateMeasurementRequest, error) {
 	}
 	req := &pb.CreateMeasurementRequest{
 		Spec: q.Spec, From: o.From, Limit: o.Limit, Timeout: durationpb.New(o.Timeout),
+	}
+	if _, err := proto.Marshal(req); err != nil {
+		return nil, errors.New("the question holds bytes that are not UTF-8; write it in UTF-8")
 	}
 	return req, firstViolation(protovalidate.Validate(req))
 }

@@ -1,0 +1,55 @@
+package cli_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestCompletionKnowsCommandsTypesFormatsAndRegions(t *testing.T) {
+	w := newWorld(t).at(fleet().serve(t))
+	for name, tc := range map[string]struct {
+		line string // the last word is the one to complete
+		want []string
+		not  []string
+	}{
+		"commands":                     {"t", []string{"tcp", "tls"}, []string{"dns"}},
+		"types after the name":         {"dns example.com A", []string{"A", "AAAA"}, nil},
+		"types as they are typed":      {"dns example.com aa", []string{"aaaa"}, []string{"AAAA"}},
+		"no types before the name":     {"dns ''", nil, []string{"AAAA"}},
+		"an option of dig":             {"dns example.com +", []string{"+short"}, nil},
+		"from":                         {"tcp example.com:443 fr", []string{"from"}, nil},
+		"regions after from":           {"tcp example.com:443 from ''", []string{"world", "last", "ap-south", "eu-west"}, nil},
+		"regions after --from":         {"tls example.com --from ''", []string{"world", "ap-south"}, nil},
+		"formats":                      {"agents --format ''", []string{"table", "json", "jsonl", "csv", "junit"}, nil},
+		"what a port can be expected":  {"tcp a:1 --expect ''", []string{"open", "blocked"}, nil},
+		"ids of measurements":          {"show ''", []string{"last", theID}, nil},
+		"nothing after an id":          {"show last ''", nil, []string{"last", theID}},
+		"shells":                       {"completion ''", []string{"bash", "zsh", "fish", "powershell"}, nil},
+		"nothing for a limit":          {"dns example.com -L ''", nil, []string{"A", "from"}},
+		"a second from is not offered": {"tcp a:1 from JP ''", nil, []string{"from"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := w.run(t, append([]string{"__complete"}, fields(tc.line)...)...)
+			var words []string
+			for line := range strings.Lines(got.out) {
+				word, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+				words = append(words, word)
+			}
+			for _, want := range tc.want {
+				if !slices.Contains(words, want) {
+					t.Errorf("no %q in %q", want, words)
+				}
+			}
+			for _, not := range tc.not {
+				if slices.Contains(words, not) {
+					t.Errorf("%q in %q", not, words)
+				}
+			}
+		})
+	}
+	w = newWorld(t).at(nobody(t))
+	if got := w.run(t, "__complete", "tcp", "a:1", "from", ""); got.code != 0 || !strings.Contains(got.out, "world\n") {
+		t.Errorf("without a coordinator: exit %d, %q", got.code, got.out)
+	}
+}
