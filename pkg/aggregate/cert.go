@@ -189,10 +189,12 @@ func (f *facts) differentCertificates(spots []*spot) *pb.Finding {
 		count[l] = len(spots)
 	}
 	usual := mostCommon(count)
-	var odd []*spot
+	var odd, rest []*spot
 	for _, s := range spots {
 		if l := mostCommon(tally(s.oks)); l != "" && l != usual {
 			odd = append(odd, s)
+		} else {
+			rest = append(rest, s)
 		}
 	}
 	d := plainFinding(pb.FindingCode_FINDING_CODE_REGIONAL_CERTIFICATE)
@@ -200,7 +202,7 @@ func (f *facts) differentCertificates(spots []*spot) *pb.Finding {
 	d.Regions, d.Addresses = regionsOf(odd), addressesOf(odd)
 	d.Stage = pb.Stage_STAGE_CERTIFICATE
 	d.Confidence = regionwise(oksOf(odd))
-	d.Evidence = evidence(oksOf(odd), oksOf(only(spots, func(s *spot) bool { return !slices.Contains(odd, s) })))
+	d.Evidence = evidence(oksOf(odd), oksOf(rest))
 	d.Summary = differentSummary(served)
 	d.Hint = "if it is not meant, bring the same certificate to every server behind the name."
 	return d
@@ -284,7 +286,7 @@ func describeLeaf(v *sight) string {
 	}
 	text := quote(c.GetSubject()) + " from " + quote(c.GetIssuer())
 	if c.GetSha256() != "" {
-		text += " (SHA-256 " + c.GetSha256()[:min(16, len(c.GetSha256()))] + ")"
+		text += " (SHA-256 " + shown(c.GetSha256()[:min(16, len(c.GetSha256()))]) + ")"
 	}
 	return strings.TrimSpace(text)
 }

@@ -26,15 +26,16 @@ func (f *facts) unexpected(expect pb.Reachability, spots []*spot) []*pb.Finding 
 
 // notOpen is shut where it should be open.
 func (f *facts) notOpen(g group, all []*spot) *pb.Finding {
-	contrast := oksOf(all)
+	contrast := contrastOf(g.spots, all)
 	e := newFinding(pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED, g.spots, contrast)
 	e.Block = g.way.block
 	e.Confidence = regionalConfidence(g.spots)
+	same := only(all, func(s *spot) bool { return slices.Contains(e.GetAddresses(), s.thing.text) })
 	switch {
-	case len(contrast) > 0:
+	case anyOpen(same):
 		e.Blame = pb.Blame_BLAME_PATH
-	case len(regionsOf(only(all, (*spot).shut))) > 1:
-		e.Blame = pb.Blame_BLAME_TARGET
+	case len(regionsOf(same)) > 1:
+		e.Blame = pb.Blame_BLAME_TARGET // shut from wherever it was tried
 	}
 	e.Summary = "expected open: " + f.contrastSummary(e, g.spots, contrast)
 	e.Hint = f.blockHint(e, g.spots)
@@ -49,7 +50,7 @@ func (f *facts) notShut(spots, all []*spot) *pb.Finding {
 	e.Stage, e.Blame = pb.Stage_STAGE_TCP, pb.Blame_BLAME_TARGET
 	e.Evidence = evidence(oks, failsOf(all))
 	e.Confidence = regionwise(oks)
-	e.Summary = "expected blocked: " + join(e.GetRegions()) + sole(oks) + connects(oks) + " to " + join(e.GetAddresses()) + "."
+	e.Summary = "expected blocked: " + join(e.GetRegions()) + inBrackets(sole(oks)) + connects(oks) + " to " + join(e.GetAddresses()) + "."
 	e.Hint = "shut " + join(e.GetAddresses()) + " for the addresses of " + f.places(spots) + "."
 	return e
 }

@@ -170,14 +170,21 @@ func (f *facts) everyRegionJudged() bool {
 	return len(f.regions) > 0 && !slices.ContainsFunc(f.regions, func(r *region) bool { return !r.judged })
 }
 
-// address finds or makes the thing for an address; nil if text is none.
+// address finds or makes the thing for an address, however it is spelled; nil if text is none.
 func (f *facts) address(text string) *thing {
 	if t, ok := f.byAddress[text]; ok {
 		return t
 	}
-	var t *thing
-	if ap, err := netip.ParseAddrPort(text); err == nil {
-		t = &thing{text: text, six: !ap.Addr().Unmap().Is4()}
+	ap, err := netip.ParseAddrPort(text)
+	if err != nil || ap.Addr().Zone() != "" {
+		f.byAddress[text] = nil
+		return nil
+	}
+	own := netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	t := f.byAddress[own.String()]
+	if t == nil {
+		t = &thing{text: own.String(), six: own.Addr().Is6()}
+		f.byAddress[t.text] = t
 	}
 	f.byAddress[text] = t
 	return t

@@ -87,33 +87,3 @@ func checkFinding(t *testing.T, w *world, f *pb.Finding) {
 		}
 	}
 }
-
-func TestReach(t *testing.T) {
-	runCases(t, []verdictCase{
-		{
-			"all is well: nothing to say",
-			tcpWorld().in("ap", open(ip1)).in("eu", open(ip1)),
-			[]string{"ok"},
-		},
-		{
-			"one region gets no answer, by two agents on different networks",
-			tcpWorld().in("ap/1", blocked(ip1, timeout)).in("ap/2", blocked(ip1, timeout)).in("eu", open(ip1)).in("us", open(ip1)),
-			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=path high"},
-		},
-		{
-			"one region gets a RST, by one agent",
-			tcpWorld().in("ap", blocked(ip1, refused)).in("eu", open(ip1)),
-			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_refused block=reject_rst blame=path medium"},
-		},
-		{
-			"nobody connects: the target is down (rule 9)",
-			tcpWorld().in("ap", blocked(ip1, timeout)).in("eu", blocked(ip1, timeout)).in("us", blocked(ip1, refused)),
-			[]string{"fail", "ERROR target_down [ap eu us] at 203.0.113.10:443 tcp_timeout block=drop blame=target high"},
-		},
-		{
-			"one region asked alone and silent: too little to say",
-			tcpWorld().in("ap/1", blocked(ip1, timeout)).in("ap/2", blocked(ip1, timeout)),
-			[]string{"inconclusive", "WARN insufficient_vantage [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=unknown low"},
-		},
-	})
-}

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ func (f *facts) places(spots []*spot) string {
 		if !regions[a.region] {
 			return ""
 		}
-		return cut(a.ask.GetVantage().GetObservedAddress())
+		return shown(a.ask.GetVantage().GetObservedAddress())
 	})
 	text := join(regionsOf(spots))
 	if len(addresses) > 0 {
@@ -95,7 +96,7 @@ func (f *facts) loneSummary(w *pb.Finding, spots []*spot) string {
 	fails := failsOf(spots)
 	what := failing(w, fails)
 	if w.GetStage() == pb.Stage_STAGE_DNS {
-		what = seen(w.GetFailure()) + " " + join(collect(fails, (*sight).server)) + sole(fails)
+		what = seen(w.GetFailure()) + " " + join(collect(fails, (*sight).server)) + inBrackets(sole(fails))
 	}
 	return join(w.GetRegions()) + ": " + what + passed(fails) +
 		"; no other region was judged, so this may be the target, the path or the region."
@@ -147,14 +148,14 @@ func (f *facts) differSummary(d *pb.Finding, differs state, spots []*spot) strin
 
 // standing is an agent's network and provider, in brackets.
 func standing(a *agent) string {
-	provider := cut(a.ask.GetVantage().GetProvider())
+	provider := shown(a.ask.GetVantage().GetProvider())
 	switch {
-	case a.network == "" || a.network == provider && provider == "":
+	case a.network == "":
 		return ""
-	case provider == "" || provider == a.network:
-		return " (" + cut(a.network) + ")"
+	case provider == "" || provider == shown(a.network):
+		return " (" + shown(a.network) + ")"
 	}
-	return " (" + cut(a.network) + ", " + provider + ")"
+	return " (" + shown(a.network) + ", " + provider + ")"
 }
 
 // resolutionSummary says whose resolvers fail, and whose do not.
@@ -164,11 +165,14 @@ func (f *facts) resolutionSummary(r *pb.Finding, spots []*spot, contrast []*sigh
 	if len(r.GetFailures()) > 1 {
 		text += "; ways seen: " + join(wordsOf(r.GetFailures()))
 	}
-	text += sole(fails)
+	text += inBrackets(sole(fails))
 	if len(contrast) > 0 {
 		text += " while the name resolves in " + join(regionNames(contrast))
 	}
-	return text + "; the control names resolve there."
+	if !slices.ContainsFunc(fails, func(v *sight) bool { return v.control < 0 }) {
+		text += "; the control names resolve there"
+	}
+	return text + "."
 }
 
 // targetName is the name that is looked at.
@@ -176,7 +180,7 @@ func (f *facts) targetName() string {
 	s := f.m.GetSpec()
 	for _, name := range []string{s.GetDns().GetName(), s.GetTcp().GetHost(), s.GetTls().GetHost()} {
 		if name != "" {
-			return cut(name)
+			return shown(name)
 		}
 	}
 	return "the name"
@@ -209,7 +213,7 @@ func viewsSummary(views []*view) string {
 	for _, v := range views[:min(len(views), maxNames)] {
 		values := make([]string, 0, len(v.values))
 		for _, value := range v.values[:min(len(v.values), maxNames+1)] {
-			values = append(values, cut(value))
+			values = append(values, shown(value))
 		}
 		got := join(values)
 		if more := len(v.values) - maxNames; more > 0 {
@@ -235,27 +239,27 @@ func unevenSummary(u *pb.Finding, fails []*sight) string {
 func (f *facts) notServedSummary(e *pb.Finding, missing []string, sights []*sight) string {
 	wanted := make([]string, 0, len(missing))
 	for _, w := range missing {
-		wanted = append(wanted, cut(w))
+		wanted = append(wanted, shown(w))
 	}
-	text := "expected " + join(wanted) + " for " + f.targetName() + "; " + join(e.GetRegions()) + sole(sights)
+	text := "expected " + join(wanted) + " for " + f.targetName() + "; " + join(e.GetRegions()) + inBrackets(sole(sights))
 	if e.GetFailure() != pb.Failure_FAILURE_NONE {
 		return text + " " + verb(e.GetRegions(), "gets", "get") + " " + seen(e.GetFailure()) + " " + join(collect(sights, (*sight).server)) + "."
 	}
 	got := f.rrset(sights[0])
-	shown := make([]string, 0, len(got))
+	values := make([]string, 0, len(got))
 	for _, value := range got[:min(len(got), maxNames)] {
-		shown = append(shown, cut(value))
+		values = append(values, shown(value))
 	}
-	if len(shown) == 0 {
+	if len(values) == 0 {
 		return text + " " + verb(e.GetRegions(), "gets", "get") + " an answer without such data from " + join(collect(sights, (*sight).server)) + "."
 	}
-	return text + " " + verb(e.GetRegions(), "gets", "get") + " " + join(shown) + " from " + join(collect(sights, (*sight).server)) + "."
+	return text + " " + verb(e.GetRegions(), "gets", "get") + " " + join(values) + " from " + join(collect(sights, (*sight).server)) + "."
 }
 
 // certSummary says what is wrong with which certificate, and who gets a good one.
 func certSummary(p *pb.Finding, fails, contrast []*sight) string {
 	text := join(p.GetRegions()) + ": " + join(p.GetAddresses()) + " " + verb(p.GetAddresses(), "serves", "serve") + " " +
-		describeLeaf(fails[0]) + ", which fails as " + join(wordsOf(p.GetFailures())) + validity(p, fails[0]) + sole(fails)
+		describeLeaf(fails[0]) + ", which fails as " + join(wordsOf(p.GetFailures())) + validity(p, fails[0]) + inBrackets(sole(fails))
 	if len(contrast) > 0 {
 		text += " while " + join(regionNames(contrast)) + " " + verb(regionNames(contrast), "gets", "get") + " a good one"
 		if other := collect(contrast, func(v *sight) string { return v.thing.text }); joined(other) != joined(p.GetAddresses()) {

@@ -53,6 +53,17 @@ type resolver struct {
 	control control
 }
 
+// authority says whether a query got its “no such data” from the zone's own server, which the spec
+// names: that is an answer, though such a server refuses the control names.
+func (f *facts) authority(s *pb.Step) bool {
+	if f.m.GetSpec().GetDns().GetResolver() == "" || !aboutName(s.GetFailure()) {
+		return false
+	}
+	return slices.ContainsFunc(s.GetEvidence().GetReplies(), func(r *pb.DNSReply) bool {
+		return r.GetAuthoritative() && (r.GetRcode() == "NXDOMAIN" || r.GetRcode() == "NOERROR")
+	})
+}
+
 // note adds a control step to its group: one success is enough; it fails if all that ran failed. What
 // the agent did not do (policy, no time) says nothing.
 func (c *control) note(i int, s *pb.Step) {
@@ -244,7 +255,11 @@ func (a *agent) see(v *sight) {
 
 // readQuery keeps one query to one resolver.
 func (f *facts) readQuery(a *agent, i int, s *pb.Step) {
-	v := newSight(a, f.name, i, a.resolver(s.GetAddress()))
+	c := a.resolver(s.GetAddress())
+	if c.state != good && f.authority(s) {
+		*c = control{state: good, failure: pb.Failure_FAILURE_NONE, step: -1}
+	}
+	v := newSight(a, f.name, i, c)
 	f.answers = append(f.answers, v)
 }
 
@@ -298,7 +313,7 @@ func (f *facts) controlFaults(a *agent) {
 	for _, r := range a.dns {
 		if r.control.state == bad {
 			f.faults = append(f.faults, fault{
-				agent: a, blame: pb.Blame_BLAME_RESOLVER, failure: r.control.failure, step: r.control.step, where: r.address,
+				agent: a, blame: pb.Blame_BLAME_RESOLVER, failure: r.control.failure, step: r.control.step, where: shown(r.address),
 			})
 		}
 	}

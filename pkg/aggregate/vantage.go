@@ -99,12 +99,26 @@ func (f *facts) nobodyJudged() *pb.Finding {
 	return n
 }
 
-// refusals are the reasons that agents gave for not answering (rule 18), the most frequent first said.
+// reason is why an agent says nothing of use: its own reason for not answering, or the first failure
+// of its steps that could not be judged.
+func (a *agent) reason() pb.Failure {
+	if why := a.ask.GetFailure(); why > pb.Failure_FAILURE_NONE {
+		return why
+	}
+	for _, s := range a.steps {
+		if s.GetRole() == pb.Role_ROLE_TARGET && !clean(s) {
+			return s.GetFailure()
+		}
+	}
+	return pb.Failure_FAILURE_UNSPECIFIED
+}
+
+// refusals are the agents' own reasons (rule 18): the most frequent one, and all.
 func (f *facts) refusals() (pb.Failure, []pb.Failure) {
 	var given []fault
 	var all []pb.Failure
 	for _, a := range f.agents {
-		if reason := a.ask.GetFailure(); reason > pb.Failure_FAILURE_NONE && !mayAnswer(a.ask.GetState()) {
+		if reason := a.reason(); stageOf(reason) == pb.Stage_STAGE_AGENT {
 			given = append(given, fault{failure: reason})
 			all = append(all, reason)
 		}
@@ -125,14 +139,14 @@ func (f *facts) fates() string {
 	for _, a := range f.agents {
 		s := a.ask.GetState()
 		count[s]++
-		if a.ask.GetFailure() > pb.Failure_FAILURE_NONE {
-			reasons[s] = append(reasons[s], ShortFailure(a.ask.GetFailure()))
+		if why := a.reason(); why > pb.Failure_FAILURE_NONE {
+			reasons[s] = append(reasons[s], ShortFailure(why))
 		}
 	}
 	var parts []string
 	for s, word := range [...]string{
 		pb.AskState_ASK_STATE_UNSPECIFIED: "without an answer", pb.AskState_ASK_STATE_PENDING: "without an answer yet",
-		pb.AskState_ASK_STATE_ANSWERED: "answered without a usable step", pb.AskState_ASK_STATE_LOST: "lost",
+		pb.AskState_ASK_STATE_ANSWERED: "answered with nothing that can be judged", pb.AskState_ASK_STATE_LOST: "lost",
 		pb.AskState_ASK_STATE_REFUSED: "refused", pb.AskState_ASK_STATE_INELIGIBLE: "ineligible",
 	} {
 		if n := count[pb.AskState(s)]; n > 0 {

@@ -158,5 +158,5 @@ func (f *facts) unevenResolvers() *pb.Finding {
 	return u
 }
 
-// server is the address of the resolver that was asked.
-func (v *sight) server() string { return v.at().GetAddress() }
+// server is the address of the resolver that was asked, for a sentence.
+func (v *sight) server() string { return shown(v.at().GetAddress()) }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -13,10 +14,13 @@ import (
 // maxText bounds what a sentence quotes of a target's own words.
 const maxText = 80
 
-// quote puts text of the target's into a sentence: bounded, and nothing that could move a cursor.
-func quote(text string) string {
+// quote puts text that an agent or a target wrote into a sentence, in quotes.
+func quote(text string) string { return "“" + shown(text) + "”" }
+
+// shown is such text bounded, with nothing in it that could move a cursor.
+func shown(text string) string {
 	q := strconv.QuoteToGraphic(cut(text))
-	return "“" + q[1:len(q)-1] + "”"
+	return q[1 : len(q)-1]
 }
 
 // cut bounds text without breaking a character.
@@ -50,7 +54,7 @@ func verb(subject []string, one, many string) string {
 // sole says when one agent is all the evidence there is.
 func sole(sights []*sight) string {
 	if ids := agentsOf(sights); len(ids) == 1 {
-		return " (from agent " + ids[0] + " only)"
+		return "from agent " + ids[0] + " only"
 	}
 	return ""
 }
@@ -124,19 +128,18 @@ func meaning(b pb.BlockKind) string {
 	return ""
 }
 
-// sight in words: how it fails, where, how often it was tried, and who says so.
+// failing says how it fails, where, how often it was tried, and who says so.
 func failing(f *pb.Finding, fails []*sight) string {
 	text := seen(f.GetFailure()) + " " + join(f.GetAddresses())
-	if n := attempts(fails); n != "" {
-		text += " (" + n + ")"
-	}
-	if from := icmpSender(fails); from != "" {
-		text += ", sent by " + from
+	notes := slices.DeleteFunc([]string{attempts(fails), icmpSender(fails), errnoOnly(f, fails), sole(fails)},
+		func(note string) bool { return note == "" })
+	if len(notes) > 0 {
+		text += " (" + strings.Join(notes, ", ") + ")"
 	}
 	if len(f.GetFailures()) > 1 {
 		text += "; ways seen: " + join(wordsOf(f.GetFailures()))
 	}
-	return text + sole(fails)
+	return text
 }
 
 // wordsOf are the short forms of failures.
@@ -166,14 +169,31 @@ func attempts(fails []*sight) string {
 	return fmt.Sprintf("%d–%d attempts", least, most)
 }
 
-// icmpSender is who sent the first ICMP error.
+// icmpSender says who sent the first ICMP error.
 func icmpSender(fails []*sight) string {
 	for _, v := range fails {
 		if m := v.at().GetEvidence().GetIcmp(); m.GetSender() != "" {
-			return cut(m.GetSender())
+			return "sent by " + shown(m.GetSender())
 		}
 	}
 	return ""
+}
+
+// errnoOnly says that a RST may have been an ICMP error: errno alone does not tell them apart (ip(7)).
+func errnoOnly(f *pb.Finding, fails []*sight) string {
+	read := slices.ContainsFunc(fails, func(v *sight) bool { return v.at().GetEvidence().GetErrorQueue() })
+	if f.GetFailure() != pb.Failure_FAILURE_TCP_REFUSED || read {
+		return ""
+	}
+	return "or an ICMP reject, which errno alone does not tell from a RST"
+}
+
+// inBrackets puts a note behind a word, if there is one.
+func inBrackets(note string) string {
+	if note == "" {
+		return ""
+	}
+	return " (" + note + ")"
 }
 
 // passed says that controls passed beside the failing steps.
@@ -206,7 +226,7 @@ func connects(oks []*sight) string {
 		most = max(most, d)
 		known++
 	}
-	what := verb(agentsOf(oks), " connects", " connect")
+	what := verb(regionNames(oks), " connects", " connect")
 	if known == 0 {
 		return what
 	}
