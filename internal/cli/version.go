@@ -10,10 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/elsewhere-net/elsewhere/internal/cli/render"
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 )
-
-// judge is the version of the judge's rules.
-const judge = "1"
 
 // version is the version command; build is the version that was linked in.
 func (s *settings) version(build string) *cobra.Command {
@@ -32,7 +30,7 @@ func (s *settings) version(build string) *cobra.Command {
 				Version string `json:"version"`
 				Go      string `json:"go"`
 				Judge   string `json:"judge"`
-			}{cmp.Or(build, buildVersion()), runtime.Version(), judge}
+			}{cmp.Or(build, buildVersion()), runtime.Version(), aggregate.Version}
 			if screen.Format == render.JSON || screen.Format == render.JSONL {
 				return written(json.NewEncoder(screen.Out).Encode(v))
 			}

@@ -20,6 +20,8 @@ func Clean(s string) string {
 		switch {
 		case r == utf8.RuneError && size == 1, r < 0x80 && unsafe(r):
 			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case unsafe(r) && r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
 		case unsafe(r):
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:

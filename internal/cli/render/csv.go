@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -31,11 +32,11 @@ func csvRow(id string, r *pb.Result, s *pb.Step) []string {
 	v := r.GetVantage()
 	all := make([]string, len(s.GetFailures()))
 	for i, f := range s.GetFailures() {
-		all[i] = shortFailure(f)
+		all[i] = aggregate.ShortFailure(f)
 	}
 	return []string{
 		id, r.GetAgent(), v.GetRegion(), v.GetCountry(), v.GetCity(), v.GetProvider(), strconv.FormatUint(uint64(v.GetAsn()), 10),
-		shortKind(s.GetKind()), s.GetName(), s.GetAddress(), shortFailure(s.GetFailure()), strings.Join(all, " "),
+		shortKind(s.GetKind()), s.GetName(), s.GetAddress(), aggregate.ShortFailure(s.GetFailure()), strings.Join(all, " "),
 		strconv.FormatFloat(float64(s.GetDuration().AsDuration())/float64(time.Millisecond), 'f', 3, 64),
 		strconv.Itoa(int(s.GetAttempts())),
 	}

@@ -7,6 +7,7 @@ import (
 
 	"charm.land/lipgloss/v2"
 
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -25,7 +26,7 @@ func conclusion(m *pb.Measurement, t theme, width int) []string {
 // finding is one finding in words: what, where, how; the summary; the hint.
 func finding(f *pb.Finding, t theme, width int) []string {
 	severity := strings.TrimPrefix(f.GetSeverity().String(), "SEVERITY_")
-	head := []string{t.severity(f.GetSeverity()).Render(severity + " " + shortCode(f.GetCode()))}
+	head := []string{t.severity(f.GetSeverity()).Render(severity + " " + aggregate.ShortCode(f.GetCode()))}
 	if regions := regionList(f.GetRegions()); regions != "" {
 		head = append(head, t.strong.Render(regions))
 	}
@@ -49,19 +50,19 @@ func regionList(regions []string) string {
 func details(f *pb.Finding) string {
 	var words []string
 	if f.GetBlock() != pb.BlockKind_BLOCK_KIND_UNSPECIFIED {
-		words = append(words, shortBlock(f.GetBlock()))
+		words = append(words, aggregate.ShortBlock(f.GetBlock()))
 	}
 	if len(f.GetFailures()) == 0 && f.GetFailure() > pb.Failure_FAILURE_NONE {
-		words = append(words, shortFailure(f.GetFailure()))
+		words = append(words, aggregate.ShortFailure(f.GetFailure()))
 	}
 	for _, one := range f.GetFailures() {
-		words = append(words, shortFailure(one))
+		words = append(words, aggregate.ShortFailure(one))
 	}
 	if f.GetBlame() != pb.Blame_BLAME_UNSPECIFIED {
-		words = append(words, "blame "+shortBlame(f.GetBlame()))
+		words = append(words, "blame "+aggregate.ShortBlame(f.GetBlame()))
 	}
 	if f.GetConfidence() != pb.Confidence_CONFIDENCE_UNSPECIFIED {
-		words = append(words, "confidence "+shortConfidence(f.GetConfidence()))
+		words = append(words, "confidence "+aggregate.ShortConfidence(f.GetConfidence()))
 	}
 	if len(words) == 0 {
 		return ""

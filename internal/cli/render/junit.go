@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -92,9 +93,9 @@ func regionCase(m *pb.Measurement, region string) junitCase {
 		}
 		message := strings.TrimSpace(Clean(f.GetSummary()) + " " + Clean(f.GetHint()))
 		if out.Failure == nil {
-			out.Failure = &junitFailure{Type: shortCode(f.GetCode()), Message: message}
+			out.Failure = &junitFailure{Type: aggregate.ShortCode(f.GetCode()), Message: message}
 		}
-		out.Failure.Text += shortCode(f.GetCode()) + ": " + message + "\n"
+		out.Failure.Text += aggregate.ShortCode(f.GetCode()) + ": " + message + "\n"
 	}
 	if out.Failure == nil {
 		if why := unknown(m, region); why != "" {

@@ -16,11 +16,6 @@ func short(s fmt.Stringer, prefix string) string {
 	return strings.ToLower(strings.TrimPrefix(s.String(), prefix))
 }
 
-func shortFailure(f pb.Failure) string       { return short(f, "FAILURE_") }
-func shortCode(c pb.FindingCode) string      { return short(c, "FINDING_CODE_") }
-func shortBlock(b pb.BlockKind) string       { return short(b, "BLOCK_KIND_") }
-func shortBlame(b pb.Blame) string           { return short(b, "BLAME_") }
-func shortConfidence(c pb.Confidence) string { return short(c, "CONFIDENCE_") }
 func shortKind(k pb.StepKind) string         { return short(k, "STEP_KIND_") }
 func shortState(s pb.State) string           { return short(s, "STATE_") }
 func shortAgentState(s pb.AgentState) string { return short(s, "AGENT_STATE_") }

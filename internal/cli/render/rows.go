@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -71,7 +72,7 @@ func askRow(a *pb.Ask, running bool) row {
 	case pb.AskState_ASK_STATE_REFUSED, pb.AskState_ASK_STATE_INELIGIBLE:
 		words := []string{short(a.GetState(), "ASK_STATE_")}
 		if a.GetFailure() != pb.Failure_FAILURE_UNSPECIFIED {
-			words = append(words, shortFailure(a.GetFailure()))
+			words = append(words, aggregate.ShortFailure(a.GetFailure()))
 		}
 		if a.GetDetail() != "" {
 			words = append(words, Clean(a.GetDetail()))

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -169,10 +170,10 @@ func stepMark(s *pb.Step) mark {
 func failures(s *pb.Step) string {
 	all := make([]string, 0, len(s.GetFailures()))
 	for _, f := range s.GetFailures() {
-		all = append(all, shortFailure(f))
+		all = append(all, aggregate.ShortFailure(f))
 	}
 	if len(all) == 0 && s.GetFailure() != pb.Failure_FAILURE_NONE {
-		all = append(all, shortFailure(s.GetFailure()))
+		all = append(all, aggregate.ShortFailure(s.GetFailure()))
 	}
 	return strings.Join(all, ", ")
 }
