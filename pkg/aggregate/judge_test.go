@@ -65,7 +65,6 @@ func checkFinding(t *testing.T, w *world, f *pb.Finding) {
 	if n := len(f.GetSummary()); n < 20 || n > 1200 || strings.Contains(f.GetSummary(), "  ") {
 		t.Errorf("summary of %d bytes: %q", n, f.GetSummary())
 	}
-	t.Logf("%s\n    %s\n    hint: %s", line(f), f.GetSummary(), f.GetHint())
 	for _, list := range [][]string{f.GetRegions(), f.GetAddresses(), f.GetAgents()} {
 		if !slices.IsSorted(list) {
 			t.Errorf("not sorted: %q", list)
