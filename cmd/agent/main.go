@@ -3,10 +3,7 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"regexp"
@@ -17,7 +14,6 @@ import (
 
 	"github.com/elsewhere-net/elsewhere/internal/agent"
 	"github.com/elsewhere-net/elsewhere/internal/flags"
-	"github.com/elsewhere-net/elsewhere/pkg/probe"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -39,13 +35,10 @@ func main() { flags.Exit("elsewhere-agent", run()) }
 type line struct {
 	agent.Options
 
-	vantage         pb.Vantage
-	insecure        bool
-	resolvers       []string
-	controls        []string
-	labels          map[string]string
-	roots           string
-	allowed, denied []string
+	probe    flags.Probe
+	vantage  pb.Vantage
+	labels   map[string]string
+	insecure bool
 }
 
 func run() error {
@@ -56,7 +49,7 @@ func run() error {
 	if err := l.check(); err != nil {
 		return err
 	}
-	env, err := l.env()
+	env, err := l.probe.Env()
 	if err != nil {
 		return err
 	}
@@ -83,11 +76,7 @@ func (l *line) flags() *pflag.FlagSet {
 	set.Uint32Var(&l.vantage.Asn, "asn", 0, "autonomous system `number`")
 	set.StringVar(&l.vantage.Provider, "provider", "", "hosting or access `provider`")
 	set.StringToStringVar(&l.labels, "label", nil, "`key=value` by which the agent can be chosen; repeatable")
-	set.StringArrayVar(&l.resolvers, "resolver", nil, "`IP[:PORT]` of a resolver; repeatable (default: those of the system)")
-	set.StringArrayVar(&l.controls, "control", nil, "`HOST:PORT` that is known to be good; repeatable (default: well-known public hosts)")
-	set.StringVar(&l.roots, "roots", "", "PEM `file` of roots that targets may be trusted by, beside Mozilla's")
-	set.StringArrayVar(&l.allowed, "allow-target", nil, "`CIDR` that may be measured although it is special; repeatable")
-	set.StringArrayVar(&l.denied, "deny-target", nil, "`CIDR` that is never measured; repeatable")
+	l.probe.Add(set)
 	set.BoolVar(&l.insecure, "insecure", false, "run without TLS and authentication")
 	return set
 }
@@ -112,77 +101,10 @@ func (l *line) check() error {
 	case !l.insecure:
 		return flags.Usagef("TLS and enrolment are not built yet: run with --insecure, on a network that you trust")
 	}
-	for _, hp := range append(l.Coordinators, l.controls...) {
+	for _, hp := range l.Coordinators {
 		if host, _, err := net.SplitHostPort(hp); err != nil || host == "" {
-			return flags.Usagef("%q: must be HOST:PORT", hp)
+			return flags.Usagef("--coordinator %q: must be HOST:PORT", hp)
 		}
 	}
 	return nil
-}
-
-// env is what the agent's probes touch.
-func (l *line) env() (*probe.Env, error) {
-	env := &probe.Env{Controls: l.controls, Version: flags.Version()}
-	for _, text := range l.resolvers {
-		r, err := resolver(text)
-		if err != nil {
-			return nil, flags.Usagef("--resolver %q: must be IP or IP:PORT", text)
-		}
-		env.Resolvers = append(env.Resolvers, r)
-	}
-	for _, list := range []struct {
-		flag string
-		from []string
-		to   *[]netip.Prefix
-	}{{"--allow-target", l.allowed, &env.Egress.Allow}, {"--deny-target", l.denied, &env.Egress.Deny}} {
-		for _, text := range list.from {
-			prefix, err := cidr(text)
-			if err != nil {
-				return nil, flags.Usagef("%s %q: must be CIDR, such as 10.0.0.0/8", list.flag, text)
-			}
-			*list.to = append(*list.to, prefix)
-		}
-	}
-	if l.roots == "" {
-		return env, nil
-	}
-	roots, err := readRoots(l.roots)
-	env.Roots = roots
-	return env, err
-}
-
-func resolver(text string) (netip.AddrPort, error) {
-	if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
-		return netip.AddrPortFrom(addr, 53), nil
-	}
-	return netip.ParseAddrPort(text)
-}
-
-func cidr(text string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	return netip.ParsePrefix(text)
-}
-
-func readRoots(file string) ([]*x509.Certificate, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, flags.Usagef("--roots: %w", err)
-	}
-	var roots []*x509.Certificate
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, flags.Usagef("--roots %s: certificate %d: %w", file, len(roots)+1, err)
-		}
-		roots = append(roots, cert)
-	}
-	if len(roots) == 0 {
-		return nil, flags.Usagef("--roots %s: no certificate in it", file)
-	}
-	return roots, nil
 }

@@ -7,7 +7,11 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"github.com/elsewhere-net/elsewhere/internal/cli"
+	"github.com/elsewhere-net/elsewhere/internal/demo"
+	"github.com/elsewhere-net/elsewhere/internal/up"
 )
 
 // version is set by -ldflags "-X main.version=v1.2.3".
@@ -17,5 +21,5 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the second one has its default meaning: it ends the program at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(cli.Program{Version: version}.Run(ctx, os.Args[1:]))
+	os.Exit(cli.Program{Version: version, Extra: []*cobra.Command{up.Command(), demo.Command()}}.Run(ctx, os.Args[1:]))
 }

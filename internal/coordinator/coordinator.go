@@ -339,3 +339,6 @@ func (c *Coordinator) folded(ctx context.Context, position uint64) error {
 		}
 	}
 }
+
+// Fleet is the agents.
+func (c *Coordinator) Fleet() *fleet.Fleet { return c.fleet }

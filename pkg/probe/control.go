@@ -28,6 +28,9 @@ var publicControls = []string{
 	"[2606:4700:4700::1111]:443", "[2620:fe::fe]:443", "[2606:4700:4700::1111]:80",
 }
 
+// PublicControls returns the controls of agents whose operator named none.
+func PublicControls() []string { return slices.Clone(publicControls) }
+
 // controlHost is a host known to be good: a name or an address, and a port.
 type controlHost struct {
 	name string

@@ -1,0 +1,196 @@
+package demo
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/elsewhere-net/elsewhere/internal/flags"
+	"github.com/elsewhere-net/elsewhere/internal/network"
+	"github.com/elsewhere-net/elsewhere/pkg/probe"
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// internet is a little internet on loopback: hosts, a resolver for each region, and ways that lead
+// elsewhere for some regions.
+type internet struct {
+	subnet  byte // 127.77.subnet.0/24, so that two demos do not meet
+	ca      *probetest.CA
+	servers []io.Closer
+	places  []*place
+}
+
+// place is a region as the demo sees it.
+type place struct {
+	region, country, city string
+	resolver              *probetest.DNSServer
+	detours               map[netip.AddrPort]netip.AddrPort
+}
+
+// The ports and the hosts, by the last byte of their address.
+const (
+	httpsPort = 8443
+	dbPort    = 5432
+
+	shopHost, apiHost, dbHost, newsHost, payHost, oldHost, controlHost = 10, 20, 30, 40, 50, 60, 200
+	// detour is added to a host's last byte where a region's way ends somewhere else.
+	detour = 1
+)
+
+// newInternet starts the internet in some free subnet.
+func newInternet() (*internet, error) {
+	var err error
+	for range 5 {
+		i := &internet{subnet: byte(1 + rand.IntN(250)), places: []*place{
+			{region: "us-east", country: "US", city: "Ashburn"},
+			{region: "eu-west", country: "IE", city: "Dublin"},
+			{region: "ap-south", country: "IN", city: "Mumbai"},
+			{region: "sa-east", country: "BR", city: "Sao Paulo"},
+		}}
+		if err = i.start(); err == nil {
+			return i, nil
+		}
+		i.Close()
+	}
+	return nil, err
+}
+
+// Close stops every server.
+func (i *internet) Close() {
+	for _, s := range i.servers {
+		_ = s.Close()
+	}
+}
+
+func (i *internet) at(host byte, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 77, i.subnet, host}), port)
+}
+
+// start starts the hosts, then the resolvers, then makes the detours.
+func (i *internet) start() (err error) {
+	if i.ca, err = probetest.NewCA("Demo", probetest.CAOptions{}); err != nil {
+		return err
+	}
+	now := time.Now()
+	return errors.Join(
+		i.serveTLS(i.at(shopHost, httpsPort), probetest.Leaf{Names: []string{"shop.example"}, NotAfter: now.AddDate(0, 3, 0)}),
+		i.keep(probetest.Listen(i.at(apiHost, httpsPort), probetest.Accept)),
+		i.keep(probetest.ListenFull(i.at(apiHost+detour, httpsPort))),
+		i.keep(probetest.Listen(i.at(dbHost, dbPort), probetest.Accept)),
+		i.keep(probetest.ListenClosed(i.at(dbHost+detour, dbPort))),
+		i.serveTLS(i.at(payHost, httpsPort), probetest.Leaf{Names: []string{"pay.example"}, NotAfter: now.AddDate(0, 3, 0)}),
+		i.serveTLS(i.at(payHost+detour, httpsPort), probetest.Leaf{
+			Names: []string{"pay.example"}, NotBefore: now.AddDate(0, -3, 0), NotAfter: now.AddDate(0, 0, -2),
+		}),
+		i.keep(probetest.ListenClosed(i.at(oldHost, httpsPort))),
+		i.keep(probetest.Listen(i.at(controlHost, httpsPort), probetest.Accept)),
+		i.serveDNS(),
+	)
+}
+
+// keep remembers a host, to be closed.
+func (i *internet) keep(h *probetest.Host, err error) error {
+	if err != nil {
+		return err
+	}
+	i.servers = append(i.servers, h)
+	return nil
+}
+
+func (i *internet) serveTLS(at netip.AddrPort, leaf probetest.Leaf) error {
+	cert, err := i.ca.Issue(leaf)
+	if err != nil {
+		return err
+	}
+	return i.keep(probetest.ListenTLS(at, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}))
+}
+
+// serveDNS starts a resolver for each region; the one of eu-west has another idea of news.example.
+func (i *internet) serveDNS() error {
+	for n, p := range i.places {
+		zone := probetest.Zone{}
+		for name, host := range map[string]byte{
+			"shop": shopHost, "api": apiHost, "db": dbHost, "news": newsHost, "pay": payHost, "old": oldHost, "control": controlHost,
+		} {
+			if name == "news" && p.region == "eu-west" {
+				host += detour
+			}
+			zone[name+".example"] = probetest.Name{Records: []string{
+				fmt.Sprintf("%s.example. 60 IN A %s", name, i.at(host, 0).Addr()),
+			}}
+		}
+		server, err := probetest.ServeDNS(netip.AddrPortFrom(i.at(byte(240+n), 0).Addr(), 5353), zone, true)
+		if err != nil {
+			return err
+		}
+		p.resolver = server
+		i.servers = append(i.servers, server)
+	}
+	i.place("ap-south").leads(i.at(apiHost, httpsPort), i.at(apiHost+detour, httpsPort))
+	i.place("sa-east").leads(i.at(dbHost, dbPort), i.at(dbHost+detour, dbPort))
+	i.place("us-east").leads(i.at(payHost, httpsPort), i.at(payHost+detour, httpsPort))
+	return nil
+}
+
+func (i *internet) place(region string) *place {
+	for _, p := range i.places {
+		if p.region == region {
+			return p
+		}
+	}
+	return nil
+}
+
+// leads makes connections from a place to an address end at another one.
+func (p *place) leads(from, to netip.AddrPort) {
+	if p.detours == nil {
+		p.detours = map[netip.AddrPort]netip.AddrPort{}
+	}
+	p.detours[from] = to
+}
+
+// connect is the place's network: the real one, with its detours.
+func (p *place) connect(ctx context.Context, addr netip.AddrPort, opts probe.ConnectOptions) (net.Conn, *pb.Evidence, error) {
+	if to, ok := p.detours[addr]; ok {
+		addr = to
+	}
+	return probe.Connect(ctx, addr, opts)
+}
+
+// agents are two for each place, on networks of their own.
+func (i *internet) agents() (agents []network.Agent) {
+	for n, p := range i.places {
+		env := i.env(p)
+		for k := range 2 {
+			agents = append(agents, network.Agent{
+				ID:  fmt.Sprintf("%s-%d", p.region, k+1),
+				Env: env,
+				Vantage: &pb.Vantage{
+					Region: p.region, Country: p.country, City: p.city,
+					Provider: []string{"Alpha", "Beta"}[k],
+					Asn:      uint32(64500 + 2*n + k), //nolint:gosec // RFC 5398's numbers for documentation
+				},
+			})
+		}
+	}
+	return agents
+}
+
+func (i *internet) env(p *place) *probe.Env {
+	env := &probe.Env{
+		Resolvers: []netip.AddrPort{p.resolver.Addr()},
+		Connect:   p.connect,
+		Controls:  []string{fmt.Sprintf("control.example:%d", httpsPort)},
+		Egress:    probe.Egress{Allow: []netip.Prefix{netip.PrefixFrom(i.at(0, 0).Addr(), 24)}},
+		Version:   flags.Version(),
+	}
+	env.Roots = append(env.Roots, i.ca.Root)
+	return env
+}

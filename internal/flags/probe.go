@@ -1,0 +1,102 @@
+package flags
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/elsewhere-net/elsewhere/pkg/probe"
+)
+
+// Probe is the flags that say what an agent's probes touch.
+type Probe struct {
+	resolvers, controls, allowed, denied []string
+	roots                                string
+}
+
+// Add adds the flags to a set.
+func (p *Probe) Add(set *pflag.FlagSet) {
+	set.StringArrayVar(&p.resolvers, "resolver", nil, "`IP[:PORT]` of a resolver; repeatable (default: those of the system)")
+	set.StringArrayVar(&p.controls, "control", nil, "`HOST:PORT` that is known to be good; repeatable (default: well-known public hosts)")
+	set.StringVar(&p.roots, "roots", "", "PEM `file` of roots that targets may be trusted by, beside Mozilla's")
+	set.StringArrayVar(&p.allowed, "allow-target", nil, "`CIDR` that may be measured although it is special; repeatable")
+	set.StringArrayVar(&p.denied, "deny-target", nil, "`CIDR` that is never measured; repeatable")
+}
+
+// Env is what the flags say. An error is ErrUsage.
+func (p *Probe) Env() (*probe.Env, error) {
+	env := &probe.Env{Controls: p.controls, Version: Version()}
+	for _, hp := range p.controls {
+		if host, port, err := net.SplitHostPort(hp); err != nil || host == "" || port == "" {
+			return nil, Usagef("--control %q: must be HOST:PORT", hp)
+		}
+	}
+	for _, text := range p.resolvers {
+		r, err := resolver(text)
+		if err != nil {
+			return nil, Usagef("--resolver %q: must be IP or IP:PORT", text)
+		}
+		env.Resolvers = append(env.Resolvers, r)
+	}
+	var err error
+	if env.Egress.Allow, err = prefixes("--allow-target", p.allowed); err != nil {
+		return nil, err
+	}
+	if env.Egress.Deny, err = prefixes("--deny-target", p.denied); err != nil {
+		return nil, err
+	}
+	if p.roots != "" {
+		env.Roots, err = readRoots(p.roots)
+	}
+	return env, err
+}
+
+func resolver(text string) (netip.AddrPort, error) {
+	if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+		return netip.AddrPortFrom(addr, 53), nil
+	}
+	return netip.ParseAddrPort(text)
+}
+
+// prefixes reads ranges; an address is a range of one.
+func prefixes(flag string, list []string) (ranges []netip.Prefix, err error) {
+	for _, text := range list {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			ranges = append(ranges, netip.PrefixFrom(addr, addr.BitLen()))
+			continue
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, Usagef("%s %q: must be CIDR, such as 10.0.0.0/8", flag, text)
+		}
+		ranges = append(ranges, prefix.Masked())
+	}
+	return ranges, nil
+}
+
+func readRoots(file string) ([]*x509.Certificate, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, Usagef("--roots: %w", err)
+	}
+	var roots []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, Usagef("--roots %s: certificate %d: %w", file, len(roots)+1, err)
+		}
+		roots = append(roots, cert)
+	}
+	if len(roots) == 0 {
+		return nil, Usagef("--roots %s: there is no certificate in it", file)
+	}
+	return roots, nil
+}
