@@ -3,7 +3,6 @@ package aggregate
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -66,27 +65,12 @@ func (f *facts) regionalCertificate(g group, all []*spot) *pb.Finding {
 	return r
 }
 
-// leafOf names the certificate that a sight shows; "" if it is not known.
-func leafOf(v *sight) string {
-	if c := leaf(v); c != nil {
-		return c.GetSha256()
-	}
-	return ""
-}
-
-// leaf is the server's own certificate, the first one served.
-func leaf(v *sight) *pb.Certificate {
-	if chain := v.at().GetEvidence().GetTls().GetChain(); len(chain) > 0 {
-		return chain[0]
-	}
-	return nil
-}
-
 // goodCertificates are the warnings about certificates that are accepted.
 func (f *facts) goodCertificates(spots []*spot) []*pb.Finding {
 	var findings []*pb.Finding
-	findings = append(findings, f.interceptions(spots)...)
-	if d := f.differentCertificates(spots); d != nil {
+	all := servings(spots)
+	findings = append(findings, f.interceptions(all)...)
+	if d := f.differentCertificates(all); d != nil {
 		findings = append(findings, d)
 	}
 	oks := oksOf(spots)
@@ -99,20 +83,21 @@ func (f *facts) goodCertificates(spots []*spot) []*pb.Finding {
 	return findings
 }
 
-// tally counts the certificates of sights by fingerprint.
-func tally(sights []*sight) map[string]int {
-	count := map[string]int{}
+// tally counts the certificates of sights.
+func tally(sights []*sight) map[*leaf]int {
+	count := map[*leaf]int{}
 	for _, v := range sights {
-		if l := leafOf(v); l != "" {
-			count[l]++
+		if v.leaf != nil {
+			count[v.leaf]++
 		}
 	}
 	return count
 }
 
-// mostCommon is the certificate that more sights show than any other one; "" if none is.
-func mostCommon(count map[string]int) string {
-	best, tie := "", false
+// mostCommon is the certificate that more sights show than any other one; nil if none is.
+func mostCommon(count map[*leaf]int) *leaf {
+	var best *leaf
+	tie := false
 	for l, n := range count {
 		switch c := cmp.Compare(n, count[best]); {
 		case c > 0:
@@ -122,31 +107,50 @@ func mostCommon(count map[string]int) string {
 		}
 	}
 	if tie {
-		return ""
+		return nil
 	}
 	return best
 }
 
+// serving is a spot by the good certificates that it shows.
+type serving struct {
+	spot  *spot
+	count map[*leaf]int
+	usual *leaf // the most common one; nil if none is
+}
+
+// servings are the spots with good certificates.
+func servings(spots []*spot) []serving {
+	var all []serving
+	for _, s := range spots {
+		if count := tally(s.oks); len(count) > 0 {
+			all = append(all, serving{s, count, mostCommon(count)})
+		}
+	}
+	return all
+}
+
 // interceptions are agents that get another good certificate for an address than their fellows in the
 // region do, one finding for each region: something near them may have put it there.
-func (f *facts) interceptions(spots []*spot) []*pb.Finding {
-	world := map[*thing]map[string]int{}
-	for _, s := range spots {
-		if world[s.thing] == nil {
-			world[s.thing] = map[string]int{}
+func (f *facts) interceptions(all []serving) []*pb.Finding {
+	world := map[*thing]map[*leaf]int{}
+	for _, s := range all {
+		if world[s.spot.thing] == nil {
+			world[s.spot.thing] = map[*leaf]int{}
 		}
-		for l, n := range tally(s.oks) {
-			world[s.thing][l] += n
+		for l, n := range s.count {
+			world[s.spot.thing][l] += n
 		}
 	}
 	byRegion := map[*region][]*sight{}
-	for _, s := range spots {
-		if count := tally(s.oks); len(count) > 1 {
-			usual := cmp.Or(mostCommon(count), mostCommon(world[s.thing]))
-			for _, v := range s.oks {
-				if l := leafOf(v); l != "" && l != usual {
-					byRegion[s.region] = append(byRegion[s.region], v)
-				}
+	for _, s := range all {
+		if len(s.count) < 2 {
+			continue
+		}
+		usual := cmp.Or(s.usual, mostCommon(world[s.spot.thing]))
+		for _, v := range s.spot.oks {
+			if v.leaf != nil && v.leaf != usual {
+				byRegion[s.spot.region] = append(byRegion[s.spot.region], v)
 			}
 		}
 	}
@@ -167,34 +171,32 @@ func (f *facts) interception(r *region, odd []*sight) *pb.Finding {
 	d.Confidence = confidence(odd)
 	d.Evidence = evidence(odd, nil)
 	d.Summary = r.name + ": " + join(d.GetAgents()) + " " + verb(d.GetAgents(), "gets", "get") + " another valid certificate for " +
-		join(d.GetAddresses()) + " than the other agents of the region: " + describeLeaf(odd[0]) + "."
+		join(d.GetAddresses()) + " than the other agents of the region: " + odd[0].leaf.describe() + "."
 	d.Hint = "look for something that inspects TLS near " + join(d.GetAgents()) + ", or servers behind one address that hold different certificates."
 	return d
 }
 
 // differentCertificates states that regions or addresses serve different good certificates: those
 // that differ from the most common one, or all if none is.
-func (f *facts) differentCertificates(spots []*spot) *pb.Finding {
-	served := map[string][]*spot{}
-	for _, s := range spots {
-		if l := mostCommon(tally(s.oks)); l != "" {
-			served[l] = append(served[l], s)
+func (f *facts) differentCertificates(all []serving) *pb.Finding {
+	served := map[*leaf][]*spot{}
+	count := map[*leaf]int{}
+	for _, s := range all {
+		if s.usual != nil {
+			served[s.usual] = append(served[s.usual], s.spot)
+			count[s.usual]++
 		}
 	}
 	if len(served) < 2 {
 		return nil
 	}
-	count := map[string]int{}
-	for l, spots := range served {
-		count[l] = len(spots)
-	}
 	usual := mostCommon(count)
 	var odd, rest []*spot
-	for _, s := range spots {
-		if l := mostCommon(tally(s.oks)); l != "" && l != usual {
-			odd = append(odd, s)
+	for _, s := range all {
+		if s.usual != nil && s.usual != usual {
+			odd = append(odd, s.spot)
 		} else {
-			rest = append(rest, s)
+			rest = append(rest, s.spot)
 		}
 	}
 	d := plainFinding(pb.FindingCode_FINDING_CODE_REGIONAL_CERTIFICATE)
@@ -228,7 +230,7 @@ func (f *facts) weakCertificate(oks []*sight) *pb.Finding {
 	p.Failures = slices.Compact(failures)
 	p.Failure = p.Failures[0]
 	p.Summary = join(p.GetRegions()) + ": the certificate of " + join(p.GetAddresses()) + " is accepted, but " +
-		join(wordsOf(p.GetFailures())) + ": " + describeLeaf(weak[0]) + "."
+		join(wordsOf(p.GetFailures())) + ": " + weak[0].leaf.describe() + "."
 	p.Hint = certHint(p, weak[0])
 	return p
 }
@@ -253,40 +255,26 @@ func (f *facts) expiring(oks []*sight) *pb.Finding {
 	var ending []*sight
 	first := soon
 	for _, v := range oks {
-		if left, ok := timeLeft(v); ok && left <= soon {
+		if v.left <= soon {
 			ending = append(ending, v)
-			first = min(first, left)
+			first = min(first, v.left)
 		}
 	}
 	if len(ending) == 0 {
 		return nil
 	}
-	i := slices.IndexFunc(ending, func(v *sight) bool { left, _ := timeLeft(v); return left == first })
+	i := slices.IndexFunc(ending, func(v *sight) bool { return v.left == first })
 	p := certWarning(ending)
 	p.Summary = expirySummary(p, ending[i], first)
 	p.Hint = "renew it, and check why renewal by itself has not happened yet."
 	return p
 }
 
-// timeLeft is how long the leaf is still valid at the time it was judged; not known without both times.
-func timeLeft(v *sight) (time.Duration, bool) {
-	end, now := leaf(v).GetNotAfter(), v.at().GetEvidence().GetTls().GetJudgedTime()
-	if !end.IsValid() || !now.IsValid() {
-		return 0, false
-	}
-	left := end.AsTime().Sub(now.AsTime())
-	return left, left >= 0
-}
-
-// describeLeaf says which certificate it is.
-func describeLeaf(v *sight) string {
-	c := leaf(v)
-	if c == nil {
+// describe says which certificate it is.
+func (l *leaf) describe() string {
+	if l == nil {
 		return "a certificate that was not recorded"
 	}
-	text := quote(c.GetSubject()) + " from " + quote(c.GetIssuer())
-	if c.GetSha256() != "" {
-		text += " (SHA-256 " + shown(c.GetSha256()[:min(16, len(c.GetSha256()))]) + ")"
-	}
-	return strings.TrimSpace(text)
+	sha := l.GetSha256()
+	return quote(l.GetSubject()) + " from " + quote(l.GetIssuer()) + " (SHA-256 " + shown(sha[:min(16, len(sha))]) + ")"
 }

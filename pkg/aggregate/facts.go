@@ -27,6 +27,7 @@ type facts struct {
 
 	byAddress map[string]*thing
 	canon     map[record]string
+	leaves    map[string]*leaf
 }
 
 // region is one asked region.
@@ -59,7 +60,10 @@ type thing struct {
 
 // gather indexes the asks and the results that count.
 func gather(m *pb.Measurement, results []*pb.Result) *facts {
-	f := &facts{m: m, name: &thing{}, byAddress: map[string]*thing{}, canon: map[record]string{}}
+	f := &facts{
+		m: m, name: &thing{},
+		byAddress: map[string]*thing{}, canon: map[record]string{}, leaves: map[string]*leaf{},
+	}
 	f.enlist(m.GetAsks())
 	kept := pick(m, results)
 	for _, a := range f.agents {

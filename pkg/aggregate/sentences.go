@@ -259,7 +259,7 @@ func (f *facts) notServedSummary(e *pb.Finding, missing []string, sights []*sigh
 // certSummary says what is wrong with which certificate, and who gets a good one.
 func certSummary(p *pb.Finding, fails, contrast []*sight) string {
 	text := join(p.GetRegions()) + ": " + join(p.GetAddresses()) + " " + verb(p.GetAddresses(), "serves", "serve") + " " +
-		describeLeaf(fails[0]) + ", which fails as " + join(wordsOf(p.GetFailures())) + validity(p, fails[0]) + inBrackets(sole(fails))
+		fails[0].leaf.describe() + ", which fails as " + join(wordsOf(p.GetFailures())) + validity(p, fails[0]) + inBrackets(sole(fails))
 	if len(contrast) > 0 {
 		text += " while " + join(regionNames(contrast)) + " " + verb(regionNames(contrast), "gets", "get") + " a good one"
 		if other := collect(contrast, func(v *sight) string { return v.thing.text }); joined(other) != joined(p.GetAddresses()) {
@@ -271,7 +271,10 @@ func certSummary(p *pb.Finding, fails, contrast []*sight) string {
 
 // validity says which value was seen and which was needed.
 func validity(p *pb.Finding, v *sight) string {
-	c := leaf(v)
+	c := v.leaf
+	if c == nil {
+		return ""
+	}
 	switch p.GetFailure() {
 	case pb.Failure_FAILURE_CERT_EXPIRED:
 		return ": it ended " + day(c.GetNotAfter().AsTime())
@@ -315,10 +318,10 @@ func certHint(p *pb.Finding, v *sight) string {
 }
 
 // differentSummary shows which regions and addresses serve which certificate.
-func differentSummary(served map[string][]*spot) string {
+func differentSummary(served map[*leaf][]*spot) string {
 	parts := make([]string, 0, len(served))
-	for _, spots := range served {
-		parts = append(parts, join(addressesOf(spots))+" from "+join(regionsOf(spots))+": "+describeLeaf(oksOf(spots)[0]))
+	for l, spots := range served {
+		parts = append(parts, join(addressesOf(spots))+" from "+join(regionsOf(spots))+": "+l.describe())
 	}
 	parts = unique(parts)
 	text := strings.Join(parts[:min(len(parts), maxNames)], "; ")
@@ -331,5 +334,5 @@ func differentSummary(served map[string][]*spot) string {
 // expirySummary says when the first of the certificates ends.
 func expirySummary(p *pb.Finding, v *sight, left time.Duration) string {
 	return join(p.GetRegions()) + ": the certificate of " + join(p.GetAddresses()) + " expires in " +
-		plural(int(left/(24*time.Hour)), "day") + ", at " + day(leaf(v).GetNotAfter().AsTime()) + ": " + describeLeaf(v) + "."
+		plural(int(left/(24*time.Hour)), "day") + ", at " + day(v.leaf.GetNotAfter().AsTime()) + ": " + v.leaf.describe() + "."
 }

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"slices"
+	"time"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -26,7 +27,13 @@ type sight struct {
 	step    int // the index of the step that shows it
 	connect int // the index of the connect below it, or -1
 	control int // the index of a control step that passed, or -1
+
+	leaf *leaf         // the server's own certificate, if the sight is about it and it is known
+	left time.Duration // how long it was still valid; beyond soon if that is not known
 }
+
+// leaf is a server's own certificate. All that show one share it.
+type leaf struct{ *pb.Certificate }
 
 // at is the step that shows it.
 func (s *sight) at() *pb.Step { return s.agent.steps[s.step] }
@@ -317,40 +324,4 @@ func (f *facts) controlFaults(a *agent) {
 			})
 		}
 	}
-}
-
-// certFailure says whether the handshake completed with something wrong about the certificates.
-func certFailure(s *pb.Step) bool {
-	return stageOf(s.GetFailure()) == pb.Stage_STAGE_CERTIFICATE
-}
-
-// certFailures are the certificate failures of a step, sorted, without the warnings.
-func certFailures(s *pb.Step) []pb.Failure {
-	var all []pb.Failure
-	for _, f := range s.GetFailures() {
-		if stageOf(f) == pb.Stage_STAGE_CERTIFICATE && !minorCert(f) {
-			all = append(all, f)
-		}
-	}
-	if f := s.GetFailure(); len(all) == 0 && certFailure(s) && !minorCert(f) {
-		all = append(all, f)
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// readCert judges the certificate of a completed handshake. Its failure is the first ERROR of the
-// step's own list.
-func (f *facts) readCert(v *sight, s *pb.Step) {
-	if v.state != good || len(s.GetEvidence().GetTls().GetChain()) == 0 && !certFailure(s) {
-		return
-	}
-	c := *v
-	if wrong := certFailures(s); len(wrong) > 0 {
-		c.state, c.failure = bad, wrong[0]
-		if !minorCert(s.GetFailure()) && certFailure(s) {
-			c.failure = s.GetFailure()
-		}
-	}
-	f.certs = append(f.certs, &c)
 }

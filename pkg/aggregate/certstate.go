@@ -1,0 +1,63 @@
+package aggregate
+
+import (
+	"slices"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// certFailure says whether the handshake completed with something wrong about the certificates.
+func certFailure(s *pb.Step) bool {
+	return stageOf(s.GetFailure()) == pb.Stage_STAGE_CERTIFICATE
+}
+
+// certFailures are the certificate failures of a step, sorted, without the warnings.
+func certFailures(s *pb.Step) []pb.Failure {
+	var all []pb.Failure
+	for _, f := range s.GetFailures() {
+		if stageOf(f) == pb.Stage_STAGE_CERTIFICATE && !minorCert(f) {
+			all = append(all, f)
+		}
+	}
+	if f := s.GetFailure(); len(all) == 0 && certFailure(s) && !minorCert(f) {
+		all = append(all, f)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// readCert judges the certificate of a completed handshake. Its failure is the first ERROR of the
+// step's own list.
+func (f *facts) readCert(v *sight, s *pb.Step) {
+	if v.state != good || len(s.GetEvidence().GetTls().GetChain()) == 0 && !certFailure(s) {
+		return
+	}
+	c := *v
+	c.leaf, c.left = f.leafOf(s.GetEvidence().GetTls())
+	if wrong := certFailures(s); len(wrong) > 0 {
+		c.state, c.failure = bad, wrong[0]
+		if !minorCert(s.GetFailure()) && certFailure(s) {
+			c.failure = s.GetFailure()
+		}
+	}
+	f.certs = append(f.certs, &c)
+}
+
+// leafOf is the first certificate served, and how long it was still valid by the coordinator's time.
+func (f *facts) leafOf(e *pb.TLSEvidence) (*leaf, time.Duration) {
+	if len(e.GetChain()) == 0 || e.GetChain()[0].GetSha256() == "" {
+		return nil, soon + 1
+	}
+	c := e.GetChain()[0]
+	l := f.leaves[c.GetSha256()]
+	if l == nil {
+		l = &leaf{c}
+		f.leaves[c.GetSha256()] = l
+	}
+	end, now := c.GetNotAfter(), e.GetJudgedTime()
+	if !end.IsValid() || !now.IsValid() || end.GetSeconds() < now.GetSeconds() {
+		return l, soon + 1
+	}
+	return l, end.AsTime().Sub(now.AsTime())
+}
