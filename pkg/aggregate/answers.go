@@ -11,16 +11,16 @@ import (
 
 // rrset is what a query was answered with: the data of the type asked for in canonical form, sorted,
 // each once. TTL and order never matter.
-func (f *facts) rrset(v *sight) []string {
+func (f *facts) rrset(s *pb.Step) []string {
 	var values []string
 	if spec := f.m.GetSpec().GetDns(); spec != nil {
-		for _, r := range answerOf(v.at()).GetAnswers() {
+		for _, r := range answerOf(s).GetAnswers() {
 			if wantedType(spec.GetType(), r.GetType()) {
 				values = append(values, f.canonical(r.GetType(), r.GetData()))
 			}
 		}
 	} else {
-		for _, a := range v.at().GetEvidence().GetAddresses() {
+		for _, a := range s.GetEvidence().GetAddresses() {
 			values = append(values, f.canonical("A", a))
 		}
 	}

@@ -163,7 +163,9 @@ func (f *facts) interceptions(all []serving) []*pb.Finding {
 
 // interception states which agents of a region get certificates of their own.
 func (f *facts) interception(r *region, odd []*sight) *pb.Finding {
-	slices.SortFunc(odd, bySource)
+	slices.SortFunc(odd, func(a, b *sight) int {
+		return cmp.Or(cmp.Compare(a.agent.id, b.agent.id), cmp.Compare(a.step, b.step))
+	})
 	d := plainFinding(pb.FindingCode_FINDING_CODE_AGENTS_DIFFER)
 	d.Regions, d.Agents = []string{r.name}, agentsOf(odd)
 	d.Addresses = collect(odd, func(v *sight) string { return v.thing.text })

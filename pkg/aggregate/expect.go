@@ -88,10 +88,10 @@ func (f *facts) unexpectedAnswers(wanted []string) []*pb.Finding {
 	for _, v := range f.answers {
 		switch {
 		case v.state == bad && aboutName(v.failure):
-			byFailure[v.failure] = append(byFailure[v.failure], broken{v, wanted})
+			byFailure[v.failure] = append(byFailure[v.failure], broken{v.sight, wanted})
 		case v.state == good:
-			if missing := f.missing(asked, wanted, f.rrset(v)); len(missing) > 0 {
-				byFailure[v.failure] = append(byFailure[v.failure], broken{v, missing})
+			if missing := f.missing(asked, wanted, v.values); len(missing) > 0 {
+				byFailure[v.failure] = append(byFailure[v.failure], broken{v.sight, missing})
 			} else {
 				served = true
 			}

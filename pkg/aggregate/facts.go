@@ -20,7 +20,7 @@ type facts struct {
 	name    *thing    // stands for the target's name where an address would stand
 
 	names   []*sight // what each agent's resolution came to; none where there was nothing to resolve
-	answers []*sight // each query to each resolver
+	answers []answer // each query to each resolver
 	reach   []*sight // what each agent saw of each address, up to a completed handshake
 	certs   []*sight // what each agent saw of each address's certificate
 	faults  []fault  // what is wrong with the agents themselves

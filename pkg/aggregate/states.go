@@ -38,6 +38,13 @@ type leaf struct{ *pb.Certificate }
 // at is the step that shows it.
 func (s *sight) at() *pb.Step { return s.agent.steps[s.step] }
 
+// answer is what one query to one resolver brought.
+type answer struct {
+	*sight
+	source string   // the perspective
+	values []string // the data of the type asked for: canonical, sorted, each once
+}
+
 // control is one control group: steps of one kind and family, or queries at one resolver.
 type control struct {
 	state   state
@@ -267,14 +274,19 @@ func (f *facts) readQuery(a *agent, i int, s *pb.Step) {
 		*c = control{state: good, failure: pb.Failure_FAILURE_NONE, step: -1}
 	}
 	v := newSight(a, f.name, i, c)
-	f.answers = append(f.answers, v)
+	own := answer{sight: v, source: v.perspective()}
+	if v.state == good {
+		own.values = f.rrset(s)
+	}
+	f.answers = append(f.answers, own)
 }
 
 // readName folds an agent's queries into one state: the name resolves for it if any query gave what
 // was asked for, fails if one failed beside a passing control, and is unknown otherwise.
-func (f *facts) readName(a *agent, queries []*sight) {
+func (f *facts) readName(a *agent, queries []answer) {
 	var failed *sight
-	for _, q := range queries {
+	for _, query := range queries {
+		q := query.sight
 		switch {
 		case q.state == good && f.gaveAnswer(q):
 			f.names = append(f.names, q)

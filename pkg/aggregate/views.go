@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,7 +20,7 @@ type view struct {
 // steering, an old answer and a wrong one look the same from here (rule 4).
 func (f *facts) differentAnswers() []*pb.Finding {
 	var findings []*pb.Finding
-	for _, six := range []bool{false, true} {
+	for _, six := range []bool{false, true} { // one family after the other
 		views := f.views(six)
 		if odd := oddViews(views); len(odd) > 0 {
 			findings = append(findings, f.unexplained(odd, views))
@@ -35,29 +36,19 @@ func (f *facts) differentAnswers() []*pb.Finding {
 // the addresses of a host family by family: one family's query may have failed where the other's did
 // not. A perspective that answers differently at different times (rotation) has all of it in its view.
 func (f *facts) views(six bool) []*view {
-	byPerspective := map[string]*view{}
-	for _, v := range f.answers {
-		if v.state != good {
-			continue
+	perSource := map[string]map[string]bool{}
+	for _, a := range f.answers {
+		for _, value := range a.values {
+			if f.isSix(value) != six {
+				continue
+			}
+			if perSource[a.source] == nil {
+				perSource[a.source] = map[string]bool{}
+			}
+			perSource[a.source][value] = true
 		}
-		values := slices.DeleteFunc(f.rrset(v), func(s string) bool { return f.isSix(s) != six })
-		if len(values) == 0 {
-			continue
-		}
-		name := v.perspective()
-		p := byPerspective[name]
-		if p == nil {
-			p = &view{}
-			byPerspective[name] = p
-		}
-		if len(p.sights) == 0 || !slices.Equal(p.values, values) {
-			p.values = append(p.values, values...)
-			slices.Sort(p.values)
-			p.values = slices.Compact(p.values)
-		}
-		p.sights = append(p.sights, v)
 	}
-	return mergeViews(byPerspective)
+	return f.mergeViews(perSource, six)
 }
 
 // isSix says whether a value is an IPv6 address of a host; what a DNS check asked for stands together.
@@ -66,30 +57,26 @@ func (f *facts) isSix(value string) bool {
 }
 
 // mergeViews puts the perspectives that answer alike together.
-func mergeViews(byPerspective map[string]*view) []*view {
-	merged := map[string]*view{}
-	for _, p := range byPerspective {
-		text := strings.Join(p.values, "\x00")
+func (f *facts) mergeViews(perSource map[string]map[string]bool, six bool) []*view {
+	merged, bySource := map[string]*view{}, map[string]*view{}
+	for source, set := range perSource {
+		values := slices.Sorted(maps.Keys(set))
+		text := strings.Join(values, "\x00")
 		if merged[text] == nil {
-			merged[text] = &view{values: p.values}
+			merged[text] = &view{values: values}
 		}
 		merged[text].votes++
-		merged[text].sights = append(merged[text].sights, p.sights...)
+		bySource[source] = merged[text]
 	}
-	views := make([]*view, 0, len(merged))
-	for _, v := range merged {
-		slices.SortFunc(v.sights, bySource)
-		views = append(views, v)
+	for _, a := range f.answers {
+		if slices.ContainsFunc(a.values, func(value string) bool { return f.isSix(value) == six }) {
+			v := bySource[a.source]
+			v.sights = append(v.sights, a.sight)
+		}
 	}
-	slices.SortFunc(views, func(a, b *view) int {
+	return slices.SortedFunc(maps.Values(merged), func(a, b *view) int {
 		return cmp.Or(cmp.Compare(b.votes, a.votes), slices.Compare(a.values, b.values))
 	})
-	return views
-}
-
-// bySource orders sights by agent and step.
-func bySource(a, b *sight) int {
-	return cmp.Or(cmp.Compare(a.agent.id, b.agent.id), cmp.Compare(a.step, b.step))
 }
 
 // oddViews are the views that differ from the most common one; all of them if none is.
@@ -143,7 +130,7 @@ func (f *facts) unevenResolvers() *pb.Finding {
 	var fails []*sight
 	for _, v := range f.answers {
 		if v.state == bad && resolved[v.agent] {
-			fails = append(fails, v)
+			fails = append(fails, v.sight)
 		}
 	}
 	if len(fails) == 0 {
