@@ -24,6 +24,11 @@ type localError struct{ error }
 
 func (e localError) Unwrap() error { return e.error }
 
+// icmpError is an error of the network that came as an ICMP message, by the errno that stands for it.
+type icmpError struct{ syscall.Errno }
+
+func (e icmpError) Unwrap() error { return e.Errno }
+
 // isLocal says whether err is the host's own.
 func isLocal(err error) bool {
 	var local localError
@@ -46,12 +51,14 @@ func isUnroutable(err error) bool {
 // connectFailure classifies the error of a connect. An ICMP error from the error queue decides,
 // whatever errno says.
 func connectFailure(ctx context.Context, addr netip.AddrPort, ev *pb.Evidence, err error) pb.Failure {
+	var icmp icmpError
+	decided := errors.As(err, &icmp) && ev.GetIcmp() != nil
 	switch {
 	case isLocal(err):
 		return localFailure(addr.Addr(), err)
-	case ev.GetIcmp() != nil && sentByHost(ev, addr.Addr()):
+	case decided && sentByHost(ev, addr.Addr()):
 		return pb.Failure_FAILURE_AGENT_NO_EGRESS
-	case ev.GetIcmp() != nil:
+	case decided:
 		return icmpFailure(ev.GetIcmp(), addr.Addr().Is6())
 	case over(ctx):
 		return pb.Failure_FAILURE_AGENT_DEADLINE

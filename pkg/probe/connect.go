@@ -99,5 +99,6 @@ func (s *step) linger(ctx context.Context, conn net.Conn) pb.Failure {
 		return pb.Failure_FAILURE_NONE
 	}
 	s.say(err)
+	s.see(func(e *pb.Evidence) { e.Errno = errnoName(err) })
 	return closedFailure(err, pb.Failure_FAILURE_TCP_RESET, pb.Failure_FAILURE_TCP_CLOSED_EARLY)
 }

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,9 +15,10 @@ import (
 )
 
 // Connect opens a TCP connection and says what the network answered, from the socket's error queue
-// too: errno alone cannot tell a closed port from a firewall's ICMP reject. The error is a
-// localError if nothing could be sent, a syscall.Errno if the network refused, and a timeout if it
-// was silent until ctx ended. The evidence is never nil.
+// too: errno alone cannot tell a closed port from a firewall's ICMP reject. The error says whether
+// the host could not send, the network refused (a syscall.Errno), or it was silent until ctx ended (a
+// timeout). The evidence is never nil; an ICMP error in it is what refused, unless the connection was
+// made in spite of it.
 //
 // net.Dialer cannot be used: it closes the socket before its error queue can be read.
 func Connect(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net.Conn, *pb.Evidence, error) {
@@ -77,24 +79,37 @@ func await(ctx context.Context, f *os.File, ev *pb.Evidence) error {
 		}
 	}
 	defer context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(aLongTimeAgo) })()
+	w := waiter{ev: ev}
 	var outcome error
 	err = raw.Write(func(fd uintptr) bool {
 		var done bool
-		done, outcome = progress(int(fd), ev)
+		done, outcome = w.progress(int(fd))
 		return done
 	})
-	if err == nil {
-		err = outcome
+	switch {
+	case err == nil:
+		return outcome
+	case w.icmp != 0 && !errors.Is(ctx.Err(), context.Canceled):
+		return icmpError{w.icmp} // The kernel went on in spite of it, in vain.
 	}
 	return err
+}
+
+// waiter is a connection that is being made.
+type waiter struct {
+	ev   *pb.Evidence
+	icmp syscall.Errno // What the last ICMP error amounts to.
 }
 
 // progress says whether the handshake is over and how. The error queue is read first: reading
 // SO_ERROR would clear what the kernel keeps beside it. The state of the connection then tells an
 // ICMP error that ended it from one that it survived, which kernels treat differently.
-func progress(fd int, ev *pb.Evidence) (done bool, err error) {
-	queued := readErrorQueue(fd, ev)
-	soError, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+func (w *waiter) progress(fd int) (done bool, err error) {
+	queued := readErrorQueue(fd, w.ev)
+	if queued != 0 {
+		w.icmp = queued
+	}
+	number, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return true, localError{err}
 	}
@@ -102,25 +117,27 @@ func progress(fd int, ev *pb.Evidence) (done bool, err error) {
 	if err != nil {
 		return true, localError{err}
 	}
+	soError := syscall.Errno(number)
 	switch {
 	case info.State == unix.BPF_TCP_SYN_SENT || info.State == unix.BPF_TCP_SYN_RECV:
 		return false, nil
 	case info.State != unix.BPF_TCP_CLOSE:
-		return true, stopQueueing(fd)
-	case queued != 0:
-		return true, queued
+		stopQueueing(fd)
+		return true, nil
+	case queued != 0, w.icmp != 0 && (soError == 0 || soError == w.icmp):
+		// The kernel queues an ICMP error a moment before it ends the connection with it, so an
+		// earlier call may have taken it from the queue.
+		return true, icmpError{w.icmp}
 	case soError != 0:
-		return true, syscall.Errno(soError)
+		return true, soError
 	}
-	// The ICMP error was taken from the queue in an earlier call, or the peer has come and gone.
-	return true, syscall.ECONNRESET
+	return true, syscall.ECONNRESET // The peer came and went.
 }
 
 // stopQueueing turns the error queue off: a later ICMP error would make reads fail.
-func stopQueueing(fd int) error {
+func stopQueueing(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 0)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 0)
-	return nil
 }
 
 // readErrorQueue empties the socket's error queue and keeps the last ICMP error of it.

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,4 +104,24 @@ func one(t testing.TB, r *pb.Result, kind pb.StepKind) *pb.Step {
 		t.Fatalf("%d steps of kind %v, want 1:\n%v", len(found), kind, r)
 	}
 	return found[0]
+}
+
+// all runs every case at once, whatever the number of CPUs, since probes mostly wait; then it checks
+// each of them in a subtest of its own.
+func all[C any](t *testing.T, name func(C) string, cases []C, do func(*testing.T, C) (check func(*testing.T))) {
+	t.Helper()
+	checks := make([]func(*testing.T), len(cases))
+	var wg sync.WaitGroup
+	for i, c := range cases {
+		wg.Go(func() { checks[i] = do(t, c) })
+	}
+	wg.Wait()
+	for i, c := range cases {
+		t.Run(name(c), func(t *testing.T) {
+			if checks[i] == nil {
+				t.Fatal("the case did not run")
+			}
+			checks[i](t)
+		})
+	}
 }

@@ -56,6 +56,16 @@ func Listen(at netip.AddrPort, b Behaviour) (*Host, error) {
 	return serve(at, b.serve)
 }
 
+// ListenSaying starts a host that reads something, answers with these bytes whatever was asked, and
+// reads on until the other end closes.
+func ListenSaying(at netip.AddrPort, answer []byte) (*Host, error) {
+	return serve(at, func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 8192))
+		_, _ = c.Write(answer)
+		drain(c)
+	})
+}
+
 // ListenTLS starts a host that shakes hands, and then reads until the other end closes.
 func ListenTLS(at netip.AddrPort, config *tls.Config) (*Host, error) {
 	return serve(at, func(c net.Conn) {
@@ -111,14 +121,10 @@ func (b Behaviour) serve(c net.Conn) {
 		return
 	case CloseAtOnce:
 		return
-	case HangUp, Abort, HTTP:
+	case HangUp, Abort:
 		_, _ = c.Read(make([]byte, 8192))
 		if b == Abort {
 			reset(c)
-		}
-		if b == HTTP {
-			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))
-			break
 		}
 		return
 	case Accept:

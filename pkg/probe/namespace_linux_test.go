@@ -1,0 +1,185 @@
+package probe
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// world is a host with a firewall of every kind. 10.9.0.1 is its own address on a link with nobody else.
+const world = `
+set -e
+ip link set lo up
+ip link add near type veth peer name far
+ip link set near up
+ip link set far up
+ip addr add 10.9.0.1/24 dev near
+ip route add 10.8.1.0/24 dev near
+ip route add prohibit 10.8.2.0/24
+ip route add blackhole 10.8.3.0/24
+ip route add unreachable 10.8.4.0/24
+nft -f - <<'END'
+table inet world {
+	chain in {
+		type filter hook input priority 0;
+		tcp dport 1 reject with icmp type port-unreachable
+		tcp dport 2 reject with icmp type admin-prohibited
+		tcp dport 3 reject with icmp type net-unreachable
+		tcp dport 4 reject with icmp type host-unreachable
+		tcp dport 5 reject with icmp type net-prohibited
+		tcp dport 6 reject with icmp type host-prohibited
+		tcp dport 7 reject with icmp type prot-unreachable
+		tcp dport 11 reject with icmpv6 type no-route
+		tcp dport 12 reject with icmpv6 type admin-prohibited
+		tcp dport 13 reject with icmpv6 type addr-unreachable
+		tcp dport 14 reject with icmpv6 type port-unreachable
+		tcp dport 20 reject with tcp reset
+		tcp dport 21 drop
+		udp dport 1 reject with icmp type port-unreachable
+		udp dport 2 reject with icmp type admin-prohibited
+	}
+	chain out {
+		type filter hook output priority 0;
+		ip daddr 10.9.0.2 tcp dport 1 reject with icmp type admin-prohibited
+		ip daddr 10.9.0.2 tcp dport 2 reject with icmp type port-unreachable
+		udp dport 3 drop
+	}
+}
+END`
+
+// TestNamespace runs what needs a firewall in a network namespace of its own, which ends with it.
+func TestNamespace(t *testing.T) {
+	if os.Getenv("ELSEWHERE_NAMESPACE") != "" {
+		inNamespace(t)
+		return
+	}
+	for _, tool := range []string{"ip", "nft", "sh"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("needs %s: %v", tool, err)
+		}
+	}
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNamespace$", "-test.v")
+	cmd.Env = append(os.Environ(), "ELSEWHERE_NAMESPACE=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if uid := os.Getuid(); uid != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+	}
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Skipf("needs root, or user namespaces, to make a network namespace: %v", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("in the namespace: %v\n%s", err, out.String())
+	}
+	t.Log(out.String())
+}
+
+// firewalled is an address, and how a connect to it ends.
+type firewalled struct {
+	name string
+	addr string
+	want pb.Failure
+	icmp string // "TYPE/CODE", or "" for none.
+}
+
+func inNamespace(t *testing.T) {
+	if out, err := exec.CommandContext(t.Context(), "sh", "-c", world).CombinedOutput(); err != nil {
+		t.Fatalf("cannot make the world: %v\n%s", err, out)
+	}
+	env := &Env{
+		Egress:   Egress{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}},
+		Controls: []string{},
+	}
+	t.Run("TCP", func(t *testing.T) { firewalls(t, env) })
+	t.Run("UDP", func(t *testing.T) { firewalledResolvers(t, env) })
+	t.Run("Families", func(t *testing.T) {
+		if v4, v6 := Families(); v4 || v6 {
+			t.Errorf("Families() = %v, %v without any default route", v4, v6)
+		}
+	})
+}
+
+func firewalls(t *testing.T, env *Env) {
+	all(t, func(tt firewalled) string { return tt.name }, []firewalled{
+		{"an RST is a refusal", "127.0.0.2:9", pb.Failure_FAILURE_TCP_REFUSED, ""},
+		{"a firewall's RST cannot be told from a closed port", "127.0.0.2:20", pb.Failure_FAILURE_TCP_REFUSED, ""},
+		{"a drop is silence", "127.0.0.2:21", pb.Failure_FAILURE_TCP_TIMEOUT, ""},
+		{"port unreachable is not an RST", "127.0.0.2:1", pb.Failure_FAILURE_TCP_PORT_UNREACHABLE, "3/3"},
+		{"admin prohibited", "127.0.0.2:2", pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED, "3/13"},
+		{"net unreachable", "127.0.0.2:3", pb.Failure_FAILURE_TCP_NET_UNREACHABLE, "3/0"},
+		{"host unreachable", "127.0.0.2:4", pb.Failure_FAILURE_TCP_HOST_UNREACHABLE, "3/1"},
+		{"net prohibited", "127.0.0.2:5", pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED, "3/9"},
+		{"host prohibited", "127.0.0.2:6", pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED, "3/10"},
+		{"protocol unreachable", "127.0.0.2:7", pb.Failure_FAILURE_TCP_HOST_UNREACHABLE, "3/2"},
+		{"IPv6: an RST is a refusal", "[::1]:9", pb.Failure_FAILURE_TCP_REFUSED, ""},
+		{"IPv6: a drop is silence", "[::1]:21", pb.Failure_FAILURE_TCP_TIMEOUT, ""},
+		{"IPv6: no route", "[::1]:11", pb.Failure_FAILURE_TCP_NET_UNREACHABLE, "1/0"},
+		{"IPv6: admin prohibited", "[::1]:12", pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED, "1/1"},
+		{"IPv6: address unreachable", "[::1]:13", pb.Failure_FAILURE_TCP_HOST_UNREACHABLE, "1/3"},
+		{"IPv6: port unreachable is not an RST", "[::1]:14", pb.Failure_FAILURE_TCP_PORT_UNREACHABLE, "1/4"},
+		{"nobody has the address: the next hop says so", "10.9.0.3:9", pb.Failure_FAILURE_TCP_HOST_UNREACHABLE, "3/1"},
+		{"the agent's own firewall rejects", "10.9.0.2:1", pb.Failure_FAILURE_AGENT_NO_EGRESS, "3/13"},
+		{"the agent's own firewall rejects as if the port were closed", "10.9.0.2:2", pb.Failure_FAILURE_AGENT_NO_EGRESS, "3/3"},
+		{"no route to IPv4", "198.51.100.1:9", pb.Failure_FAILURE_AGENT_NO_EGRESS, ""},
+		{"a prohibited route", "10.8.2.1:9", pb.Failure_FAILURE_AGENT_NO_EGRESS, ""},
+		{"a black hole", "10.8.3.1:9", pb.Failure_FAILURE_AGENT_NO_EGRESS, ""},
+		{"an unreachable route", "10.8.4.1:9", pb.Failure_FAILURE_AGENT_NO_EGRESS, ""},
+		{"no route to IPv6", "[2001:db8::1]:9", pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, ""},
+	}, func(t *testing.T, tt firewalled) func(*testing.T) {
+		addr := netip.MustParseAddrPort(tt.addr)
+		s := one(t, run(t, env, tcpSpec(addr.Addr().String(), addr.Port())), pb.StepKind_STEP_KIND_TCP_CONNECT)
+		return func(t *testing.T) {
+			if s.GetFailure() != tt.want || icmpText(s.GetEvidence().GetIcmp()) != tt.icmp {
+				t.Errorf("%s with ICMP %q, want %s with %q: %v",
+					Short(s.GetFailure()), icmpText(s.GetEvidence().GetIcmp()), Short(tt.want), tt.icmp, s)
+			}
+			if !s.GetEvidence().GetErrorQueue() {
+				t.Error("the error queue was not read")
+			}
+			if tt.icmp != "" && !netip.MustParseAddr(s.GetEvidence().GetIcmp().GetSender()).IsValid() {
+				t.Error("no sender")
+			}
+		}
+	})
+}
+
+func icmpText(icmp *pb.ICMP) string {
+	if icmp == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", icmp.GetType(), icmp.GetCode())
+}
+
+func firewalledResolvers(t *testing.T, env *Env) {
+	type blocked struct {
+		name     string
+		resolver string
+		want     pb.Failure
+	}
+	all(t, func(tt blocked) string { return tt.name }, []blocked{
+		{"a resolver whose port is closed", "127.0.0.2:9", pb.Failure_FAILURE_DNS_UNREACHABLE},
+		{"a resolver behind a REJECT", "127.0.0.2:1", pb.Failure_FAILURE_DNS_UNREACHABLE},
+		{"a resolver behind an admin-prohibited", "127.0.0.2:2", pb.Failure_FAILURE_DNS_UNREACHABLE},
+		{"the agent's own firewall drops queries", "127.0.0.2:3", pb.Failure_FAILURE_AGENT_NO_EGRESS},
+		{"no route to the resolver", "198.51.100.1:53", pb.Failure_FAILURE_AGENT_NO_EGRESS},
+	}, func(t *testing.T, tt blocked) func(*testing.T) {
+		spec := dnsSpec("www.example", "")
+		spec.GetDns().Resolver = tt.resolver
+		s := one(t, run(t, env, spec), pb.StepKind_STEP_KIND_DNS_QUERY)
+		return func(t *testing.T) {
+			if s.GetFailure() != tt.want || s.GetDuration().AsDuration() > 4*time.Second {
+				t.Errorf("%s, want %s soon: %v", Short(s.GetFailure()), Short(tt.want), s)
+			}
+		}
+	})
+}
