@@ -18,8 +18,8 @@ import (
 )
 
 // The file: meta holds the position; measurements an id → position (8 bytes, big endian) and the
-// message; opened a position and an id → nothing, in order of opening; results and late an id and a
-// number (4 bytes, big endian) → the message.
+// message; opened a position and an id → nothing, in order of opening; results and late an id, a zero
+// byte and a number (4 bytes, big endian) → the message.
 var (
 	bucketMeta         = []byte("meta")
 	bucketMeasurements = []byte("measurements")
@@ -123,10 +123,14 @@ func loadMeasurement(tx *bbolt.Tx, id string) (*measurement, error) {
 	return m, nil
 }
 
+// resultsOf is what the keys of a measurement's results begin with.
+func resultsOf(id []byte) []byte { return append(bytes.Clone(id), 0) }
+
 func loadResults(b *bbolt.Bucket, id string) ([]*pb.Result, error) {
 	var results []*pb.Result
+	prefix := resultsOf([]byte(id))
 	c := b.Cursor()
-	for k, v := c.Seek([]byte(id)); bytes.HasPrefix(k, []byte(id)); k, v = c.Next() {
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		var r pb.Result
 		if err := proto.Unmarshal(v, &r); err != nil {
 			return nil, fmt.Errorf("store: result of %s: %w", id, err)
@@ -252,7 +256,7 @@ func putResults(b *bbolt.Bucket, id []byte, from int, results []*pb.Result) erro
 		if err != nil {
 			return err
 		}
-		key := binary.BigEndian.AppendUint32(bytes.Clone(id), uint32(from+i)) //nolint:gosec // at most 10,000
+		key := binary.BigEndian.AppendUint32(resultsOf(id), uint32(from+i)) //nolint:gosec // at most 10,000
 		if err := b.Put(key, value); err != nil {
 			return err
 		}
@@ -271,8 +275,8 @@ func drop(tx *bbolt.Tx, upTo uint64) error {
 		id := bytes.Clone(k[8:])
 		err := errors.Join(
 			tx.Bucket(bucketMeasurements).Delete(id),
-			dropPrefix(tx.Bucket(bucketResults), id),
-			dropPrefix(tx.Bucket(bucketLate), id),
+			dropPrefix(tx.Bucket(bucketResults), resultsOf(id)),
+			dropPrefix(tx.Bucket(bucketLate), resultsOf(id)),
 			opened.Delete(bytes.Clone(k)))
 		if err != nil {
 			return err
