@@ -33,7 +33,8 @@ func (f *facts) readCert(v *sight, s *pb.Step) {
 	if v.state != good || len(s.GetEvidence().GetTls().GetChain()) == 0 && !certFailure(s) {
 		return
 	}
-	c := *v
+	c := f.room()
+	*c = *v
 	c.leaf, c.left = f.leafOf(s.GetEvidence().GetTls())
 	if wrong := certFailures(s); len(wrong) > 0 {
 		c.state, c.failure = bad, wrong[0]
@@ -41,7 +42,7 @@ func (f *facts) readCert(v *sight, s *pb.Step) {
 			c.failure = s.GetFailure()
 		}
 	}
-	f.certs = append(f.certs, &c)
+	f.certs = append(f.certs, c)
 }
 
 // leafOf is the first certificate served, and how long it was still valid by the coordinator's time.

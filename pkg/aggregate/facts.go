@@ -28,6 +28,7 @@ type facts struct {
 	byAddress map[string]*thing
 	canon     map[record]string
 	leaves    map[string]*leaf
+	slab      []sight
 }
 
 // region is one asked region.
@@ -42,6 +43,7 @@ type agent struct {
 	region  *region
 	network string
 	ask     *pb.Ask
+	result  *pb.Result
 	steps   []*pb.Step
 	tcp     [2]control // by family: the control connects
 	dns     []resolver
@@ -60,15 +62,16 @@ type thing struct {
 
 // gather indexes the asks and the results that count.
 func gather(m *pb.Measurement, results []*pb.Result) *facts {
+	n := len(results)
 	f := &facts{
 		m: m, name: &thing{},
 		byAddress: map[string]*thing{}, canon: map[record]string{}, leaves: map[string]*leaf{},
+		answers: make([]answer, 0, n), reach: make([]*sight, 0, n), certs: make([]*sight, 0, n),
 	}
-	f.enlist(m.GetAsks())
-	kept := pick(m, results)
+	f.pick(results, f.enlist(m.GetAsks()))
 	for _, a := range f.agents {
-		if r := kept[a.id]; r != nil && mayAnswer(a.ask.GetState()) {
-			a.steps = r.GetSteps()
+		if a.result != nil {
+			a.steps = a.result.GetSteps()
 			f.read(a)
 		}
 	}
@@ -86,40 +89,47 @@ func mayAnswer(s pb.AskState) bool {
 }
 
 // enlist makes an agent of each ask; of several asks of one agent the first in canonical order counts.
-func (f *facts) enlist(asks []*pb.Ask) {
-	first := make(map[string]*pb.Ask, len(asks))
+func (f *facts) enlist(asks []*pb.Ask) map[string]*agent {
+	byID := make(map[string]*agent, len(asks))
 	for _, ask := range asks {
-		if old, ok := first[ask.GetAgent()]; !ok || before(ask, old) {
-			first[ask.GetAgent()] = ask
+		switch a := byID[ask.GetAgent()]; {
+		case a == nil:
+			a = &agent{id: ask.GetAgent(), ask: ask}
+			byID[a.id] = a
+			f.agents = append(f.agents, a)
+		case before(ask, a.ask):
+			a.ask = ask
 		}
 	}
 	byName := map[string]*region{}
-	for id, ask := range first {
-		name := ask.GetVantage().GetRegion()
-		if byName[name] == nil {
-			byName[name] = &region{name: name}
-			f.regions = append(f.regions, byName[name])
+	for _, a := range f.agents {
+		v := a.ask.GetVantage()
+		r := byName[v.GetRegion()]
+		if r == nil {
+			r = &region{name: v.GetRegion()}
+			byName[r.name] = r
+			f.regions = append(f.regions, r)
 		}
-		f.agents = append(f.agents, &agent{id: id, region: byName[name], network: network(ask.GetVantage()), ask: ask})
+		a.region, a.network = r, network(v)
 	}
 	slices.SortFunc(f.agents, func(a, b *agent) int { return cmp.Compare(a.id, b.id) })
 	slices.SortFunc(f.regions, func(a, b *region) int { return cmp.Compare(a.name, b.name) })
+	return byID
 }
 
-// pick keeps one result of each agent: the lowest round, then the first in canonical order, so that
+// pick gives each agent one result: the lowest round, then the first in canonical order, so that
 // neither order nor duplicates matter, not even duplicates that contradict each other.
-func pick(m *pb.Measurement, results []*pb.Result) map[string]*pb.Result {
-	kept := make(map[string]*pb.Result, len(results))
+func (f *facts) pick(results []*pb.Result, byID map[string]*agent) {
 	for _, r := range results {
-		if r == nil || foreign(m, r) {
+		a := byID[r.GetAgent()]
+		if a == nil || r == nil || foreign(f.m, r) || !mayAnswer(a.ask.GetState()) {
 			continue
 		}
-		old := kept[r.GetAgent()]
+		old := a.result
 		if old == nil || r.GetRound() < old.GetRound() || r.GetRound() == old.GetRound() && before(r, old) {
-			kept[r.GetAgent()] = r
+			a.result = r
 		}
 	}
-	return kept
 }
 
 // foreign says whether r names another measurement than m.

@@ -206,12 +206,23 @@ func canFail(k pb.StepKind, s pb.Stage) bool {
 }
 
 // newSight is what step i says about t.
-func newSight(a *agent, t *thing, i int, c *control) *sight {
+func (f *facts) newSight(a *agent, t *thing, i int, c *control) *sight {
 	s := a.steps[i]
-	v := &sight{agent: a, thing: t, state: weigh(s, c), failure: pb.Failure_FAILURE_NONE, step: i, connect: -1, control: -1}
+	v := f.room()
+	*v = sight{agent: a, thing: t, state: weigh(s, c), failure: pb.Failure_FAILURE_NONE, step: i, connect: -1, control: -1}
 	if v.state == bad {
 		v.failure, v.block, v.control = s.GetFailure(), blockOf(s), c.passed()
 	}
+	return v
+}
+
+// room is space for one sight; there are tens of thousands.
+func (f *facts) room() *sight {
+	if len(f.slab) == 0 {
+		f.slab = make([]sight, 128)
+	}
+	v := &f.slab[0]
+	f.slab = f.slab[1:]
 	return v
 }
 
@@ -221,7 +232,7 @@ func (f *facts) readConnect(a *agent, i int, s *pb.Step) {
 	if t == nil || t.seenBy == a {
 		return
 	}
-	v := newSight(a, t, i, a.control(t))
+	v := f.newSight(a, t, i, a.control(t))
 	v.connect = i
 	if v.state == good && f.m.GetSpec().GetTls() != nil {
 		v.state = unknown
@@ -235,7 +246,7 @@ func (f *facts) readHandshake(a *agent, i int, s *pb.Step) {
 	if t == nil {
 		return
 	}
-	v := newSight(a, t, i, a.control(t))
+	v := f.newSight(a, t, i, a.control(t))
 	if certFailure(s) {
 		v.state = good // it connects and shakes hands; the certificate is judged by itself
 	}
@@ -273,7 +284,7 @@ func (f *facts) readQuery(a *agent, i int, s *pb.Step) {
 	if c.state != good && f.authority(s) {
 		*c = control{state: good, failure: pb.Failure_FAILURE_NONE, step: -1}
 	}
-	v := newSight(a, f.name, i, c)
+	v := f.newSight(a, f.name, i, c)
 	own := answer{sight: v, source: v.perspective()}
 	if v.state == good {
 		own.values = f.rrset(s)
