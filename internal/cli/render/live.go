@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -19,6 +20,9 @@ const (
 	frame = 120 * time.Millisecond
 	// spinner is what turns.
 	spinner = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+	// What takes the table away (ECMA-48: CUU, ED).
+	cursorUp   = "\x1b[A"
+	eraseBelow = "\x1b[J"
 )
 
 // live shows a table that fills in, on a terminal. When the measurement is over the table is taken
@@ -26,19 +30,25 @@ const (
 type live struct {
 	screen  Screen
 	program *tea.Program
-	over    chan struct{}
+	drawn   chan int // how many lines were drawn last, when it is over
 }
 
 // Begin starts the table. It reads no keys, so that Ctrl-C stays a signal, and asks the terminal
 // nothing, since nobody would read what it answers.
 func (l *live) Begin(m *pb.Measurement) {
 	width, height := l.screen.size()
+	if width == 0 || height == 0 {
+		width, height = 80, 24 // a terminal that does not say, such as a serial line
+	}
 	l.program = tea.NewProgram(newModel(m, width, height, time.Now()),
-		tea.WithInput(nil), tea.WithOutput(l.screen.Out), tea.WithoutSignalHandler(), tea.WithEnvironment(quiet()))
-	l.over = make(chan struct{})
+		tea.WithInput(nil), tea.WithOutput(l.screen.Out), tea.WithoutSignalHandler(), tea.WithWindowSize(width, height), tea.WithEnvironment(quiet()))
+	l.drawn = make(chan int, 1)
 	go func() {
-		defer close(l.over)
-		_, _ = l.program.Run() // a table that cannot be drawn is no reason to stop measuring
+		last, err := l.program.Run()
+		if table, ok := last.(*model); ok && err == nil {
+			l.drawn <- len(table.lines())
+		}
+		close(l.drawn) // a table that cannot be drawn is no reason to stop measuring
 	}()
 }
 
@@ -53,13 +63,16 @@ func (l *live) End(m *pb.Measurement) error {
 	return l.screen.print(l.screen.whole(m))
 }
 
-// Abort takes the table away and gives the terminal back.
+// Abort takes the table away and gives the terminal back. bubbletea leaves the last frame standing,
+// with the cursor on its last line.
 func (l *live) Abort() {
 	if l.program == nil {
 		return
 	}
 	l.program.Send(over{})
-	<-l.over
+	if n := <-l.drawn; n > 0 {
+		_, _ = io.WriteString(l.screen.Out, "\r"+strings.Repeat(cursorUp, n-1)+eraseBelow)
+	}
 	l.program = nil
 }
 
@@ -80,7 +93,6 @@ type model struct {
 	width, height int
 	start, now    time.Time
 	turn          int
-	over          bool
 	theme         theme
 }
 
@@ -110,7 +122,6 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case changed:
 		m.take(msg)
 	case over:
-		m.over = true
 		return m, tea.Quit
 	}
 	return m, nil
@@ -128,11 +139,7 @@ func (m *model) take(c changed) {
 
 // View is the table as it stands.
 func (m *model) View() tea.View {
-	v := tea.View{DisableBracketedPasteMode: true}
-	if !m.over {
-		v.Content = strings.Join(m.lines(), "\n")
-	}
-	return v
+	return tea.View{DisableBracketedPasteMode: true, Content: strings.Join(m.lines(), "\n")}
 }
 
 // lines are the table, never more of them than the terminal is high.
