@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"strings"
+
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -12,18 +14,23 @@ const (
 	maxDER    = 32 << 10
 )
 
+// cutNote begins the text of a step that was cut.
+const cutNote = "(cut to fit the result's bound) "
+
 // fit makes a Result as small as it must be. What a target can make long is cut, the least useful
 // first; every step stays, with its failures. A step that lost something says so.
 func fit(r *pb.Result) {
 	keepDER(r)
-	for _, cut := range []func(*pb.Step, map[string]bool) bool{cutRepeated, cutControl, cutAuthority, cutDER, cutHalf, cutHalf, cutHalf, cutAll} {
+	for _, cut := range []func(*pb.Step, map[string]bool) bool{
+		cutRepeated, cutControl, cutAuthority, cutDER, cutHalf, cutHalf, cutHalf, cutHalf, cutAll,
+	} {
 		seen := map[string]bool{}
 		for _, s := range r.GetSteps() {
 			if proto.Size(r) <= maxResult {
 				return
 			}
-			if s.GetEvidence() != nil && cut(s, seen) {
-				s.Evidence.Text = clean("(cut to fit the result's bound) "+s.GetEvidence().GetText(), maxText)
+			if s.GetEvidence() != nil && cut(s, seen) && !strings.HasPrefix(s.GetEvidence().GetText(), cutNote) {
+				s.Evidence.Text = clean(cutNote+s.GetEvidence().GetText(), maxText)
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -41,6 +42,7 @@ table inet world {
 		tcp dport 13 reject with icmpv6 type addr-unreachable
 		tcp dport 14 reject with icmpv6 type port-unreachable
 		tcp dport 20 reject with tcp reset
+		tcp dport 22 tcp flags & (syn | ack) == syn limit rate 1/hour burst 1 packets reject with icmp type host-unreachable
 		tcp dport 21 drop
 		udp dport 1 reject with icmp type port-unreachable
 		udp dport 2 reject with icmp type admin-prohibited
@@ -101,6 +103,7 @@ func inNamespace(t *testing.T) {
 		Controls: []string{},
 	}
 	t.Run("TCP", func(t *testing.T) { firewalls(t, env) })
+	t.Run("soft", func(t *testing.T) { survivesICMP(t, env) })
 	t.Run("UDP", func(t *testing.T) { firewalledResolvers(t, env) })
 	t.Run("Families", func(t *testing.T) {
 		if v4, v6 := Families(); v4 || v6 {
@@ -151,6 +154,16 @@ func firewalls(t *testing.T, env *Env) {
 			}
 		}
 	})
+}
+
+// survivesICMP: an ICMP error that comes while the socket is busy does not end a connect. It is kept as
+// evidence of a connection that was made all the same.
+func survivesICMP(t *testing.T, env *Env) {
+	must[*probetest.Host](t)(probetest.Listen(netip.MustParseAddrPort("127.0.0.2:22"), probetest.Accept))
+	s := one(t, run(t, env, tcpSpec("127.0.0.2", 22)), pb.StepKind_STEP_KIND_TCP_CONNECT)
+	if s.GetFailure() != pb.Failure_FAILURE_NONE || icmpText(s.GetEvidence().GetIcmp()) != "3/1" {
+		t.Errorf("want an open port with ICMP 3/1 as evidence: %v", s)
+	}
 }
 
 func icmpText(icmp *pb.ICMP) string {
