@@ -126,7 +126,8 @@ func (s *settings) check(cmd *cobra.Command, q *question.Question, err error) er
 	}
 	// Where nothing can be kept, 'from last' will say so; the answer is none the worse.
 	_ = state.Remember(s.stateDir(), e.Address, m.GetId())
-	if m, err = follow(cmd.Context(), client, m, screen); err != nil {
+	f := &follower{client: client, errs: screen.Err, report: screen.Reporter(false), m: m, owned: true}
+	if m, err = f.run(cmd.Context()); err != nil {
 		return err
 	}
 	return verdict(m)

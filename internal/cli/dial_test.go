@@ -60,9 +60,9 @@ func TestTheTokenGoesOverTLSAndNeverInClear(t *testing.T) {
 	if got.code != cli.ExitFail {
 		t.Errorf("exit %d: %s", got.code, got.err)
 	}
-	clear := blocked()
-	newWorld(t).run(t, "tcp", "example.com:443", "--coordinator", clear.serve(t), "--insecure", "--token", "s3cret")
-	if diff := cmp.Diff([][]string{{"Bearer s3cret"}, {""}}, [][]string{c.tokens, clear.tokens}); diff != "" {
+	inClear := blocked()
+	newWorld(t).run(t, "tcp", "example.com:443", "--coordinator", inClear.serve(t), "--insecure", "--token", "s3cret")
+	if diff := cmp.Diff([][]string{{"Bearer s3cret"}, {""}}, [][]string{c.tokens, inClear.tokens}); diff != "" {
 		t.Errorf("tokens (-want +got):\n%s", diff)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/elsewhere-net/elsewhere/internal/cli/render"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -47,11 +48,6 @@ func RunCheck(ctx context.Context, conn grpc.ClientConnInterface, req *pb.Create
 	if err != nil {
 		return nil, rpcError(ctx, err)
 	}
-	return follow(ctx, client, m, screen)
-}
-
-// follow shows a measurement that was just opened.
-func follow(ctx context.Context, client pb.MeasurementServiceClient, m *pb.Measurement, screen render.Screen) (*pb.Measurement, error) {
 	f := &follower{client: client, errs: screen.Err, report: screen.Reporter(false), m: m, owned: true}
 	return f.run(ctx)
 }
@@ -204,6 +200,7 @@ func (f *follower) interrupt(ctx context.Context) (*pb.Measurement, error) {
 
 // end shows the measurement with its results.
 func (f *follower) end() error {
+	f.m = proto.CloneOf(f.m) // the one before is still on the screen
 	f.m.Results = byAgent(f.results)
 	return written(f.report.End(f.m))
 }

@@ -40,7 +40,9 @@ func (l *live) Begin(m *pb.Measurement) {
 	if width == 0 || height == 0 {
 		width, height = 80, 24 // a terminal that does not say, such as a serial line
 	}
-	l.program = tea.NewProgram(newModel(m, width, height, time.Now()),
+	table := newModel(m, time.Now())
+	table.width, table.height = width, height
+	l.program = tea.NewProgram(table,
 		tea.WithInput(nil), tea.WithOutput(l.screen.Out), tea.WithoutSignalHandler(), tea.WithWindowSize(width, height), tea.WithEnvironment(quiet()))
 	l.drawn = make(chan int, 1)
 	go func() {
@@ -97,10 +99,8 @@ type model struct {
 }
 
 // newModel is a table without answers.
-func newModel(m *pb.Measurement, width, height int, now time.Time) *model {
-	return &model{
-		m: m, results: map[string]*pb.Result{}, width: width, height: height, start: now, now: now, theme: colours(),
-	}
+func newModel(m *pb.Measurement, now time.Time) *model {
+	return &model{m: m, results: map[string]*pb.Result{}, start: now, now: now, theme: colours()}
 }
 
 // Init starts the spinner.

@@ -12,6 +12,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -106,36 +107,44 @@ func TestSights(t *testing.T) {
 		want  []string
 	}{
 		"each address by itself": {
-			tcp, []*pb.Step{step(query, "r:53", ms), step(connect, "192.0.2.1:443", 12*ms), step(connect, "192.0.2.2:443", 8*time.Second, pb.Failure_FAILURE_TCP_TIMEOUT)},
+			tcp,
+			[]*pb.Step{step(query, "r:53", ms), step(connect, "192.0.2.1:443", 12*ms), step(connect, "192.0.2.2:443", 8*time.Second, pb.Failure_FAILURE_TCP_TIMEOUT)},
 			[]string{"192.0.2.1:443 ✓ 12 ms", "192.0.2.2:443 ✗ tcp_timeout 8.0 s"},
 		},
 		"a handshake stands for its connect, a failing connect for itself": {
-			tls, []*pb.Step{step(connect, "192.0.2.1:443", ms), step(connect, "192.0.2.2:443", ms, pb.Failure_FAILURE_TCP_REFUSED), version},
+			tls,
+			[]*pb.Step{step(connect, "192.0.2.1:443", ms), step(connect, "192.0.2.2:443", ms, pb.Failure_FAILURE_TCP_REFUSED), version},
 			[]string{"192.0.2.1:443 ✓ TLS 1.3 30 ms", "192.0.2.2:443 ✗ tcp_refused 1.0 ms"},
 		},
 		"all that is wrong with a certificate": {
-			tls, []*pb.Step{step(handshake, "192.0.2.1:443", ms, pb.Failure_FAILURE_CERT_EXPIRED, pb.Failure_FAILURE_CERT_NAME_MISMATCH)},
+			tls,
+			[]*pb.Step{step(handshake, "192.0.2.1:443", ms, pb.Failure_FAILURE_CERT_EXPIRED, pb.Failure_FAILURE_CERT_NAME_MISMATCH)},
 			[]string{"192.0.2.1:443 ✗ cert_expired, cert_name_mismatch 1.0 ms"},
 		},
 		"a name that leads nowhere": {
-			tcp, []*pb.Step{step(query, "r:53", ms, pb.Failure_FAILURE_DNS_NXDOMAIN), step(query, "r:53", ms, pb.Failure_FAILURE_DNS_NXDOMAIN)},
+			tcp,
+			[]*pb.Step{step(query, "r:53", ms, pb.Failure_FAILURE_DNS_NXDOMAIN), step(query, "r:53", ms, pb.Failure_FAILURE_DNS_NXDOMAIN)},
 			[]string{"✗ dns_nxdomain 1.0 ms"},
 		},
 		"an agent's own trouble is not the target's": {
-			tcp, []*pb.Step{step(connect, "[2001:db8::1]:443", 0, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING)},
+			tcp,
+			[]*pb.Step{step(connect, "[2001:db8::1]:443", 0, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING)},
 			[]string{"[2001:db8::1]:443 ? agent_capability_missing 0.0 ms"},
 		},
 		"controls are not shown": {tcp, []*pb.Step{control}, nil},
 		"resolvers that agree are one sight": {
-			dns, []*pb.Step{answer(step(query, "r1:53", ms), "192.0.2.2", "192.0.2.1"), answer(step(query, "r2:53", ms), "192.0.2.1", "192.0.2.2")},
+			dns,
+			[]*pb.Step{answer(step(query, "r1:53", ms), "192.0.2.2", "192.0.2.1"), answer(step(query, "r2:53", ms), "192.0.2.1", "192.0.2.2")},
 			[]string{"✓ 192.0.2.1, 192.0.2.2 1.0 ms"},
 		},
 		"resolvers that differ are named": {
-			dns, []*pb.Step{answer(step(query, "r1:53", ms), "192.0.2.1"), step(query, "r2:53", ms, pb.Failure_FAILURE_DNS_SERVFAIL)},
+			dns,
+			[]*pb.Step{answer(step(query, "r1:53", ms), "192.0.2.1"), step(query, "r2:53", ms, pb.Failure_FAILURE_DNS_SERVFAIL)},
 			[]string{"@r1:53 ✓ 192.0.2.1 1.0 ms", "@r2:53 ✗ dns_servfail 1.0 ms"},
 		},
 		"many answers are cut": {
-			dns, []*pb.Step{answer(step(query, "r:53", ms), "1", "2", "3", "4", "5", "6", "7", "8")},
+			dns,
+			[]*pb.Step{answer(step(query, "r:53", ms), "1", "2", "3", "4", "5", "6", "7", "8")},
 			[]string{"✓ 1, 2, 3, 4, 5, 6, … 1.0 ms"},
 		},
 	} {
@@ -172,6 +181,12 @@ func fleetOf(n int) (*pb.Measurement, []*pb.Result) {
 	return m, results
 }
 
+// sized gives the model a terminal.
+func sized(m *model, width, height int) *model {
+	m.width, m.height = width, height
+	return m
+}
+
 // view renders the model, without colours.
 func view(m *model) []string {
 	var out bytes.Buffer
@@ -182,7 +197,7 @@ func view(m *model) []string {
 func TestTheLiveTableFillsIn(t *testing.T) {
 	m, results := fleetOf(3)
 	at := time.Unix(0, 0)
-	table := newModel(m, 80, 24, at)
+	table := sized(newModel(m, at), 80, 24)
 	want := []string{
 		"tcp example.com:443 from world  0 of 3 answered · 0.0 ms",
 		"⠋ region-00  agent-000  Zürich/AWS  waiting",
@@ -212,7 +227,7 @@ func TestTheLiveTableFillsIn(t *testing.T) {
 func TestTheLiveTableNeverOutgrowsTheTerminal(t *testing.T) {
 	for _, size := range []struct{ agents, width, height int }{{40, 80, 50}, {41, 80, 50}, {500, 80, 24}, {500, 30, 10}, {5, 10, 4}, {1000, 200, 100}, {3, 1, 1}} {
 		m, results := fleetOf(size.agents)
-		table := newModel(m, size.width, size.height, time.Unix(0, 0))
+		table := sized(newModel(m, time.Unix(0, 0)), size.width, size.height)
 		table.Update(changed{m, results})
 		lines := view(table)
 		if limit := max(3, size.height-1); len(lines) > limit {
@@ -232,7 +247,7 @@ func TestTheLiveTableNeverOutgrowsTheTerminal(t *testing.T) {
 
 func TestAFoldedRegionSaysHowManySeeWhat(t *testing.T) {
 	m, results := fleetOf(50)
-	table := newModel(m, 80, 24, time.Unix(0, 0))
+	table := sized(newModel(m, time.Unix(0, 0)), 80, 24)
 	table.Update(changed{m, results[:5]})
 	if want, got := "⠋ region-00  10 agents  4 ✓  1 ✗  5 ·  tcp_timeout", view(table)[1]; got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -245,7 +260,7 @@ func TestAFoldedRegionSaysHowManySeeWhat(t *testing.T) {
 
 func TestAWindowThatIsResizedIsFollowed(t *testing.T) {
 	m, _ := fleetOf(3)
-	table := newModel(m, 80, 24, time.Unix(0, 0))
+	table := sized(newModel(m, time.Unix(0, 0)), 80, 24)
 	table.Update(tea.WindowSizeMsg{Width: 40, Height: 24})
 	if got := view(table)[1]; strings.Contains(got, "Zürich") || lipgloss.Width(got) > 40 {
 		t.Errorf("the place is still there: %q", got)
@@ -274,7 +289,7 @@ func TestHostileTextReachesNoTerminal(t *testing.T) {
 			t.Errorf("%s: %q", format, text)
 		}
 	}
-	table := newModel(m, 200, 24, time.Unix(0, 0))
+	table := sized(newModel(m, time.Unix(0, 0)), 200, 24)
 	table.Update(changed{m, results[:1]})
 	if text := strings.Join(view(table), ""); strings.ContainsFunc(text, unsafe) {
 		t.Errorf("live: %q", text)
@@ -322,6 +337,7 @@ func TestTheLiveTableIsReplacedByText(t *testing.T) {
 	r := Screen{Out: &out, Err: &bytes.Buffer{}, Terminal: true}.Reporter(false)
 	r.Begin(m)
 	r.Update(m, results)
+	m = proto.CloneOf(m) // what was shown is not changed afterwards
 	m.State, m.Results = pb.State_STATE_FINISHED, results
 	if err := r.End(m); err != nil {
 		t.Fatal(err)
