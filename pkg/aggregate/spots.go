@@ -156,11 +156,14 @@ func agentsOf(sights []*sight) []string {
 func collect[T any](all []T, of func(T) string) []string {
 	seen := map[string]bool{"": true}
 	var values []string
+	last := ""
 	for _, x := range all {
-		if v := of(x); !seen[v] {
+		v := of(x)
+		if v != last && !seen[v] {
 			seen[v] = true
 			values = append(values, v)
 		}
+		last = v // neighbours are mostly alike; that is cheaper than to look it up
 	}
 	slices.Sort(values)
 	return values
