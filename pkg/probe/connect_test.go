@@ -1,8 +1,11 @@
 package probe
 
 import (
+	"context"
 	"net/netip"
+	"runtime/pprof"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,5 +133,26 @@ func TestALoopbackTargetUsesOnlyLoopbackControls(t *testing.T) {
 	r := run(t, env, tcpSpec("127.0.0.2", closed.Addr().Port()))
 	if len(r.GetSteps()) != 1 {
 		t.Errorf("a control that says nothing about loopback was asked: %v", r)
+	}
+}
+
+// TestSilentConnectsCostNoThreads: an agent waits for hundreds of silent targets at once.
+func TestSilentConnectsCostNoThreads(t *testing.T) {
+	const connects, most = 300, 64
+	full := must[*probetest.Host](t)(probetest.ListenFull(at("127.0.0.2")))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range connects {
+		wg.Go(func() {
+			conn, ev, err := Connect(ctx, full.Addr(), ConnectOptions{MaxSegment: 536})
+			if conn != nil || !isTimeout(err) || !ev.GetErrorQueue() {
+				t.Errorf("%v, %v, %v; want silence", conn, ev, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := pprof.Lookup("threadcreate").Count(); n > most {
+		t.Errorf("%d threads for %d silent connects, want at most %d", n, connects, most)
 	}
 }

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"flag"
 	"net/netip"
 	"sync"
 	"testing"
@@ -15,7 +16,13 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Probes mostly wait, so the number of CPUs is no measure of how many tests can run at once.
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 

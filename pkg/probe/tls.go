@@ -144,7 +144,7 @@ func (h *shaker) examine(state tls.ConnectionState, ev *pb.TLSEvidence) {
 	for _, c := range served {
 		ev.Chain = append(ev.GetChain(), certificate(c))
 	}
-	j := judgement{served: served, name: h.name, now: now, anchors: newAnchors(h.t.env.Roots)}
+	j := judgement{served: served, name: h.name, now: now, anchors: h.t.anchors()}
 	h.certificate = j.judge()
 	if j.text != "" {
 		h.say(errors.New(j.text))

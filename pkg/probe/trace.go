@@ -23,6 +23,7 @@ type trace struct {
 	begin     time.Time
 	resolvers []netip.AddrPort
 	own       func() []netip.Addr // The host's own addresses.
+	anchors   func() anchors
 	running   sync.WaitGroup
 
 	mu     sync.Mutex // Guards what follows, and each Step.
@@ -46,6 +47,7 @@ func newTrace(env *Env, job *pb.Job) *trace {
 		begin:     time.Now(),
 		resolvers: env.resolvers(),
 		own:       sync.OnceValue(hostAddresses),
+		anchors:   sync.OnceValue(func() anchors { return newAnchors(env.Roots) }),
 		groups:    map[string]bool{},
 	}
 }
