@@ -9,23 +9,28 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
+// maxRecords is how many records of an answer a Result holds; there may have been more.
+const maxRecords = 256
+
 // rrset is what a query was answered with: the data of the type asked for in canonical form, sorted,
-// each once. TTL and order never matter.
-func (f *facts) rrset(s *pb.Step) []string {
-	var values []string
-	if spec := f.m.GetSpec().GetDns(); spec != nil {
-		for _, r := range answerOf(s).GetAnswers() {
-			if wantedType(spec.GetType(), r.GetType()) {
-				values = append(values, f.canonical(r.GetType(), r.GetData()))
-			}
+// each once; TTL and order never matter. whole says whether all of it was recorded: what is missing
+// from a record that is cut, or not there, is not missing from the answer.
+func (f *facts) rrset(s *pb.Step) (values []string, whole bool) {
+	spec, reply := f.m.GetSpec().GetDns(), answerOf(s)
+	for _, r := range reply.GetAnswers() {
+		if spec != nil && wantedType(spec.GetType(), r.GetType()) {
+			values = append(values, f.canonical(r.GetType(), r.GetData()))
 		}
-	} else {
-		for _, a := range s.GetEvidence().GetAddresses() {
+	}
+	addresses := s.GetEvidence().GetAddresses()
+	if spec == nil || reply == nil {
+		for _, a := range addresses {
 			values = append(values, f.canonical("A", a))
 		}
 	}
 	slices.Sort(values)
-	return slices.Compact(values)
+	whole = len(reply.GetAnswers()) < maxRecords && (reply != nil || len(addresses) > 0)
+	return slices.Compact(values), whole
 }
 
 // answerOf is the reply that answered: the first that is whole, as a resolver would take it. A second

@@ -7,13 +7,14 @@ import (
 )
 
 // perspective names the resolver that a sight of a name rests on (rule 5). An address that means
-// something else in each network (loopback, private, link-local) counts once for each network.
+// something else in each place (loopback, private, link-local) counts once for each region: two
+// agents there may or may not share it, and to take them for one claims less.
 func (v *sight) perspective() string {
 	address := v.at().GetAddress()
 	if ap, err := netip.ParseAddrPort(address); err == nil {
 		ip := ap.Addr().Unmap()
 		if ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() {
-			return v.agent.network + " " + address
+			return v.agent.region.name + " " + address
 		}
 	}
 	return address

@@ -217,6 +217,16 @@ func TestExpectedAnswers(t *testing.T) {
 			[]string{"inconclusive", "WARN vantage_fault [ap] dns_nxdomain agents=ap blame=resolver medium"},
 		},
 		{
+			"an answer that was not recorded lacks nothing and shows nothing",
+			dnsWorld("A", "192.0.2.1").in("ap", query(1, none)).in("eu", answers(2, "A", "192.0.2.1")),
+			[]string{"inconclusive"},
+		},
+		{
+			"an answer of which the addresses alone were recorded",
+			dnsWorld("A", "192.0.2.1").in("ap", query(1, none, "192.0.2.9")).in("eu", query(2, none, "192.0.2.1")),
+			[]string{"fail", "ERROR expectation_failed [ap] agents=ap blame=unknown medium"},
+		},
+		{
 			"the zone's own server, asked by name, need not know the control names",
 			authorityWorld(),
 			[]string{"fail", "ERROR unresolvable [ap eu] dns_nxdomain blame=zone medium"},

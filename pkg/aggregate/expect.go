@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,6 +23,25 @@ func (f *facts) unexpected(expect pb.Reachability, spots []*spot) []*pb.Finding 
 		findings = append(findings, f.notOpen(g, spots))
 	}
 	return findings
+}
+
+// doorUnseen says whether a door that is expected to be shut was left unseen from a region: an address
+// that none of its agents could judge is no shut one (rule 8). Agents without the address's family
+// cannot come through it anyway.
+func (f *facts) doorUnseen() bool {
+	if f.m.GetSpec().GetTcp().GetExpect() != pb.Reachability_REACHABILITY_BLOCKED {
+		return false
+	}
+	type door struct {
+		thing  *thing
+		region *region
+	}
+	seen := map[door]bool{}
+	for _, v := range f.reach {
+		d := door{v.thing, v.agent.region}
+		seen[d] = seen[d] || v.state != unknown || v.at().GetFailure() == pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+	}
+	return slices.Contains(slices.Collect(maps.Values(seen)), false)
 }
 
 // notOpen is shut where it should be open.
@@ -89,7 +109,7 @@ func (f *facts) unexpectedAnswers(wanted []string) []*pb.Finding {
 		switch {
 		case v.state == bad && aboutName(v.failure):
 			byFailure[v.failure] = append(byFailure[v.failure], broken{v.sight, wanted})
-		case v.state == good:
+		case v.state == good && v.whole:
 			if missing := f.missing(asked, wanted, v.values); len(missing) > 0 {
 				byFailure[v.failure] = append(byFailure[v.failure], broken{v.sight, missing})
 			} else {

@@ -34,7 +34,7 @@ func Judge(m *pb.Measurement, results []*pb.Result) *pb.Verdict {
 // outcome is FAIL with any ERROR; otherwise INCONCLUSIVE with too few vantage points or an asked
 // region without a judged agent; otherwise OK.
 func (f *facts) outcome(findings []*pb.Finding) pb.Outcome {
-	weak := !f.everyRegionJudged()
+	weak := !f.everyRegionJudged() || f.doorUnseen()
 	for _, finding := range findings {
 		if finding.GetSeverity() == pb.Severity_SEVERITY_ERROR {
 			return pb.Outcome_OUTCOME_FAIL

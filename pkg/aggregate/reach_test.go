@@ -456,6 +456,16 @@ func TestExpectedReachability(t *testing.T) {
 			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium"},
 		},
 		{
+			"an address that nobody in the region could judge is not a shut door (rule 8)",
+			expectWorld(wantBlocked).in("ap", blocked(ip1, refused), tcp(ip2, deadline)).in("eu", blocked(ip1, refused), blocked(ip2, refused)),
+			[]string{"inconclusive"},
+		},
+		{
+			"an address of a family that the region's agents do not have is no door for them",
+			expectWorld(wantBlocked).in("ap", blocked(ip1, refused), tcp(v61, noFamily)),
+			[]string{"ok"},
+		},
+		{
 			"a missing answer is not a shut door (rule 8)",
 			expectWorld(wantBlocked).gone("ap", pb.AskState_ASK_STATE_LOST, 0).in("eu", blocked(ip1, refused)),
 			[]string{"inconclusive"},

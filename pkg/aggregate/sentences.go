@@ -245,7 +245,7 @@ func (f *facts) notServedSummary(e *pb.Finding, missing []string, sights []*sigh
 	if e.GetFailure() != pb.Failure_FAILURE_NONE {
 		return text + " " + verb(e.GetRegions(), "gets", "get") + " " + seen(e.GetFailure()) + " " + join(collect(sights, (*sight).server)) + "."
 	}
-	got := f.rrset(sights[0].at())
+	got, _ := f.rrset(sights[0].at())
 	values := make([]string, 0, len(got))
 	for _, value := range got[:min(len(got), maxNames)] {
 		values = append(values, shown(value))

@@ -43,6 +43,7 @@ type answer struct {
 	*sight
 	source string   // the perspective
 	values []string // the data of the type asked for: canonical, sorted, each once
+	whole  bool     // the answer was recorded, all of it
 }
 
 // control is one control group: steps of one kind and family, or queries at one resolver.
@@ -287,7 +288,7 @@ func (f *facts) readQuery(a *agent, i int, s *pb.Step) {
 	v := f.newSight(a, f.name, i, c)
 	own := answer{sight: v, source: v.perspective()}
 	if v.state == good {
-		own.values = f.rrset(s)
+		own.values, own.whole = f.rrset(s)
 	}
 	f.answers = append(f.answers, own)
 }
@@ -301,7 +302,7 @@ func (f *facts) readName(a *agent, queries []answer) {
 		switch {
 		case q.state == good && f.gaveAnswer(q):
 			f.names = append(f.names, q)
-			if f.m.GetSpec().GetDns() != nil {
+			if f.settles(query) {
 				a.see(q)
 			}
 			return
@@ -313,6 +314,13 @@ func (f *facts) readName(a *agent, queries []answer) {
 		f.names = append(f.names, failed)
 		a.see(failed)
 	}
+}
+
+// settles says whether a good answer is all that the check asks: for a DNS check, unless data is
+// expected that the record of the answer is too short to show.
+func (f *facts) settles(q answer) bool {
+	dns := f.m.GetSpec().GetDns()
+	return dns != nil && (q.whole || len(f.missing(dns.GetType(), dns.GetExpect(), q.values)) == 0)
 }
 
 // gaveAnswer says whether a query that went well gave what was asked for: an address where addresses
