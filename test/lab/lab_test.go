@@ -2,17 +2,18 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -42,6 +43,7 @@ func TestLab(t *testing.T) {
 		return
 	}
 	t.Run("NobodyMatches", w.testNobodyMatches)
+	t.Run("Interrupted", w.testInterrupted)
 	t.Run("Grpcurl", w.testGrpcurl)
 	t.Run("HealthyUnderLoss", w.testHealthyUnderLoss)
 	t.Run("CoordinatorKilled", w.testCoordinatorKilled)
@@ -120,14 +122,13 @@ func (s scenario) command() string {
 	return strings.ReplaceAll(s.ask, "NAME", s.name+"."+zone)
 }
 
-// askScenario runs the command line, and stops an agent meanwhile if the scenario says so.
+// askScenario runs the command line, and harms an agent meanwhile if the scenario says so.
 func (w *world) askScenario(t *testing.T, s scenario) said {
 	t.Helper()
 	args := append(strings.Fields(s.command()), "-J")
-	if s.stop == "" {
+	if s.harm.how == "" {
 		return w.run(t.Context(), args...)
 	}
-	stopped := w.agent(s.stop)
 	before, err := w.packets(t.Context(), w.router, s)
 	if err != nil {
 		t.Error(err)
@@ -144,14 +145,41 @@ func (w *world) askScenario(t *testing.T, s scenario) said {
 	}); err != nil {
 		t.Error(err)
 	}
-	if err := stopped.proc.signal(syscall.SIGSTOP); err != nil {
-		t.Error(err)
-	}
+	heal := w.inflict(t, s.harm)
 	_ = g.Wait() // never an error
-	if err := errors.Join(stopped.proc.signal(syscall.SIGCONT), w.online(t.Context())); err != nil {
+	heal()
+	if err := w.online(t.Context()); err != nil {
 		t.Error(err)
 	}
 	return answer
+}
+
+// inflict does the harm, and returns what is to be done when the measurement is closed.
+func (w *world) inflict(t *testing.T, h harm) (heal func()) {
+	t.Helper()
+	a := w.agent(h.agent)
+	again := func() {
+		if err := w.startAgent(t.Context(), a); err != nil {
+			t.Error(err)
+		}
+	}
+	signal := func(sig syscall.Signal) {
+		if err := a.proc.signal(sig); err != nil {
+			t.Error(err)
+		}
+	}
+	switch h.how {
+	case "stop":
+		signal(syscall.SIGSTOP)
+		return func() { signal(syscall.SIGCONT) }
+	case "kill":
+		a.proc.kill()
+		again()
+	case "drain":
+		signal(syscall.SIGTERM)
+		return func() { <-a.proc.done; again() }
+	}
+	return func() {}
 }
 
 func (w *world) began(ctx context.Context, s scenario, packets int) error {
@@ -170,6 +198,41 @@ func (w *world) testNobodyMatches(t *testing.T) {
 	}
 	if lines := strings.Count(strings.TrimSpace(string(answer.stderr)), "\n"); lines > 0 {
 		t.Errorf("more than one line: %q", answer.stderr)
+	}
+}
+
+// testInterrupted ends the command line by Ctrl-C while it waits for a silent target: the measurement
+// is cancelled, and those that had not answered are lost.
+func (w *world) testInterrupted(t *testing.T) {
+	silence := scenario{name: "interrupted", faults: []fault{{"router", "ip daddr 203.0.113.201 counter drop"}}}
+	if err := w.impose(t.Context(), silence); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.lift(context.WithoutCancel(t.Context()), silence) })
+	p, err := w.start(t.Context(), w.coordinator, "interrupted", filepath.Join(w.bin, "elsewhere"),
+		"tcp", "203.0.113.201:443", "-J", "--coordinator", grpcAddr, "--insecure")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := eventually(t.Context(), "the jobs to begin", func(ctx context.Context) error {
+		return w.began(ctx, silence, len(w.agents))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	<-p.done
+	if exit := p.cmd.ProcessState.ExitCode(); exit != 130 {
+		t.Errorf("exit %d, want 130", exit)
+	}
+	var list pb.ListMeasurementsResponse
+	if err := protojson.Unmarshal(w.run(t.Context(), "measurements", "-J").stdout, &list); err != nil {
+		t.Fatal(err)
+	}
+	m := list.GetMeasurements()[0]
+	if m.GetState() != pb.State_STATE_CANCELLED || m.GetLedger().GetLost() != 8 || m.GetSpec().GetTcp().GetHost() != "203.0.113.201" {
+		t.Errorf("the newest measurement is %s with ledger %v, want it cancelled and 8 lost", m.GetState(), m.GetLedger())
 	}
 }
 

@@ -70,6 +70,18 @@ func resolvers() []scenario {
 			proofs: []proof{{all, "dig", "big-answer." + zone + " TXT", "NOERROR"}},
 			ask:    "dns NAME TXT", want: fine(),
 		},
+		{
+			name: "big-expected", says: "the same, and one of its records is expected, wherever in the answer it is",
+			texts:  bigTexts(),
+			proofs: []proof{{all, "dig", "big-expected." + zone + " TXT", "NOERROR"}},
+			ask:    `dns NAME TXT --expect "` + bigTexts()[50] + `"`, want: fine(),
+		},
+		{
+			name: "text-expected", says: "a record is expected and there",
+			texts:  []string{`v=lab1\255a=b`, "other"},
+			proofs: []proof{{all, "dig", "text-expected." + zone + " TXT", "NOERROR"}},
+			ask:    `dns NAME TXT --expect "v=lab1\255a=b"`, want: fine(),
+		},
 	}
 }
 
@@ -178,7 +190,7 @@ func expectations() []scenario {
 
 // agentScenarios make agents faulty, for whatever they are asked: they run one after the other.
 func agentScenarios() []scenario {
-	return []scenario{noEgress(), noEgressBesideBlock(), noEgressInsideBlock(), deafAgent(), deafRegion(), stopped()}
+	return []scenario{noEgress(), noEgressBesideBlock(), noEgressInsideBlock(), noEgressByReject(), deafAgent(), deafRegion(), stopped(), killed(), drained()}
 }
 
 // cutOff are the rules that leave an agent of ap-south the coordinator and its resolver.
@@ -249,6 +261,20 @@ func noEgressInsideBlock() scenario {
 	return s
 }
 
+func noEgressByReject() scenario {
+	return scenario{
+		name: "no-egress-reject", says: "an agent's own firewall rejects what it sends, and says so at once",
+		hosts:  []host{at("203.0.113.87")},
+		faults: []fault{{"eu-1", "oif eth0 ip daddr != { 10.0.0.10, 192.0.2.62 } counter reject with icmp type admin-prohibited"}},
+		proofs: []proof{
+			{"eu-1", "connect", "203.0.113.87:443", "icmp 3/13 from 10.2.1.2"},
+			{"eu-1", "connect", "198.51.100.10:443", "icmp 3/13 from 10.2.1.2"},
+			{"eu-2 us-1 ap-1 sa-1", "connect", "203.0.113.87:443", "open"},
+		},
+		ask: "tcp NAME:443", want: warns(faulty(pb.Blame_BLAME_AGENT, "eu-west", "eu-1")),
+	}
+}
+
 func deafAgent() scenario {
 	return scenario{
 		name: "no-resolver", says: "an agent's resolver does not answer it, whatever it asks",
@@ -287,7 +313,37 @@ func stopped() scenario {
 			{"sa-1 sa-2", "connect", "203.0.113.82:443", "silent"},
 			{"us-1 eu-1 ap-1", "connect", "203.0.113.82:443", "open"},
 		},
-		stop: "sa-2",
+		harm: harm{"sa-2", "stop"},
 		ask:  "tcp NAME:443 --timeout 15s", want: fails(block).losing(1),
+	}
+}
+
+func killed() scenario {
+	return scenario{
+		name: "killed-agent", says: "an agent is killed in the middle and comes back: it is asked again",
+		hosts:  []host{at("203.0.113.86")},
+		faults: []fault{{"router", "ip saddr $sa_east ip daddr 203.0.113.86 counter drop"}},
+		proofs: []proof{
+			{"sa-1 sa-2", "connect", "203.0.113.86:443", "silent"},
+			{"us-1 eu-1 ap-1", "connect", "203.0.113.86:443", "open"},
+		},
+		harm: harm{"sa-1", "kill"},
+		ask:  "tcp NAME:443",
+		want: fails(shut("sa-east", "203.0.113.86", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)),
+	}
+}
+
+func drained() scenario {
+	return scenario{
+		name: "drained", says: "an agent is told to stop in the middle: it finishes its job and delivers",
+		hosts:  []host{at("203.0.113.88")},
+		faults: []fault{{"router", "ip saddr $ap_south ip daddr 203.0.113.88 counter drop"}},
+		proofs: []proof{
+			{"ap-1 ap-2", "connect", "203.0.113.88:443", "silent"},
+			{"us-1 eu-1 sa-1", "connect", "203.0.113.88:443", "open"},
+		},
+		harm: harm{"ap-1", "drain"},
+		ask:  "tcp NAME:443",
+		want: fails(shut("ap-south", "203.0.113.88", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)),
 	}
 }

@@ -18,10 +18,9 @@ type scenario struct {
 	resolverFault resolverFault
 	texts         []string // TXT records that the name has besides
 	proofs        []proof
-	// stop is an agent that is stopped (SIGSTOP) once its job has begun.
-	stop string
-	ask  string // the command line, with NAME for the target's name
-	want want
+	harm          harm
+	ask           string // the command line, with NAME for the target's name
+	want          want
 }
 
 // fault is a rule at a place: "router", "middlebox" or an agent.
@@ -30,6 +29,10 @@ type fault struct{ at, rule string }
 // resolverFault makes the resolver of a region answer the scenario's name with NXDOMAIN, SERVFAIL, or
 // an address of its own.
 type resolverFault struct{ region, answer string }
+
+// harm is done to an agent once its job has begun: "stop" until the measurement is closed, "kill" and
+// start again, or "drain" (SIGTERM) and start again.
+type harm struct{ agent, how string }
 
 // want is what must be said. Of a finding, the fields that are set here must be as they are here;
 // findings of severity INFO are not looked at, others must all be listed.

@@ -33,10 +33,11 @@ type world struct {
 	authority *authority
 	scenarios []scenario
 
-	mu     sync.Mutex
-	spaces []space
-	procs  []*process
-	closer []func()
+	closing sync.Once
+	mu      sync.Mutex
+	spaces  []space
+	procs   []*process
+	closer  []func()
 }
 
 // vantage is one agent's place. Each has a subnet of its own, so that two agents of a region are on
@@ -276,8 +277,11 @@ func (w *world) closeOnSignal() {
 }
 
 // close ends all processes and removes all namespaces; the files too, unless they should be kept.
-// It does not use the test's context, which has ended by then.
-func (w *world) close(keep bool) {
+// A second caller waits for the first.
+func (w *world) close(keep bool) { w.closing.Do(func() { w.tearDown(keep) }) }
+
+// tearDown does not use the test's context, which has ended by then.
+func (w *world) tearDown(keep bool) {
 	w.mu.Lock()
 	procs, closer, spaces := w.procs, w.closer, w.spaces
 	w.procs, w.closer, w.spaces = nil, nil, nil
