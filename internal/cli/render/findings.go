@@ -31,7 +31,13 @@ func finding(f *pb.Finding, t theme, width int) []string {
 		head = append(head, t.strong.Render(regions))
 	}
 	head = append(head, t.faint.Render(details(f)))
-	lines := []string{strings.TrimRight(strings.Join(head, gap), " ")}
+	lines := wrap(head, width)
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+		if i > 0 {
+			lines[i] = gap + lines[i]
+		}
+	}
 	lines = append(lines, paragraph("", f.GetSummary(), width)...)
 	return append(lines, paragraph("hint: ", f.GetHint(), width)...)
 }
@@ -70,20 +76,21 @@ func details(f *pb.Finding) string {
 	return "(" + strings.Join(words, ", ") + ")"
 }
 
-// paragraph indents a sentence and breaks it at width cells.
+// paragraph indents a sentence and breaks it between words at width cells. It breaks nowhere else:
+// names of regions have hyphens, and are to be copied.
 func paragraph(label, text string, width int) []string {
 	if text == "" {
 		return nil
 	}
-	text = label + Clean(text)
-	if width > 20 {
-		text = lipgloss.Wrap(text, width-len(gap), " ")
+	var lines []string
+	line := gap
+	for word := range strings.SplitSeq(label+Clean(text), " ") {
+		if width > 0 && line != gap && lipgloss.Width(line)+lipgloss.Width(word) > width {
+			lines, line = append(lines, strings.TrimRight(line, " ")), gap
+		}
+		line += word + " "
 	}
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = gap + strings.TrimRight(lines[i], " ")
-	}
-	return lines
+	return append(lines, strings.TrimRight(line, " "))
 }
 
 // lastLine is the conclusion in one line: "OK · 8 asked, 8 answered · 1.2 s · id".

@@ -111,10 +111,12 @@ func place(v *pb.Vantage) string {
 	return Clean(where + network)
 }
 
-// human writes a duration for people: 0.4 ms, 12 ms, 1.2 s, 75 s.
+// human writes a duration for people: 0.04 ms, 4.2 ms, 12 ms, 1.2 s, 120 s.
 func human(d time.Duration) string {
 	ms := float64(d) / float64(time.Millisecond)
 	switch {
+	case ms < 0.995:
+		return fmt.Sprintf("%.2f ms", ms)
 	case ms < 9.95:
 		return fmt.Sprintf("%.1f ms", ms)
 	case ms < 999.5:

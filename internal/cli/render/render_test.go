@@ -58,7 +58,7 @@ func TestCleanedJSONIsTheSameDocument(t *testing.T) {
 
 func TestDurationsAreForPeople(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "0.0 ms", 420 * time.Microsecond: "0.4 ms", 9949 * time.Microsecond: "9.9 ms", 9960 * time.Microsecond: "10 ms",
+		0: "0.00 ms", 42 * time.Microsecond: "0.04 ms", 996 * time.Microsecond: "1.0 ms", 9949 * time.Microsecond: "9.9 ms", 9960 * time.Microsecond: "10 ms",
 		12 * time.Millisecond: "12 ms", 999 * time.Millisecond: "999 ms", time.Second: "1.0 s", 8100 * time.Millisecond: "8.1 s", 2 * time.Minute: "120 s",
 	} {
 		if got := human(d); got != want {
@@ -129,7 +129,7 @@ func TestSights(t *testing.T) {
 		"an agent's own trouble is not the target's": {
 			tcp,
 			[]*pb.Step{step(connect, "[2001:db8::1]:443", 0, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING)},
-			[]string{"[2001:db8::1]:443 ? agent_capability_missing 0.0 ms"},
+			[]string{"[2001:db8::1]:443 ? agent_capability_missing 0.00 ms"},
 		},
 		"controls are not shown": {tcp, []*pb.Step{control}, nil},
 		"resolvers that agree are one sight": {
@@ -199,7 +199,7 @@ func TestTheLiveTableFillsIn(t *testing.T) {
 	at := time.Unix(0, 0)
 	table := sized(newModel(m, at), 80, 24)
 	want := []string{
-		"tcp example.com:443 from world  0 of 3 answered · 0.0 ms",
+		"tcp example.com:443 from world  0 of 3 answered · 0.00 ms",
 		"⠋ region-00  agent-000  Zürich/AWS  waiting",
 		"⠋ region-00  agent-001  Zürich/AWS  waiting",
 		"⠋ region-00  agent-002  Zürich/AWS  waiting",
@@ -298,9 +298,14 @@ func TestHostileTextReachesNoTerminal(t *testing.T) {
 
 func TestFindingsAreBrokenAtTheTerminalsWidth(t *testing.T) {
 	m := &pb.Measurement{Verdict: &pb.Verdict{Findings: []*pb.Finding{{
-		Code: pb.FindingCode_FINDING_CODE_TARGET_DOWN, Severity: pb.Severity_SEVERITY_ERROR, Summary: strings.Repeat("word ", 40), Hint: "do something",
+		Code: pb.FindingCode_FINDING_CODE_TARGET_DOWN, Severity: pb.Severity_SEVERITY_ERROR, Summary: strings.Repeat("eu-west-1 ", 40), Hint: "do something",
+		Regions: []string{"eu-west-1", "us-east-1", "ap-south-1"}, Blame: pb.Blame_BLAME_TARGET, Confidence: pb.Confidence_CONFIDENCE_HIGH,
 	}}}}
-	for _, line := range conclusion(m, theme{}, 60) {
+	lines := conclusion(m, theme{}, 60)
+	if text := strings.Join(lines, "\n"); strings.Count(text, "eu-west-1") != 41 || !strings.Contains(text, "confidence high)") {
+		t.Errorf("a word is broken:\n%s", text)
+	}
+	for _, line := range lines {
 		if w := lipgloss.Width(line); w > 60 {
 			t.Errorf("%d cells: %q", w, line)
 		}
