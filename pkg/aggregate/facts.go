@@ -81,11 +81,7 @@ func gather(m *pb.Measurement, results []*pb.Result) *facts {
 // mayAnswer keeps the verdict in step with the ledger: a result that came after the measurement was
 // closed finds its ask lost, and changes neither.
 func mayAnswer(s pb.AskState) bool {
-	switch s {
-	case pb.AskState_ASK_STATE_LOST, pb.AskState_ASK_STATE_REFUSED, pb.AskState_ASK_STATE_INELIGIBLE:
-		return false
-	}
-	return true
+	return s != pb.AskState_ASK_STATE_LOST && s != pb.AskState_ASK_STATE_REFUSED && s != pb.AskState_ASK_STATE_INELIGIBLE
 }
 
 // enlist makes an agent of each ask; of several asks of one agent the first in canonical order counts.

@@ -49,8 +49,9 @@ func (f *facts) blockHint(b *pb.Finding, spots []*spot) string {
 		return "check that the service listens on " + where + " for everyone, and firewall rules that reset the addresses of " + f.places(spots) + "."
 	case pb.BlockKind_BLOCK_KIND_RESET_AFTER_CONNECT:
 		return "check allowlists in the server or load balancer at " + where + " for the addresses of " + f.places(spots) + "."
+	default:
+		return "compare what " + where + " does for the addresses of " + f.places(spots) + " with what it does for the other regions."
 	}
-	return "compare what " + where + " does for the addresses of " + f.places(spots) + " with what it does for the other regions."
 }
 
 // places names the regions of spots with the addresses that their agents are seen at.
@@ -87,8 +88,9 @@ func downHint(d *pb.Finding) string {
 	case pb.Stage_STAGE_TCP:
 		return "check that the service runs and listens on " + join(d.GetAddresses()) +
 			"; if it admits only the addresses of its CDN, it looks like this from everywhere else: check with `allowlist cover`."
+	default:
+		return "check that the service runs."
 	}
-	return "check that the service runs."
 }
 
 // loneSummary says what one region alone saw.
@@ -203,8 +205,9 @@ func unresolvableHint(u *pb.Finding) string {
 		return "check the spelling, and that the record is in the zone and the zone is delegated."
 	case pb.Failure_FAILURE_DNS_NODATA:
 		return "the name exists without such a record: add it to the zone."
+	default:
+		return "check the zone's own servers, its delegation and its DNSSEC signatures."
 	}
-	return "check the zone's own servers, its delegation and its DNSSEC signatures."
 }
 
 // viewsSummary shows who is answered what.
@@ -282,8 +285,9 @@ func validity(p *pb.Finding, v *sight) string {
 		return ": it begins " + day(c.GetNotBefore().AsTime())
 	case pb.Failure_FAILURE_CERT_NAME_MISMATCH:
 		return ": it is for " + join(quoted(c.GetDnsNames())) + ", asked was " + quote(v.at().GetName())
+	default:
+		return ""
 	}
-	return ""
 }
 
 func quoted(names []string) []string {
@@ -313,8 +317,9 @@ func certHint(p *pb.Finding, v *sight) string {
 		return "append the missing intermediate to the chain file of " + where + ", leaf first."
 	case pb.Failure_FAILURE_CERT_CHAIN_ORDER:
 		return "put the chain file of " + where + " in order: leaf first, each followed by its issuer."
+	default:
+		return "replace the certificate on " + where + "."
 	}
-	return "replace the certificate on " + where + "."
 }
 
 // differentSummary shows which regions and addresses serve which certificate.

@@ -331,12 +331,17 @@ func (f *facts) gaveAnswer(q *sight) bool {
 
 // readFault notes a target step that the agent itself broke.
 func (f *facts) readFault(a *agent, i int, s *pb.Step) {
-	switch s.GetFailure() {
-	case pb.Failure_FAILURE_AGENT_NO_EGRESS,
-		pb.Failure_FAILURE_AGENT_INTERNAL,
-		pb.Failure_FAILURE_AGENT_CLOCK_SKEW:
-		f.faults = append(f.faults, fault{agent: a, blame: pb.Blame_BLAME_AGENT, failure: s.GetFailure(), step: i})
+	if !ownTrouble(s.GetFailure()) {
+		return
 	}
+	f.faults = append(f.faults, fault{agent: a, blame: pb.Blame_BLAME_AGENT, failure: s.GetFailure(), step: i})
+}
+
+// ownTrouble says whether a failure shows that the agent is broken; that it may not, cannot or had no
+// time is no trouble.
+func ownTrouble(f pb.Failure) bool {
+	return f == pb.Failure_FAILURE_AGENT_NO_EGRESS || f == pb.Failure_FAILURE_AGENT_INTERNAL ||
+		f == pb.Failure_FAILURE_AGENT_CLOCK_SKEW
 }
 
 // controlFaults notes the control groups that failed (rules 2 and 14).

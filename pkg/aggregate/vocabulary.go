@@ -112,11 +112,13 @@ func blockOf(s *pb.Step) pb.BlockKind {
 	case pb.Failure_FAILURE_TCP_RESET, pb.Failure_FAILURE_TCP_CLOSED_EARLY:
 		return pb.BlockKind_BLOCK_KIND_RESET_AFTER_CONNECT
 	case pb.Failure_FAILURE_TLS_RESET, pb.Failure_FAILURE_TLS_CLOSED:
-		if s.GetEvidence().GetBytesRead() == 0 {
-			return pb.BlockKind_BLOCK_KIND_RESET_AFTER_CONNECT
+		if s.GetEvidence().GetBytesRead() > 0 {
+			return pb.BlockKind_BLOCK_KIND_UNSPECIFIED
 		}
+		return pb.BlockKind_BLOCK_KIND_RESET_AFTER_CONNECT
+	default:
+		return pb.BlockKind_BLOCK_KIND_UNSPECIFIED
 	}
-	return pb.BlockKind_BLOCK_KIND_UNSPECIFIED
 }
 
 // silent says whether one lost packet could explain the failure, so that it takes several attempts
@@ -136,8 +138,9 @@ func answered(f pb.Failure) bool {
 		pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED,
 		pb.Failure_FAILURE_TLS_MALFORMED:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // aboutName says whether a DNS failure is an answer about the name: it does not exist, or has nothing

@@ -98,8 +98,9 @@ func seen(f pb.Failure) string {
 		return "REFUSED from"
 	case pb.Failure_FAILURE_DNS_TIMEOUT:
 		return "no answer from"
+	default:
+		return ShortFailure(f) + " from"
 	}
-	return ShortFailure(f) + " from"
 }
 
 // meaning draws the conclusion from a block; "" where the evidence allows none.
