@@ -177,15 +177,14 @@ func (f *follower) complete(ctx context.Context) error {
 
 // interrupt ends what ctx interrupted: the measurement is cancelled, and what came is shown.
 func (f *follower) interrupt(ctx context.Context) (*pb.Measurement, error) {
+	f.report.Abort() // first of all: a second signal ends us at once, and must not find the terminal in use
 	if !f.owned {
-		f.report.Abort()
 		return f.m, interrupted()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), short)
 	defer cancel()
 	resp, err := f.client.CancelMeasurement(ctx, &pb.CancelMeasurementRequest{Id: f.m.GetId()})
 	if err != nil {
-		f.report.Abort()
 		return f.m, &Error{ExitInterrupted, fmt.Errorf("interrupted; %s could not be cancelled and goes on to its deadline", f.m.GetId())}
 	}
 	f.take(resp.GetMeasurement(), nil)

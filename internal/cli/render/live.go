@@ -54,9 +54,11 @@ func (l *live) Begin(m *pb.Measurement) {
 	}()
 }
 
-// Update passes on what changed.
+// Update passes on what changed, while there is a table.
 func (l *live) Update(m *pb.Measurement, fresh []*pb.Result) {
-	l.program.Send(changed{m, fresh})
+	if l.program != nil {
+		l.program.Send(changed{m, fresh})
+	}
 }
 
 // End replaces the table by text.

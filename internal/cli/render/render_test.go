@@ -358,3 +358,21 @@ func TestTheLiveTableIsReplacedByText(t *testing.T) {
 		t.Errorf("the terminal is asked something that nobody reads: %q", before)
 	}
 }
+
+func TestAnInterruptedTableGivesTheTerminalBackBeforeTheEnd(t *testing.T) {
+	m, results := fleetOf(2)
+	var out bytes.Buffer
+	r := Screen{Out: &out, Err: &bytes.Buffer{}, Terminal: true}.Reporter(false)
+	r.Begin(m)
+	r.Abort()
+	const showCursor = "\x1b[?25h"
+	if !strings.Contains(out.String(), showCursor) {
+		t.Errorf("the cursor is hidden: %q", out.String())
+	}
+	out.Reset()
+	r.Update(m, results)
+	m.Results = results
+	if err := r.End(m); err != nil || strings.Count(out.String(), "203.0.113.10:443") != 2 {
+		t.Errorf("err %v, %q", err, out.String())
+	}
+}

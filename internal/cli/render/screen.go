@@ -35,8 +35,8 @@ func NewScreen(out, errs io.Writer, getenv func(string) string) Screen {
 
 // Reporter shows one measurement while it goes on. Begin comes first; Update when it changed, with
 // the results that are new; End once, when it is over, with the results in the measurement, sorted by
-// agent; or Abort in its place, when it cannot be followed to its end. The measurements have their
-// asks, and are not changed afterwards.
+// agent. Abort gives back the terminal when it is not followed any longer; Update and End may still come.
+// The measurements have their asks, and are not changed afterwards.
 type Reporter interface {
 	Begin(m *pb.Measurement)
 	Update(m *pb.Measurement, fresh []*pb.Result)
