@@ -342,3 +342,11 @@ func (c *Coordinator) folded(ctx context.Context, position uint64) error {
 
 // Fleet is the agents.
 func (c *Coordinator) Fleet() *fleet.Fleet { return c.fleet }
+
+// HTTPAddr is where metrics and health are served; nil if they are not.
+func (c *Coordinator) HTTPAddr() net.Addr {
+	if c.httpListener == nil {
+		return nil
+	}
+	return c.httpListener.Addr()
+}

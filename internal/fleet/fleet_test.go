@@ -1,0 +1,231 @@
+package fleet
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+var frankfurt = &pb.Vantage{
+	Region: "eu-central-1", Country: "DE", City: "Frankfurt am Main", Provider: "AWS", Asn: 16509,
+	Labels: map[string]string{"tier": "edge", "canary": ""},
+}
+
+func TestSelector(t *testing.T) {
+	for _, c := range []struct {
+		what, selector string
+		want           bool
+	}{
+		{"nothing means the world", "", true},
+		{"world is everywhere", "world", true},
+		{"a region by its name", "eu-central-1", true},
+		{"a part of a region is not the region", "eu-central", false},
+		{"unless it says so", "~eu-central", true},
+		{"a country by its code", "DE", true},
+		{"a country by its name, in any case", "germany", true},
+		{"another country", "FR", false},
+		{"a city with spaces", "Frankfurt am Main", true},
+		{"a part of a city", "~frankfurt", true},
+		{"a provider", "aws", true},
+		{"an AS", "AS16509", true},
+		{"another AS", "AS1650", false},
+		{"an agent by its name", "fra-1", true},
+		{"a label by key and value", "tier=edge", true},
+		{"a label by its key", "canary", true},
+		{"a label by its value", "edge", true},
+		{"AND holds when both do", "Germany+AWS", true},
+		{"and not when one does not", "Germany+GCP", false},
+		{"a list holds when one does", "JP,Germany+AWS", true},
+		{"and not when none does", "JP,FR+AWS", false},
+		{"spaces around words do not matter", " JP , Germany + AWS ", true},
+		{"an unknown word is nobody", "mars", false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			s, err := ParseSelector(c.selector)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Matches("fra-1", frankfurt); got != c.want {
+				t.Errorf("%q: %v, want %v", c.selector, got, c.want)
+			}
+		})
+	}
+}
+
+func TestSelectorIsChecked(t *testing.T) {
+	for _, bad := range []string{",", "a,,b", "a+", "+a", "~", strings.Repeat("x", maxSelector+1), strings.Repeat("a,", maxTerms) + "a"} {
+		if _, err := ParseSelector(bad); err == nil {
+			t.Errorf("%.20q was taken", bad)
+		}
+	}
+}
+
+func FuzzSelector(f *testing.F) {
+	for _, seed := range []string{"", "world", "Germany+AWS,JP", "~eu", "AS64500", "AS99999999999", "a++b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if s, err := ParseSelector(text); err == nil {
+			s.Matches("fra-1", frankfurt) // must not panic
+		}
+	})
+}
+
+func fleetOf(regions, networks, each int) (agents []*pb.Agent) {
+	for r := range regions {
+		for n := range networks {
+			for i := range each {
+				agents = append(agents, &pb.Agent{
+					Id:      fmt.Sprintf("r%d-n%d-%d", r, n, i),
+					Vantage: &pb.Vantage{Region: fmt.Sprint("r", r), Asn: uint32(100*r + n + 1)},
+				})
+			}
+		}
+	}
+	return agents
+}
+
+func count(agents []*pb.Agent, key func(*pb.Agent) string) map[string]int {
+	n := map[string]int{}
+	for _, a := range agents {
+		n[key(a)]++
+	}
+	return n
+}
+
+func TestChooseSpreads(t *testing.T) {
+	all := fleetOf(4, 3, 5)
+	// One region has much more than the others; it gets no more for it.
+	for i := range 100 {
+		all = append(all, &pb.Agent{Id: fmt.Sprint("big-", i), Vantage: &pb.Vantage{Region: "r0", Asn: 1}})
+	}
+	for seed := range uint64(50) {
+		chosen := Choose(all, 12, rand.New(rand.NewPCG(seed, 0)))
+		regions := count(chosen, func(a *pb.Agent) string { return a.GetVantage().GetRegion() })
+		if !maps.Equal(regions, map[string]int{"r0": 3, "r1": 3, "r2": 3, "r3": 3}) {
+			t.Fatalf("seed %d: regions %v", seed, regions)
+		}
+		if networks := count(chosen, Network); len(networks) != 12 {
+			t.Fatalf("seed %d: networks %v, want 12 different ones", seed, networks)
+		}
+	}
+}
+
+func TestChooseChanges(t *testing.T) {
+	all := fleetOf(2, 2, 10)
+	seen := map[string]int{}
+	for seed := range uint64(400) {
+		for _, a := range Choose(all, 4, rand.New(rand.NewPCG(seed, 0))) {
+			seen[a.GetId()]++
+		}
+	}
+	if len(seen) != len(all) {
+		t.Errorf("%d of %d agents were ever chosen", len(seen), len(all))
+	}
+	for id, n := range seen { // 40 on average
+		if n < 10 || n > 90 {
+			t.Errorf("%s was chosen %d times of 400", id, n)
+		}
+	}
+}
+
+func TestChooseIsTheSameForTheSameChance(t *testing.T) {
+	all := fleetOf(3, 2, 4)
+	want := Choose(all, 7, rand.New(rand.NewPCG(1, 2)))
+	slices.Reverse(all)
+	if got := Choose(all, 7, rand.New(rand.NewPCG(1, 2))); !slices.Equal(got, want) {
+		t.Errorf("the order of the agents changed the choice: %v, %v", got, want)
+	}
+	if got := Choose(all, 1000, rand.New(rand.NewPCG(1, 2))); len(got) != len(all) {
+		t.Errorf("%d of %d agents within a limit of 1000", len(got), len(all))
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	for _, c := range []struct{ what, observed, provider, want string }{
+		{"an IPv4 address stands for its /24", "192.0.2.77", "", "192.0.2.0/24"},
+		{"an IPv6 address for its /48", "2001:db8:1:2::3", "", "2001:db8:1::/48"},
+		{"a mapped address is the IPv4 one", "::ffff:192.0.2.77", "", "192.0.2.0/24"},
+		{"without an address the provider is all that is known", "", "AWS", "AWS"},
+	} {
+		if got := Network(&pb.Agent{Vantage: &pb.Vantage{ObservedAddress: c.observed, Provider: c.provider}}); got != c.want {
+			t.Errorf("%s: %q, want %q", c.what, got, c.want)
+		}
+	}
+}
+
+func TestLiveness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New()
+		world, err := ParseSelector("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		beat := &pb.Beat{Agent: "a", Vantage: frankfurt, Capacity: 256}
+		if err := f.Register("a", "v1", frankfurt); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Online(world); len(got) != 0 {
+			t.Errorf("online before its first beat: %v", got)
+		}
+		if !f.Beat(beat) {
+			t.Error("the first beat is a coming")
+		}
+		if f.Beat(beat) {
+			t.Error("the second one is not")
+		}
+		_, changed := f.List(world)
+		f.Beat(beat)
+		select {
+		case <-changed:
+			t.Error("a beat like the one before is no change")
+		default:
+		}
+		time.Sleep(offlineAfter + time.Second)
+		if got := f.Get("a"); got.GetState() != pb.AgentState_AGENT_STATE_OFFLINE || len(f.Online(world)) != 0 {
+			t.Errorf("after %v of silence: %v", offlineAfter, got.GetState())
+		}
+		if !f.Beat(beat) {
+			t.Error("a beat after silence is a coming")
+		}
+		if err := f.Register("a", "v2", frankfurt); err != nil {
+			t.Fatal(err)
+		}
+		if !f.Beat(beat) {
+			t.Error("the first beat after a registration is a coming: the process is a new one")
+		}
+		if f.Beat(&pb.Beat{Agent: "a", Vantage: frankfurt, Draining: true}) || len(f.Online(world)) != 0 {
+			t.Error("an agent that drains is not asked")
+		}
+		time.Sleep(forgetAfter + time.Second)
+		if list, _ := f.List(world); len(list) != 0 {
+			t.Errorf("after a day: %v", list)
+		}
+	})
+}
+
+func TestFleetIsBounded(t *testing.T) {
+	f := New()
+	for i := range maxAgents {
+		if err := f.Register(fmt.Sprint("a", i), "", frankfurt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Register("one-more", "", frankfurt); err == nil {
+		t.Error("one more was taken")
+	}
+	f.Beat(&pb.Beat{Agent: "one-more"})
+	if f.Get("one-more") != nil {
+		t.Error("one more was taken by its beat")
+	}
+	if err := f.Register("a7", "", frankfurt); err != nil {
+		t.Errorf("one that is known: %v", err)
+	}
+}
