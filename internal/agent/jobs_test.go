@@ -1,0 +1,182 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/elsewhere-net/elsewhere/internal/spool"
+	"github.com/elsewhere-net/elsewhere/pkg/probe"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// bench is an agent's jobs whose connects wait until they are let through.
+type bench struct {
+	*jobs
+	pass    chan struct{}
+	arrived chan struct{}
+	log     *bytes.Buffer
+}
+
+func newBench(t *testing.T, capacity int) *bench {
+	t.Helper()
+	sp, err := spool.Open(t.TempDir(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{pass: make(chan struct{}), arrived: make(chan struct{}, 100), log: &bytes.Buffer{}}
+	env := &probe.Env{
+		Egress:   probe.Egress{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+		Controls: []string{},
+		Connect: func(ctx context.Context, _ netip.AddrPort, _ probe.ConnectOptions) (net.Conn, *pb.Evidence, error) {
+			b.arrived <- struct{}{}
+			select {
+			case <-b.pass:
+				here, there := net.Pipe()
+				_ = there.SetDeadline(time.Now().Add(time.Minute))
+				return here, &pb.Evidence{}, nil
+			case <-ctx.Done():
+				return nil, &pb.Evidence{}, ctx.Err()
+			}
+		},
+	}
+	b.jobs = newJobs(Options{Env: env, Capacity: capacity, Log: slog.New(slog.NewTextHandler(b.log, nil))}, "a", sp)
+	t.Cleanup(func() {
+		b.cancelAll()
+		b.wait()
+		if err := sp.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func job(id string) *pb.Job {
+	return &pb.Job{
+		MeasurementId: id, Agent: "a", Remaining: durationpb.New(time.Minute),
+		Spec: &pb.Spec{Check: &pb.Spec_Tcp{Tcp: &pb.TCPSpec{Host: "127.0.0.1", Port: 1}}},
+	}
+}
+
+func TestTake(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		edit func(*pb.Job)
+		want pb.Failure
+	}{
+		{"a job is accepted", func(*pb.Job) {}, pb.Failure_FAILURE_NONE},
+		{"a job of another agent is not", func(j *pb.Job) { j.Agent = "b" }, pb.Failure_FAILURE_AGENT_INTERNAL},
+		{"nor one without a measurement", func(j *pb.Job) { j.MeasurementId = "" }, pb.Failure_FAILURE_AGENT_INTERNAL},
+		{"nor one without a spec", func(j *pb.Job) { j.Spec = nil }, pb.Failure_FAILURE_AGENT_INTERNAL},
+		{"nor one whose time is over", func(j *pb.Job) { j.Remaining = durationpb.New(0) }, pb.Failure_FAILURE_AGENT_DEADLINE},
+		{"a target that the policy refuses is refused", func(j *pb.Job) { j.GetSpec().GetTcp().Host = "10.0.0.1" }, pb.Failure_FAILURE_AGENT_POLICY_DENIED},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			b := newBench(t, 2)
+			j := job("m")
+			c.edit(j)
+			if got := b.take(j); got.GetFailure() != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAJobRunsOnceHoweverOftenItIsAsked(t *testing.T) {
+	b := newBench(t, 10)
+	for range 5 {
+		if got := b.take(job("m")); got.GetFailure() != pb.Failure_FAILURE_NONE {
+			t.Fatal(got)
+		}
+	}
+	close(b.pass)
+	b.wait()
+	if got := b.take(job("m")); got.GetFailure() != pb.Failure_FAILURE_NONE { // it is done: still a yes
+		t.Fatal(got)
+	}
+	b.wait()
+	batch, _, err := b.spool.Next(0, 10)
+	if err != nil || len(batch) != 1 || len(b.arrived) != 1 {
+		t.Errorf("%d results of %d runs, %v; want one", len(batch), len(b.arrived), err)
+	}
+	if n := strings.Count(b.log.String(), "msg=job"); n != 1 {
+		t.Errorf("%d lines for one job:\n%s", n, b.log)
+	}
+}
+
+func TestCapacity(t *testing.T) {
+	b := newBench(t, 2)
+	b.take(job("m1"))
+	b.take(job("m2"))
+	if got := b.take(job("m3")); got.GetFailure() != pb.Failure_FAILURE_AGENT_OVERLOADED || got.GetDetail() == "" {
+		t.Errorf("beyond the capacity: %v", got)
+	}
+	close(b.pass)
+	b.wait()
+	if got := b.take(job("m3")); got.GetFailure() != pb.Failure_FAILURE_NONE {
+		t.Errorf("a job that was refused can be asked again: %v", got)
+	}
+}
+
+func TestCancelledJobsLeaveNoResult(t *testing.T) {
+	b := newBench(t, 2)
+	b.take(job("m1"))
+	<-b.arrived
+	b.cancel(&pb.Cancel{MeasurementId: "m2"}) // nothing to end
+	b.cancel(&pb.Cancel{MeasurementId: "m1"})
+	b.wait()
+	if batch, _, err := b.spool.Next(0, 10); err != nil || len(batch) != 0 {
+		t.Errorf("%v, %v", batch, err)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	b := newBench(t, 2)
+	b.take(job("m1"))
+	b.drain()
+	if got := b.take(job("m2")); got.GetFailure() != pb.Failure_FAILURE_AGENT_OVERLOADED {
+		t.Errorf("while draining: %v", got)
+	}
+	select {
+	case <-b.idle():
+		t.Error("idle while a job runs")
+	default:
+	}
+	close(b.pass)
+	<-b.idle()
+	if _, draining := b.load(); !draining {
+		t.Error("it does not say that it drains")
+	}
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	b := newBench(t, 2)
+	for i := range maxKnown + 100 {
+		b.remember(spool.Key{Measurement: fmt.Sprint(i)})
+	}
+	if len(b.known) != maxKnown || len(b.order) != maxKnown {
+		t.Errorf("%d known, %d in order", len(b.known), len(b.order))
+	}
+}
+
+func TestName(t *testing.T) {
+	dir := t.TempDir()
+	first, err := name("", dir+"/id")
+	if err != nil || !strings.HasPrefix(first, "agent-") || len(first) > 63 {
+		t.Fatalf("%q, %v", first, err)
+	}
+	if second, err := name("", dir+"/id"); err != nil || second != first {
+		t.Errorf("%q at the first start, %q at the second, %v", first, second, err)
+	}
+	if given, err := name("fra-1", dir+"/id"); err != nil || given != "fra-1" {
+		t.Errorf("%q, %v", given, err)
+	}
+}
