@@ -60,6 +60,16 @@ func TestResolution(t *testing.T) {
 			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium"},
 		},
 		{
+			"one private address in one region may be one resolver: medium",
+			tcpWorld().in("ap/1", private(unnamed(1, servfail))).in("ap/2", private(unnamed(1, servfail))).in("eu", query(2, none, a), open(ip1)),
+			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium"},
+		},
+		{
+			"one private address in two regions is two resolvers",
+			tcpWorld().in("ap", private(unnamed(1, nxdomain))).in("eu", private(unnamed(1, nxdomain))),
+			[]string{"fail", "ERROR unresolvable [ap eu] dns_nxdomain blame=zone high"},
+		},
+		{
 			"the resolver fails for the control names too: the agent's trouble (rule 14)",
 			tcpWorld().in("ap", query(1, dnsSilent), control53(1, dnsSilent)).in("eu", query(2, none, a), open(ip1)),
 			[]string{"inconclusive", "WARN vantage_fault [ap] dns_timeout agents=ap blame=resolver medium"},
@@ -114,6 +124,14 @@ func TestResolution(t *testing.T) {
 			[]string{"inconclusive", "WARN insufficient_vantage [ap] agent_deadline agents=ap blame=unknown low"},
 		},
 	})
+}
+
+// private moves all queries to a resolver at a private address.
+func private(steps []*pb.Step) []*pb.Step {
+	for _, s := range steps {
+		s.Address = "192.168.1.1:53"
+	}
+	return steps
 }
 
 func TestAnswers(t *testing.T) {
@@ -228,8 +246,27 @@ func TestExpectedAnswers(t *testing.T) {
 		},
 		{
 			"the zone's own server, asked by name, need not know the control names",
-			authorityWorld(),
+			authorityWorld(true),
 			[]string{"fail", "ERROR unresolvable [ap eu] dns_nxdomain blame=zone medium"},
+		},
+		{
+			"a resolver asked by name has to",
+			authorityWorld(false),
+			[]string{
+				"inconclusive",
+				"WARN vantage_fault [ap eu] dns_refused agents=ap,eu blame=resolver medium",
+				"WARN insufficient_vantage [ap eu] agents=ap,eu blame=unknown low",
+			},
+		},
+		{
+			"a reply that was cut is not the answer",
+			dnsWorld("A", "192.0.2.1").in("ap", cutFirst(answers(1, "A", "192.0.2.1"))).in("eu", answers(2, "A", "192.0.2.1")),
+			[]string{"ok"},
+		},
+		{
+			"a record of an answer that is full may lack what the answer has",
+			dnsWorld("A", "192.0.2.1").in("ap", answers(1, "A", slices.Repeat([]string{"192.0.2.9"}, maxRecords)...)).in("eu", answers(2, "A", "192.0.2.1")),
+			[]string{"inconclusive"},
 		},
 		{
 			"text with and without quotes, in one piece or several",
@@ -239,10 +276,17 @@ func TestExpectedAnswers(t *testing.T) {
 	})
 }
 
-func authorityWorld() *world {
+// cutFirst puts a cut UDP reply before the whole one that came over TCP.
+func cutFirst(steps []*pb.Step) []*pb.Step {
+	e := steps[0].Evidence
+	e.Replies = slices.Insert(e.Replies, 0, &pb.DNSReply{Rcode: "NOERROR", Truncated: true})
+	return steps
+}
+
+func authorityWorld(authoritative bool) *world {
 	said := func() []*pb.Step {
 		steps := slices.Concat(query(1, nxdomain), control53(1, pb.Failure_FAILURE_DNS_REFUSED))
-		steps[0].Evidence.Replies = []*pb.DNSReply{{Rcode: "NXDOMAIN", Authoritative: true}}
+		steps[0].Evidence.Replies = []*pb.DNSReply{{Rcode: "NXDOMAIN", Authoritative: authoritative}}
 		return steps
 	}
 	w := dnsWorld("A").in("ap", said()).in("eu", said())

@@ -69,7 +69,12 @@ func TestRegionalBlock(t *testing.T) {
 			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=path medium"},
 		},
 		{
-			"networks that are not known are not different ones",
+			"a network that is not known is not a different one",
+			tcpWorld().from("ap/1", 64500, blocked(ip1, timeout)).from("ap/2", 0, blocked(ip1, timeout)).in("eu", open(ip1)),
+			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=path medium"},
+		},
+		{
+			"two networks that are not known are not different ones",
 			tcpWorld().from("ap/1", 0, blocked(ip1, timeout)).from("ap/2", 0, blocked(ip1, timeout)).in("eu", open(ip1)),
 			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=path medium"},
 		},
@@ -279,13 +284,23 @@ func TestControls(t *testing.T) {
 			[]string{"inconclusive", "WARN vantage_fault [ap] tcp_timeout agents=ap blame=agent medium"},
 		},
 		{
+			"the control fails beside bytes of the target too: left out all the same",
+			tlsWorld().in("ap", tls(ip1, "", pb.Failure_FAILURE_TLS_NOT_TLS), failing4()).in("eu", tls(ip1, "c")),
+			[]string{"inconclusive", "WARN vantage_fault [ap] tcp_timeout agents=ap blame=agent medium"},
+		},
+		{
+			"a control that the agent could not send to is its own trouble",
+			tcpWorld().in("ap", tcp(ip1, timeout), ctl("192.0.2.1:443", noEgress)).in("eu", open(ip1)),
+			[]string{"inconclusive", "WARN vantage_fault [ap] agent_no_egress agents=ap blame=agent medium"},
+		},
+		{
 			"the same beside a healthy fellow: a warning and no more",
 			tcpWorld().in("ap/1", tcp(ip1, timeout), failing4()).in("ap/2", open(ip1)).in("eu", open(ip1)),
 			[]string{"ok", "WARN vantage_fault [ap] tcp_timeout agents=ap-1 blame=agent medium"},
 		},
 		{
 			"one control of the group is enough",
-			tcpWorld().in("ap", tcp(ip1, timeout), failing4(), passing4()).in("eu", open(ip1)),
+			tcpWorld().in("ap", tcp(ip1, timeout), failing4(), passing4(), failing4()).in("eu", open(ip1)),
 			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=path medium"},
 		},
 		{
