@@ -225,16 +225,27 @@ func (w *watcher) send(view store.View) error {
 		m.Asks = nil
 	}
 	w.begun = true
-	for {
-		response := &pb.WatchMeasurementResponse{Measurement: m}
-		if w.results {
-			next := min(w.sent+maxWatchResults, len(view.Results))
-			response.Results = view.Results[w.sent:next]
-			w.sent = next
-		}
-		if err := w.stream.Send(response); err != nil || !w.results || w.sent == len(view.Results) {
+	for w.results && len(view.Results)-w.sent > maxWatchResults {
+		if err := w.part(running(m), view.Results[w.sent:w.sent+maxWatchResults]); err != nil {
 			return err
 		}
+	}
+	if !w.results {
+		return w.part(m, nil)
+	}
+	return w.part(m, view.Results[w.sent:])
+}
+
+func (w *watcher) part(m *pb.Measurement, results []*pb.Result) error {
+	w.sent += len(results)
+	return w.stream.Send(&pb.WatchMeasurementResponse{Measurement: m, Results: results})
+}
+
+// running is a measurement as it was before its end: the end is told after the last result.
+func running(m *pb.Measurement) *pb.Measurement {
+	return &pb.Measurement{
+		Id: m.GetId(), State: pb.State_STATE_RUNNING, Spec: m.GetSpec(), From: m.GetFrom(),
+		CreateTime: m.GetCreateTime(), Deadline: m.GetDeadline(), Ledger: m.GetLedger(),
 	}
 }
 

@@ -505,7 +505,8 @@ func (x *WatchMeasurementRequest) GetResults() bool {
 // WatchMeasurementResponse is the newest state.
 type WatchMeasurementResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The measurement. Its asks are there in the first message and in the last, when it is closed.
+	// The measurement. Its asks are there in the first message and in the last. It is closed in the
+	// last message only, after all results.
 	Measurement *Measurement `protobuf:"bytes,1,opt,name=measurement,proto3" json:"measurement,omitempty"`
 	// The results that came since the message before, if they were asked for.
 	Results       []*Result `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
