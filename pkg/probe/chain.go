@@ -90,11 +90,22 @@ func (j *judgement) trust() []*x509.Certificate {
 		return path
 	}
 	path := j.servedPart(chains[0])
+	for _, chain := range chains { // Of several paths, one that has not expired counts.
+		if p := j.servedPart(chain); !slices.ContainsFunc(p[1:], j.outside) {
+			path = p
+			break
+		}
+	}
 	ordered := slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool {
 		return j.inOrder(j.servedPart(chain))
 	})
 	j.failIf(!ordered, pb.Failure_FAILURE_CERT_CHAIN_ORDER)
 	return path
+}
+
+// outside says whether now is outside of a certificate's validity.
+func (j *judgement) outside(c *x509.Certificate) bool {
+	return j.now.Before(c.NotBefore) || j.now.After(c.NotAfter)
 }
 
 // validAt returns the certificate with its validity stretched to now. Only the parsed fields change;
@@ -183,7 +194,7 @@ func (j *judgement) distrust(path []*x509.Certificate, err error) {
 		j.fail(pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT)
 	case len(top.IssuingCertificateURL) > 0:
 		j.fail(pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE)
-		j.say(fmt.Sprintf("%q was not served; it is said to be at %s", top.Issuer, top.IssuingCertificateURL[0]))
+		j.say(fmt.Sprintf("%q was not served; it is said to be at %s, so whether its root is trusted is not known", top.Issuer, top.IssuingCertificateURL[0]))
 	default:
 		j.fail(pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT)
 		j.say(fmt.Sprintf("%q was not served and is not a known root: an untrusted root or a missing intermediate, which cannot be told apart", top.Issuer))

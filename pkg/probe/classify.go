@@ -99,14 +99,22 @@ func icmpFailure(icmp *pb.ICMP, v6 bool) pb.Failure {
 		typ, code int32
 	}
 	switch (message{v6, icmp.GetType(), icmp.GetCode()}) {
-	case message{false, 3, 0}, message{false, 3, 6}, message{false, 3, 11}, message{true, 1, 0}:
+	case message{false, 3, 0}, // Net unreachable.
+		message{false, 3, 6},  // Net unknown.
+		message{false, 3, 11}, // Net unreachable for this type of service.
+		message{true, 1, 0}:   // No route.
 		return pb.Failure_FAILURE_TCP_NET_UNREACHABLE
 	case message{false, 3, 3}, message{true, 1, 4}:
 		return pb.Failure_FAILURE_TCP_PORT_UNREACHABLE
-	case message{false, 3, 9}, message{false, 3, 10}, message{false, 3, 13},
-		message{true, 1, 1}, message{true, 1, 5}, message{true, 1, 6}:
+	case message{false, 3, 9}, // Net prohibited.
+		message{false, 3, 10}, // Host prohibited.
+		message{false, 3, 13}, // Communication prohibited.
+		message{true, 1, 1},   // Communication prohibited.
+		message{true, 1, 5},   // The source address fails a policy.
+		message{true, 1, 6}:   // A route that rejects.
 		return pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED
 	}
+	// Host unreachable, and all that stopped the packet on its way to it, such as a loop (11/0, 3/0).
 	return pb.Failure_FAILURE_TCP_HOST_UNREACHABLE
 }
 
@@ -121,7 +129,7 @@ func errnoFailure(err error) pb.Failure {
 		return pb.Failure_FAILURE_TCP_NET_UNREACHABLE
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EHOSTDOWN):
 		return pb.Failure_FAILURE_TCP_HOST_UNREACHABLE
-	case errors.Is(err, syscall.EACCES):
+	case errors.Is(err, syscall.EACCES): // What Linux makes of ICMPv6 1/1, 1/5 and 1/6.
 		return pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED
 	case errors.Is(err, syscall.ETIMEDOUT):
 		return pb.Failure_FAILURE_TCP_TIMEOUT
@@ -235,13 +243,13 @@ func remoteAlert(err error) (uint8, bool) {
 // alertFailure classifies an alert (RFC 8446, 6).
 func alertFailure(alert uint8, certAsked bool) pb.Failure {
 	switch {
-	case alert == 116, certAsked && (alert == 40 || alert == 42):
+	case alert == 116, certAsked && (alert == 40 || alert == 42): // Before TLS 1.3 there was no alert for it.
 		return pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED
-	case alert == 40, alert == 71:
+	case alert == 40, alert == 71: // handshake_failure, insufficient_security.
 		return pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER
-	case alert == 70:
+	case alert == 70: // protocol_version.
 		return pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED
-	case alert == 112:
+	case alert == 112: // unrecognized_name.
 		return pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME
 	}
 	return pb.Failure_FAILURE_TLS_ALERT

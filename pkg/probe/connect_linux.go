@@ -60,7 +60,7 @@ func start(addr netip.AddrPort, opts ConnectOptions) (int, error) {
 	if err == nil {
 		err = unix.Connect(fd, sockaddr(addr))
 	}
-	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR { //nolint:errorlint // unix returns bare errnos
+	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR {
 		_ = unix.Close(fd)
 		return -1, err
 	}

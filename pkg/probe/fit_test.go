@@ -107,7 +107,7 @@ func TestClean(t *testing.T) {
 func FuzzClean(f *testing.F) {
 	f.Add("a\xffb\u202e\x1b", 3)
 	f.Fuzz(func(t *testing.T, s string, limit int) {
-		limit = limit & 0xff
+		limit &= 0xff
 		if got := clean(s, limit); !utf8.ValidString(got) || len(got) > limit || strings.ContainsAny(got, "\x00\x1b\n\u202e") {
 			t.Errorf("clean(%q, %d) = %q", s, limit, got)
 		}

@@ -67,7 +67,7 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 	a.step = t.open(&pb.Step{
 		Kind: pb.StepKind_STEP_KIND_DNS_QUERY, Role: q.role, Name: q.name, Address: q.server.String(), Beside: q.beside,
 	})
-	if a.step.refused(q.server, toQuery) {
+	if a.refused(q.server, toQuery) {
 		return answer{step: a.step, failure: pb.Failure_FAILURE_AGENT_POLICY_DENIED}
 	}
 	asking, cancel := context.WithCancel(ctx)
@@ -95,7 +95,8 @@ func (a *asker) overUDP(ctx, asking context.Context) (*dns.Msg, pb.Failure) {
 		if over(ctx) {
 			return nil, pb.Failure_FAILURE_AGENT_DEADLINE
 		}
-		if n == controlSend || n == 2 && a.failed != pb.Failure_FAILURE_UNSPECIFIED {
+		answered := a.failed != pb.Failure_FAILURE_UNSPECIFIED || a.unreachable > 0
+		if n == controlSend || n == 2 && answered {
 			a.t.dnsControls(ctx, a)
 		}
 		a.t.mu.Lock()
@@ -103,9 +104,13 @@ func (a *asker) overUDP(ctx, asking context.Context) (*dns.Msg, pb.Failure) {
 		a.t.mu.Unlock()
 		m := message(a.name, a.qtype, a.edns && n <= ednsSends)
 		a.t.spawn(func() { a.send(ctx, asking, m) })
+		began, tries := time.Now(), len(a.pb.GetEvidence().GetTries())
 		msg, done := a.wait(ctx, a.began.Add(time.Duration(n)*time.Second))
 		if done {
 			return msg, a.failed
+		}
+		if tries == len(a.pb.GetEvidence().GetTries()) { // Nothing came.
+			a.tried(pb.Failure_FAILURE_DNS_TIMEOUT, time.Since(began))
 		}
 		if a.unreachable >= 2 {
 			break
@@ -150,6 +155,8 @@ func (a *asker) take(ctx context.Context, r reply) (*dns.Msg, bool) {
 		}
 		return nil, false
 	}
+	// The reply belongs to the query. What is wrong with it is asked for once more, from another
+	// socket: a resolver may have been busy, and a forger may have been faster.
 	msg, f := r.msg, replyFailure(r.msg, a.qtype)
 	a.see(func(e *pb.Evidence) { e.Rtt = duration(r.rtt) })
 	if msg.Truncated {
@@ -190,7 +197,7 @@ func replyFailure(m *dns.Msg, qtype uint16) pb.Failure {
 func (a *asker) send(ctx, asking context.Context, m *dns.Msg) {
 	conn, err := a.openUDP(asking, m)
 	if err != nil {
-		a.replies <- reply{err: err}
+		a.offer(reply{err: err})
 		return
 	}
 	defer func() { _ = conn.Close() }()
@@ -285,7 +292,7 @@ func (a *asker) overTCP(ctx context.Context) (*dns.Msg, pb.Failure) {
 	switch {
 	case over(ctx):
 		return nil, pb.Failure_FAILURE_AGENT_DEADLINE
-	case a.lastErr != nil:
+	case a.lastErr != nil: // What UDP brought says more: an ICMP error, or replies of somebody else.
 		return nil, queryFailure(ctx, a.lastErr)
 	case isLocal(err):
 		return nil, pb.Failure_FAILURE_AGENT_NO_EGRESS

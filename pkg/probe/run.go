@@ -144,11 +144,8 @@ func wellFormedHost(host string, port uint32, family pb.Family) error {
 
 // inFamily says whether an address belongs to a family.
 func inFamily(ip netip.Addr, family pb.Family) bool {
-	switch family {
-	case pb.Family_FAMILY_IPV4:
-		return ip.Unmap().Is4()
-	case pb.Family_FAMILY_IPV6:
-		return !ip.Unmap().Is4()
+	if family == pb.Family_FAMILY_UNSPECIFIED {
+		return true
 	}
-	return true
+	return ip.Unmap().Is4() == (family == pb.Family_FAMILY_IPV4)
 }

@@ -17,6 +17,9 @@ import (
 // maxHandshakeBytes bounds what a server may send in a handshake; crypto/tls bounds single messages only.
 const maxHandshakeBytes = 1 << 20
 
+// maxLastWord is how long a server that asked for a certificate is waited for to say that it needs one.
+const maxLastWord = 2 * time.Second
+
 var errTooMuch = errors.New("the server sent too much")
 
 // serverName returns the name that a handshake asks for and that the certificate is compared with:
@@ -154,7 +157,7 @@ func (h *shaker) examine(state tls.ConnectionState, ev *pb.TLSEvidence) {
 // lastWord waits for the alert of a server that wanted a certificate: in TLS 1.3 it comes after the
 // handshake is complete for the client (RFC 8446, 4.4.2.4). Silence and data are both consent.
 func lastWord(ctx context.Context, conn *tls.Conn, rtt time.Duration) error {
-	if err := conn.SetReadDeadline(time.Now().Add(min(max(2*rtt, minLinger), maxLinger))); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(min(max(2*rtt, minLinger), maxLastWord))); err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(aLongTimeAgo) })()

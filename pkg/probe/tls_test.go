@@ -152,6 +152,9 @@ func TestHandshakes(t *testing.T) {
 		{"a version that nobody offered", say("\x16\x03\x00\x00\x2a\x02\x00\x00\x26\x03\x00" + strings.Repeat("r", 32) + "\x00\x00\x2f\x00"), pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, 0},
 		{"a name the server does not know", say("\x15\x03\x03\x00\x02\x02\x70"), pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME, 112},
 		{"an alert that nobody has heard of", say("\x15\x03\x03\x00\x02\x02\xfe"), pb.Failure_FAILURE_TLS_ALERT, 254},
+		{"a certificate that cannot be parsed", config(func(c *tls.Config) {
+			c.Certificates[0].Certificate = append(slices.Clone(cert.Certificate), []byte("noise"))
+		}), pb.Failure_FAILURE_CERT_MALFORMED, 0},
 		{"a ServerHello of noise", say("\x16\x03\x03\x00\x06\x02\x00\x00\x02zz"), pb.Failure_FAILURE_TLS_MALFORMED, 0},
 		{"no application protocol in common", config(func(c *tls.Config) { c.NextProtos = []string{"dot"} }), pb.Failure_FAILURE_TLS_ALERT, 120},
 		{"a client certificate is wanted, TLS 1.3", config(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED, 116},
@@ -162,7 +165,7 @@ func TestHandshakes(t *testing.T) {
 	}, func(t *testing.T, tt handshakeCase) func(*testing.T) {
 		host := must[*probetest.Host](t)(tt.listen(at("127.0.0.2")))
 		env := newEnv(t, nil)
-		env.Roots = append(oldRoots, roots...)
+		env.Roots = slices.Concat(roots, oldRoots)
 		r := run(t, env, tlsSpec("127.0.0.2", host.Addr().Port(), "www.example"))
 		return func(t *testing.T) {
 			s := one(t, r, pb.StepKind_STEP_KIND_TLS_HANDSHAKE)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,9 +71,10 @@ func (t *trace) spawn(f func()) {
 	t.running.Go(func() {
 		defer func() {
 			if p := recover(); p != nil {
+				_, stack, _ := strings.Cut(string(debug.Stack()), "panic(")
 				t.mu.Lock()
 				defer t.mu.Unlock()
-				t.broken = clean(fmt.Sprintf("panic: %v at %s", p, debug.Stack()), maxText)
+				t.broken = clean(fmt.Sprintf("panic: %v at %s", p, stack), maxText)
 			}
 		}()
 		f()
@@ -214,12 +216,8 @@ func (s *step) twice(ctx context.Context, controls func(), op func(context.Conte
 
 // settled says whether a second attempt cannot change anything.
 func settled(f pb.Failure) bool {
-	switch f {
-	case pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_AGENT_POLICY_DENIED,
-		pb.Failure_FAILURE_AGENT_DEADLINE, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING:
-		return true
-	}
-	return false
+	return f == pb.Failure_FAILURE_NONE || f == pb.Failure_FAILURE_AGENT_DEADLINE ||
+		f == pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
 }
 
 // wait sleeps and says whether ctx let it.

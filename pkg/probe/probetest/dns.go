@@ -151,6 +151,7 @@ func (s *DNSServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	_, udp := w.RemoteAddr().(*net.UDPAddr)
 	reply := s.answer(q, n, known)
 	switch n.Fault {
+	case None:
 	case Silent:
 		return
 	case SilentUDP:

@@ -23,7 +23,6 @@ const (
 	CloseAtOnce                  // Accepts and closes at once.
 	HangUp                       // Accepts, reads something, and closes.
 	Abort                        // Accepts, reads something, and resets.
-	HTTP                         // Accepts, reads something, and answers in plain HTTP.
 )
 
 // Host is a TCP server on loopback.
@@ -70,7 +69,7 @@ func ListenSaying(at netip.AddrPort, answer []byte) (*Host, error) {
 func ListenTLS(at netip.AddrPort, config *tls.Config) (*Host, error) {
 	return serve(at, func(c net.Conn) {
 		conn := tls.Server(c, config)
-		if conn.Handshake() == nil {
+		if conn.HandshakeContext(context.Background()) == nil {
 			drain(conn)
 		}
 	})

@@ -1,3 +1,5 @@
+//go:build unix
+
 package probetest
 
 import (
@@ -52,14 +54,15 @@ func ListenFull(at netip.AddrPort) (*Host, error) {
 
 // bound opens a TCP socket with an address.
 func bound(at netip.AddrPort) (int, error) {
-	family, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()})
-	if at.Addr().Is6() && !at.Addr().Is4In6() {
-		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()})
+	if ip := at.Addr().Unmap(); ip.Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: ip.As4()}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return -1, err
 	}
+	unix.CloseOnExec(fd)
 	if err := unix.Bind(fd, sa); err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
