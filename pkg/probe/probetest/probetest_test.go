@@ -1,6 +1,7 @@
 package probetest_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -56,7 +57,7 @@ func TestHosts(t *testing.T) {
 		{"a host that resets", listen(probetest.Reset), syscall.ECONNRESET},
 		{"a host that closes at once", listen(probetest.CloseAtOnce), io.EOF},
 		{"a closed port refuses", probetest.ListenClosed, syscall.ECONNREFUSED},
-		{"a full accept queue is silent", probetest.ListenFull, os.ErrDeadlineExceeded},
+		{"a full accept queue is silent", probetest.ListenFull, context.DeadlineExceeded},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
