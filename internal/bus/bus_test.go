@@ -1,4 +1,4 @@
-package bus
+package bus_test
 
 import (
 	"bytes"
@@ -11,12 +11,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/elsewhere-net/elsewhere/internal/bus"
+	"github.com/elsewhere-net/elsewhere/internal/bus/embedded"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-func startServer(t *testing.T, dir, addr string) *Server {
+func startServer(t *testing.T, dir, addr string) *embedded.Server {
 	t.Helper()
-	s, err := StartServer(ServerOptions{
+	s, err := embedded.Start(embedded.Options{
 		Dir: dir, Addr: addr,
 		Verify: func(agent, credential string) bool { return credential == "key of "+agent },
 	})
@@ -28,9 +30,9 @@ func startServer(t *testing.T, dir, addr string) *Server {
 }
 
 // runLog opens the log and commits until the test ends.
-func runLog(t *testing.T, s *Server, maxBytes int64) *Log {
+func runLog(t *testing.T, s *embedded.Server, maxBytes int64) *bus.Log {
 	t.Helper()
-	l, err := s.OpenLog(t.Context(), maxBytes)
+	l, err := bus.OpenLog(t.Context(), s, maxBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,7 @@ func entry(agent string, size int) *pb.LogEntry {
 }
 
 // read folds n entries of the log and returns their agents.
-func read(t *testing.T, l *Log, after uint64, n int) (agents []string) {
+func read(t *testing.T, l *bus.Log, after uint64, n int) (agents []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -141,7 +143,7 @@ func TestLogIsBounded(t *testing.T) {
 	if _, err := l.Append(t.Context(), entry("a", 20<<10)); err != nil {
 		t.Errorf("after a purge: %v", err)
 	}
-	if _, err := l.Append(t.Context(), entry("a", maxPayload)); err == nil {
+	if _, err := l.Append(t.Context(), entry("a", bus.MaxPayload)); err == nil {
 		t.Error("an entry that is too large was taken")
 	}
 }
@@ -161,11 +163,13 @@ func TestLogOutlivesTheServer(t *testing.T) {
 }
 
 // connectAgent connects an agent that accepts every job.
-func connectAgent(t *testing.T, s *Server, agent string, connected func()) *AgentConn {
+func connectAgent(t *testing.T, s *embedded.Server, agent string, connected func()) *bus.AgentConn {
 	t.Helper()
-	c, err := ConnectAgent(t.Context(), AgentOptions{
+	c, err := bus.ConnectAgent(t.Context(), bus.AgentOptions{
 		Agent: agent, Credential: "key of " + agent, Addresses: []string{s.Addr().String()},
-		Job:       func(j *pb.Job) *pb.JobReply { return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE, Detail: j.GetMeasurementId()} },
+		Job: func(j *pb.Job) *pb.JobReply {
+			return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE, Detail: j.GetMeasurementId()}
+		},
 		Cancel:    func(*pb.Cancel) {},
 		Connected: connected,
 	})
@@ -179,7 +183,7 @@ func connectAgent(t *testing.T, s *Server, agent string, connected func()) *Agen
 func TestAsk(t *testing.T) {
 	s := startServer(t, t.TempDir(), "127.0.0.1:0")
 	beats := make(chan *pb.Beat, 10)
-	f, err := s.OpenFleet(func(b *pb.Beat) { beats <- b })
+	f, err := bus.OpenFleet(s, func(b *pb.Beat) { beats <- b })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +192,7 @@ func TestAsk(t *testing.T) {
 	if err != nil || reply.GetDetail() != "m" {
 		t.Errorf("%v, %v", reply, err)
 	}
-	if _, err := f.Ask(t.Context(), &pb.Job{MeasurementId: "m", Agent: "nobody"}); !errors.Is(err, ErrNoResponder) {
+	if _, err := f.Ask(t.Context(), &pb.Job{MeasurementId: "m", Agent: "nobody"}); !errors.Is(err, bus.ErrNoResponder) {
 		t.Errorf("nobody: %v", err)
 	}
 	if err := a.Beat(&pb.Beat{Agent: "a", Running: 7}); err != nil {
@@ -215,8 +219,8 @@ func TestAgentsAreKeptApart(t *testing.T) {
 	for _, c := range []struct{ what, user, password string }{
 		{"a wrong credential", "a", "key of b"},
 		{"no credential", "", ""},
-		{"the coordinator's user from outside", logUser, ""},
-		{"the coordinator's other user", fleetUser, "key of " + fleetUser + "?"},
+		{"the coordinator's user from outside", bus.LogUser, ""},
+		{"the coordinator's other user", bus.FleetUser, "key of " + bus.FleetUser + "?"},
 	} {
 		if nc, err := nats.Connect(url, nats.UserInfo(c.user, c.password)); err == nil {
 			nc.Close()
@@ -239,7 +243,7 @@ func TestAgentsAreKeptApart(t *testing.T) {
 			t.Errorf("subscribing %s: %v", subject, err)
 		}
 	}
-	for _, subject := range []string{"beats.b", "jobs.a", "jobs.b", logSubject, "$JS.API.STREAM.PURGE.LOG", "$JS.API.INFO"} {
+	for _, subject := range []string{"beats.b", "jobs.a", "jobs.b", "log", "$JS.API.STREAM.PURGE.LOG", "$JS.API.INFO"} {
 		if err := nc.Publish(subject, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +266,7 @@ func TestAgentReconnects(t *testing.T) {
 	s.Shutdown()
 	s = startServer(t, dir, addr)
 	beats := make(chan *pb.Beat, 1)
-	f, err := s.OpenFleet(func(b *pb.Beat) { beats <- b })
+	f, err := bus.OpenFleet(s, func(b *pb.Beat) { beats <- b })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,13 +282,5 @@ func TestAgentReconnects(t *testing.T) {
 	<-beats
 	if reply, err := f.Ask(t.Context(), &pb.Job{MeasurementId: "again", Agent: "a"}); err != nil || reply.GetDetail() != "again" {
 		t.Errorf("after the reconnection: %v, %v", reply, err)
-	}
-}
-
-func TestReconnectDelay(t *testing.T) {
-	for n := range 100 {
-		if d := reconnectDelay(n); d < 50*time.Millisecond || d > 3200*time.Millisecond {
-			t.Errorf("attempt %d: %v", n, d)
-		}
 	}
 }

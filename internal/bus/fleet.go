@@ -30,8 +30,8 @@ type Fleet struct{ nc *nats.Conn }
 
 // OpenFleet connects to the agents' account and hands every beat to beat, one at a time. A beat whose
 // agent is not the subject's is dropped: NATS lets an agent publish on its own subject only.
-func (s *Server) OpenFleet(beat func(*pb.Beat)) (*Fleet, error) {
-	nc, err := s.connect(fleetUser)
+func OpenFleet(s Server, beat func(*pb.Beat)) (*Fleet, error) {
+	nc, err := connect(s, FleetUser)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 const (
 	logSubject = "log"
+	logName    = "LOG"
 	// maxBatch bounds one message of the log, in bytes.
 	maxBatch = 512 << 10
 	// commitTimeout bounds one commit. A commit that is not confirmed may still be in the log:
@@ -43,8 +44,8 @@ type appended struct {
 
 // OpenLog opens the log, or makes it. It refuses appends beyond maxBytes plus a tenth, so that a
 // Forgotten still fits when the limit is reached.
-func (s *Server) OpenLog(ctx context.Context, maxBytes int64) (*Log, error) {
-	nc, err := s.connect(logUser)
+func OpenLog(ctx context.Context, s Server, maxBytes int64) (*Log, error) {
+	nc, err := connect(s, LogUser)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func (s *Server) OpenLog(ctx context.Context, maxBytes int64) (*Log, error) {
 		Retention:  jetstream.LimitsPolicy,
 		Discard:    jetstream.DiscardNew, // never lose what was acknowledged
 		MaxBytes:   maxBytes + maxBytes/10,
-		MaxMsgSize: maxPayload,
+		MaxMsgSize: MaxPayload,
 		Replicas:   1,
 		Duplicates: time.Second, // the fold de-duplicates; the server's window is no safeguard
 	})
@@ -78,8 +79,8 @@ func (l *Log) Append(ctx context.Context, entries ...*pb.LogEntry) (uint64, erro
 	for _, e := range entries {
 		size += proto.Size(e) + 4
 	}
-	if size > maxPayload-1024 {
-		return 0, fmt.Errorf("bus: entries of %d bytes; at most %d", size, maxPayload-1024)
+	if size > MaxPayload-1024 {
+		return 0, fmt.Errorf("bus: entries of %d bytes; at most %d", size, MaxPayload-1024)
 	}
 	done := make(chan appended, 1)
 	select {

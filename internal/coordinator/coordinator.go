@@ -26,6 +26,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/elsewhere-net/elsewhere/internal/bus"
+	"github.com/elsewhere-net/elsewhere/internal/bus/embedded"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
 	"github.com/elsewhere-net/elsewhere/internal/results"
 	"github.com/elsewhere-net/elsewhere/internal/store"
@@ -70,7 +71,7 @@ type Coordinator struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	nats    *bus.Server
+	nats    *embedded.Server
 	history *bus.Log
 	agents  *bus.Fleet
 	fleet   *fleet.Fleet
@@ -158,7 +159,7 @@ func (c *Coordinator) listen() (err error) {
 }
 
 func (c *Coordinator) openLog(ctx context.Context) (err error) {
-	c.nats, err = bus.StartServer(bus.ServerOptions{
+	c.nats, err = embedded.Start(embedded.Options{
 		Dir: c.opts.DataDir, Addr: c.opts.NATSAddr, Verify: c.Verify, Log: c.log.With("part", "nats"),
 	})
 	if err != nil {
@@ -167,7 +168,7 @@ func (c *Coordinator) openLog(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	c.opts.Retention = c.opts.Retention.orDefault()
-	if c.history, err = c.nats.OpenLog(ctx, c.opts.Retention.Bytes); err != nil {
+	if c.history, err = bus.OpenLog(ctx, c.nats, c.opts.Retention.Bytes); err != nil {
 		return err
 	}
 	if c.store, err = store.Open(filepath.Join(c.opts.DataDir, "fold.db"), recentBytes); err != nil {
@@ -234,7 +235,7 @@ func (c *Coordinator) begin(ctx context.Context) (err error) {
 	if err := c.recover(ctx); err != nil {
 		return err
 	}
-	c.agents, err = c.nats.OpenFleet(c.onBeat)
+	c.agents, err = bus.OpenFleet(c.nats, c.onBeat)
 	return err
 }
 

@@ -1,16 +1,14 @@
-// Package bus is the only importer of NATS: the embedded server, the coordinators' log in JetStream,
-// and the jobs, cancels and beats between coordinator and agents.
+// Package embedded runs the NATS server inside the coordinator. It is apart from package bus so that
+// agents do not carry a server.
 //
 // Two accounts keep agents away from the log: JetStream lives in one that admits coordinators only;
 // agents live in another, each allowed its own three subjects and answers to requests.
-package bus
+package embedded
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,20 +16,18 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
+
+	"github.com/elsewhere-net/elsewhere/internal/bus"
 )
 
+// The accounts.
 const (
-	logUser   = "$log"   // "$" cannot begin an agent's name
-	fleetUser = "$fleet" //
-	logName   = "LOG"
-	fleetName = "FLEET"
-
-	maxPayload = 1 << 20 // bytes; the largest batch of the log is half of it
+	logAccount   = "LOG"
+	fleetAccount = "FLEET"
 )
 
-// ServerOptions is how to run the embedded server.
-type ServerOptions struct {
+// Options is how to run the server.
+type Options struct {
 	// Dir keeps JetStream's files.
 	Dir string
 	// Addr is where agents connect, "HOST:PORT"; port 0 takes any.
@@ -49,8 +45,8 @@ type Server struct {
 	verify   func(agent, credential string) bool
 }
 
-// StartServer starts the server and returns when it takes connections.
-func StartServer(opts ServerOptions) (*Server, error) {
+// Start starts the server and returns when it takes connections.
+func Start(opts Options) (*Server, error) {
 	host, port, err := splitHostPort(opts.Addr)
 	if err != nil {
 		return nil, err
@@ -72,7 +68,7 @@ func StartServer(opts ServerOptions) (*Server, error) {
 		s.Shutdown()
 		return nil, fmt.Errorf("bus: NATS does not start on %s; is the address free and the directory %s writable?", opts.Addr, opts.Dir)
 	}
-	account, err := s.server.LookupAccount(logName)
+	account, err := s.server.LookupAccount(logAccount)
 	if err == nil {
 		err = account.EnableJetStream(map[string]server.JetStreamAccountLimits{}, nil)
 	}
@@ -110,13 +106,13 @@ func (s *Server) natsOptions(dir, host string, port int) *server.Options {
 		SyncAlways:                 true,
 		JetStreamMaxMemory:         1 << 20, // nothing is kept in memory
 		JetStreamMaxStore:          1 << 40, // the stream has its own bound
-		MaxPayload:                 maxPayload,
+		MaxPayload:                 bus.MaxPayload,
 		MaxControlLine:             1024,
 		MaxSubs:                    0,
 		PingInterval:               20 * time.Second,
 		MaxPingsOut:                2,
 		WriteDeadline:              5 * time.Second,
-		Accounts:                   []*server.Account{server.NewAccount(logName), server.NewAccount(fleetName)},
+		Accounts:                   []*server.Account{server.NewAccount(logAccount), server.NewAccount(fleetAccount)},
 		CustomClientAuthentication: s,
 	}
 }
@@ -125,14 +121,14 @@ func (s *Server) natsOptions(dir, host string, port int) *server.Options {
 func (s *Server) Check(c server.ClientAuthentication) bool {
 	name, password := c.GetOpts().Username, c.GetOpts().Password
 	user := &server.User{Username: name}
-	account := fleetName
+	account := fleetAccount
 	switch name {
-	case logUser, fleetUser:
+	case bus.LogUser, bus.FleetUser:
 		if subtle.ConstantTimeCompare([]byte(password), []byte(s.password)) != 1 {
 			return false
 		}
-		if name == logUser {
-			account = logName
+		if name == bus.LogUser {
+			account = logAccount
 		}
 	default:
 		if s.verify == nil || !s.verify(name, password) {
@@ -151,9 +147,10 @@ func (s *Server) Check(c server.ClientAuthentication) bool {
 
 // agentPermissions allows an agent its own subjects and nothing else.
 func agentPermissions(agent string) *server.Permissions {
+	publish, subscribe := bus.AgentSubjects(agent)
 	return &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: []string{"beats." + agent}},
-		Subscribe: &server.SubjectPermission{Allow: []string{"jobs." + agent, "cancel." + agent}},
+		Publish:   &server.SubjectPermission{Allow: publish},
+		Subscribe: &server.SubjectPermission{Allow: subscribe},
 		Response:  &server.ResponsePermission{MaxMsgs: 1, Expires: time.Minute},
 	}
 }
@@ -167,35 +164,11 @@ func (s *Server) Shutdown() {
 	s.server.WaitForShutdown()
 }
 
-// connect opens a connection inside the process.
-func (s *Server) connect(user string) (*nats.Conn, error) {
-	nc, err := nats.Connect("",
-		nats.InProcessServer(s.server),
-		nats.UserInfo(user, s.password),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(50*time.Millisecond),
-		nats.Name("coordinator "+user))
-	if err != nil {
-		return nil, fmt.Errorf("bus: %w", err)
-	}
-	return nc, nil
-}
+// InProcessConn opens a connection inside the process.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.server.InProcessConn() }
 
-// drain closes a connection after what is under way on it.
-func drain(ctx context.Context, nc *nats.Conn) error {
-	closed := nc.StatusChanged(nats.CLOSED)
-	if err := nc.Drain(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		nc.Close()
-		return fmt.Errorf("bus: %w", err)
-	}
-	select {
-	case <-closed:
-		return nil
-	case <-ctx.Done():
-		nc.Close()
-		return ctx.Err()
-	}
-}
+// Password is that of this process's own users.
+func (s *Server) Password() string { return s.password }
 
 // logger hands the server's words to slog. Notices are the server's start and stop: debug.
 type logger struct{ log *slog.Logger }

@@ -1,0 +1,161 @@
+// Package policy holds the rules of the house that a compiler does not: which package may import
+// which, and that each says what it is for.
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/elsewhere-net/elsewhere/"
+
+// pkg is what `go list` says of a package.
+type pkg struct {
+	ImportPath string
+	Doc        string
+	Imports    []string
+	Deps       []string
+	GoFiles    []string
+}
+
+// list lists the packages of the module, by path below the module.
+func list(t *testing.T) map[string]pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Doc,Imports,Deps,GoFiles", "./...")
+	cmd.Dir = "../.."
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := map[string]pkg{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages[strings.TrimPrefix(p.ImportPath, module)] = p
+	}
+	if len(packages) < 10 {
+		t.Fatalf("only %d packages", len(packages))
+	}
+	return packages
+}
+
+// ours are the imports of the module's own packages, by path below the module.
+func ours(imports []string) (paths []string) {
+	for _, i := range imports {
+		if below, ok := strings.CutPrefix(i, module); ok {
+			paths = append(paths, below)
+		}
+	}
+	return paths
+}
+
+func TestArrowsPointDown(t *testing.T) {
+	rank := func(path string) int {
+		for i, layer := range []string{"proto/", "pkg/", "internal/", "cmd/", "bench", "test/"} {
+			if strings.HasPrefix(path+"/", layer) {
+				return i
+			}
+		}
+		t.Fatalf("%s is in no layer", path)
+		return 0
+	}
+	for path, p := range list(t) {
+		for _, below := range ours(p.Imports) {
+			switch {
+			case rank(below) > rank(path):
+				t.Errorf("%s imports %s: arrows point down, cmd → internal → pkg → proto", path, below)
+			case rank(below) == 3:
+				t.Errorf("%s imports %s: nothing imports cmd", path, below)
+			case strings.HasPrefix(path, "pkg/") && strings.HasPrefix(below, "pkg/") && !strings.HasPrefix(path, below+"/"):
+				t.Errorf("%s imports %s: packages of pkg stand alone", path, below)
+			}
+		}
+	}
+}
+
+func TestOneImporterForEachTechnology(t *testing.T) {
+	for technology, importers := range map[string][]string{
+		"github.com/nats-io/nats.go":                     {"internal/bus"},
+		"github.com/nats-io/nats-server/v2/server":       {"internal/bus/embedded"},
+		"go.etcd.io/bbolt":                               {"internal/store"},
+		"charm.land/bubbletea/v2":                        {"internal/cli/render"},
+		"golang.org/x/crypto/x509roots/fallback/bundle":  {"pkg/probe"},
+		"github.com/prometheus/client_golang/prometheus": {"internal/coordinator"},
+		module + "pkg/aggregate":                         {"internal/store", "internal/cli", "internal/cli/render"},
+		"golang.org/x/sys/unix":                          {"pkg/probe", "pkg/probe/probetest"},
+	} {
+		for path, p := range list(t) {
+			if slices.Contains(p.Imports, technology) && !slices.Contains(importers, path) {
+				t.Errorf("%s imports %s: that is for %s", path, technology, strings.Join(importers, ", "))
+			}
+		}
+	}
+}
+
+func TestTheAgentStaysSmall(t *testing.T) {
+	for _, heavy := range []string{
+		"github.com/nats-io/nats-server/v2/server", "buf.build/go/protovalidate", "go.etcd.io/bbolt",
+		"github.com/prometheus/client_golang/prometheus", module + "pkg/aggregate",
+	} {
+		if slices.Contains(list(t)["cmd/agent"].Deps, heavy) {
+			t.Errorf("the agent carries %s", heavy)
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	for path, p := range list(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" && !strings.HasPrefix(path, "proto/") {
+			t.Errorf("%s has no package comment", path)
+		}
+		if base := filepath.Base(path); slices.Contains([]string{"util", "utils", "common", "types", "config", "helpers", "misc"}, base) {
+			t.Errorf("%s is a drawer, not a package", path)
+		}
+	}
+}
+
+func TestGeneratedPackagesHoldNothingHandwritten(t *testing.T) {
+	files, err := filepath.Glob("../../proto/elsewhere/v1/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		if !strings.HasSuffix(f, ".pb.go") {
+			t.Errorf("%s is handwritten", f)
+		}
+	}
+}
+
+func TestTestsDoNotSleep(t *testing.T) {
+	sleep := regexp.MustCompile(`\btime\.Sleep\(`)
+	err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, "policy_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		// In a bubble time is not real: sleeping is how it passes (testing/synctest).
+		if sleep.Match(source) && !strings.Contains(string(source), `"testing/synctest"`) {
+			t.Errorf("%s sleeps", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
