@@ -16,28 +16,31 @@ const maxRecords = 256
 // each once; TTL and order never matter. whole says whether all of it was recorded: what is missing
 // from a record that is cut, or not there, is not missing from the answer.
 func (f *facts) rrset(s *pb.Step) (values []string, whole bool) {
-	spec, reply := f.m.GetSpec().GetDns(), answerOf(s)
-	for _, r := range reply.GetAnswers() {
-		if spec != nil && wantedType(spec.GetType(), r.GetType()) {
-			values = append(values, f.canonical(r.GetType(), r.GetData()))
-		}
-	}
-	addresses := s.GetEvidence().GetAddresses()
-	if spec == nil || reply == nil {
+	if addresses := s.GetEvidence().GetAddresses(); len(addresses) > 0 {
 		for _, a := range addresses {
 			values = append(values, f.canonical("A", a))
 		}
+		whole = len(addresses) < maxRecords
+	} else if spec := f.m.GetSpec().GetDns(); spec != nil {
+		reply := answerOf(s, spec.GetType())
+		for _, r := range reply.GetAnswers() {
+			if wantedType(spec.GetType(), r.GetType()) {
+				values = append(values, f.canonical(r.GetType(), r.GetData()))
+			}
+		}
+		whole = reply != nil && len(reply.GetAnswers()) < maxRecords
 	}
 	slices.Sort(values)
-	whole = len(reply.GetAnswers()) < maxRecords && (reply != nil || len(addresses) > 0)
 	return slices.Compact(values), whole
 }
 
-// answerOf is the reply that answered: the first that is whole, as a resolver would take it. A second
-// one is not the answer to anything.
-func answerOf(s *pb.Step) *pb.DNSReply {
+// answerOf is the reply that answered: the first whole one with data of the type asked for. Those
+// before it were asked again for, those after it answer nothing.
+func answerOf(s *pb.Step, asked string) *pb.DNSReply {
 	for _, r := range s.GetEvidence().GetReplies() {
-		if r.GetRcode() == "NOERROR" && !r.GetTruncated() {
+		if r.GetRcode() == "NOERROR" && !r.GetTruncated() && slices.ContainsFunc(r.GetAnswers(), func(rr *pb.Record) bool {
+			return wantedType(asked, rr.GetType())
+		}) {
 			return r
 		}
 	}

@@ -27,8 +27,8 @@ func (f *facts) badCertificate(shut []*spot) *pb.Finding {
 	p := newFinding(pb.FindingCode_FINDING_CODE_CERTIFICATE_PROBLEM, shut, nil)
 	p.Blame = pb.Blame_BLAME_TARGET
 	p.Confidence = confidence(failsOf(shut))
-	p.Summary = certSummary(p, failsOf(shut), nil)
-	p.Hint = certHint(p, failsOf(shut)[0])
+	p.Summary = f.certSummary(p, failsOf(shut), nil)
+	p.Hint = f.certHint(p)
 	return p
 }
 
@@ -60,8 +60,8 @@ func (f *facts) regionalCertificates(shut, all []*spot) []*pb.Finding {
 func (f *facts) regionalCertificate(g group, all []*spot) *pb.Finding {
 	fails, contrast := failsOf(g.spots), contrastOf(g.spots, all)
 	r := newFinding(pb.FindingCode_FINDING_CODE_REGIONAL_CERTIFICATE, g.spots, contrast)
-	r.Summary = certSummary(r, fails, contrast)
-	r.Hint = certHint(r, fails[0])
+	r.Summary = f.certSummary(r, fails, contrast)
+	r.Hint = f.certHint(r)
 	return r
 }
 
@@ -233,7 +233,7 @@ func (f *facts) weakCertificate(oks []*sight) *pb.Finding {
 	p.Failure = p.Failures[0]
 	p.Summary = join(p.GetRegions()) + ": the certificate of " + join(p.GetAddresses()) + " is accepted, but " +
 		join(wordsOf(p.GetFailures())) + ": " + weak[0].leaf.describe() + "."
-	p.Hint = certHint(p, weak[0])
+	p.Hint = f.certHint(p)
 	return p
 }
 

@@ -110,6 +110,41 @@ func TestResolution(t *testing.T) {
 			[]string{"ok", "WARN vantage_fault [ap] dns_timeout agents=ap blame=resolver medium"},
 		},
 		{
+			"one family has no data and nothing is known of the other: unknown",
+			tcpWorld().in("ap", query(1, deadline), unnamed(1, nodata)).in("eu", query(2, none, a), open(ip1)),
+			[]string{"inconclusive"},
+		},
+		{
+			"one family is a SERVFAIL and nothing is known of the other: unknown",
+			tcpWorld().in("ap", query(1, deadline), unnamed(1, servfail)).in("eu", query(2, none, a), open(ip1)),
+			[]string{"inconclusive"},
+		},
+		{
+			"no such name is about both families (RFC 8020)",
+			tcpWorld().in("ap", query(1, deadline), unnamed(1, nxdomain)).in("eu", query(2, none, a), open(ip1)),
+			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_nxdomain block=dns blame=resolver medium"},
+		},
+		{
+			"the first resolver is dead, the second one fails for both families: judged by the second",
+			tcpWorld().in("ap", query(1, dnsSilent), control53(1, dnsSilent), query(1, dnsSilent), unnamed(3, servfail), query(3, servfail)).
+				in("eu", query(2, none, a), open(ip1)),
+			[]string{
+				"fail",
+				"ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium",
+				"WARN vantage_fault [ap] dns_timeout agents=ap blame=resolver medium",
+			},
+		},
+		{
+			"control names that the resolver of a reachable name does not have are no fault of its (rule 14)",
+			tcpWorld().in("ap", query(1, none, a), blocked(ip1, refused), control53(1, nxdomain)).in("eu", query(2, none, a), open(ip1)),
+			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_refused block=reject_rst blame=path medium"},
+		},
+		{
+			"a control name without one family says nothing about the resolver",
+			tcpWorld().in("ap", query(1, servfail), control53(1, nodata)).in("eu", query(2, none, a), open(ip1)),
+			[]string{"inconclusive"},
+		},
+		{
 			"DNS fails in one region, the way is shut in another: one ERROR for each cause (rule 12)",
 			tcpWorld().in("ap", unnamed(1, servfail)).in("eu", query(2, none, a), open(ip1)).in("sa", query(3, none, a), blocked(ip1, refused)),
 			[]string{
@@ -269,6 +304,11 @@ func TestExpectedAnswers(t *testing.T) {
 			[]string{"inconclusive"},
 		},
 		{
+			"an empty reply that was asked again for is not the answer",
+			dnsWorld("TXT", "v=1").in("ap", emptyFirst(answers(1, "TXT", "v=1"))).in("eu", answers(2, "TXT", "v=1")),
+			[]string{"ok"},
+		},
+		{
 			"text with and without quotes, in one piece or several",
 			dnsWorld("TXT", "v=spf1 -all").in("ap", answers(1, "TXT", `"v=spf1 -all"`)).in("eu", answers(2, "TXT", `"v=spf1 " "-all"`)),
 			[]string{"ok"},
@@ -280,6 +320,13 @@ func TestExpectedAnswers(t *testing.T) {
 func cutFirst(steps []*pb.Step) []*pb.Step {
 	e := steps[0].Evidence
 	e.Replies = slices.Insert(e.Replies, 0, &pb.DNSReply{Rcode: "NOERROR", Truncated: true})
+	return steps
+}
+
+// emptyFirst puts a reply without data before the one that has it.
+func emptyFirst(steps []*pb.Step) []*pb.Step {
+	e := steps[0].Evidence
+	e.Replies = slices.Insert(e.Replies, 0, &pb.DNSReply{Rcode: "NOERROR"})
 	return steps
 }
 

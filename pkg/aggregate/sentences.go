@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -188,6 +189,12 @@ func (f *facts) targetName() string {
 	return "the name"
 }
 
+// serverName is the name that certificates are compared with.
+func (f *facts) serverName() string {
+	tls := f.m.GetSpec().GetTls()
+	return cmp.Or(tls.GetServerName(), tls.GetHost())
+}
+
 // resolverHint says what a failing resolver needs.
 func (f *facts) resolverHint(r *pb.Finding, spots []*spot) string {
 	servers := join(collect(failsOf(spots), (*sight).server))
@@ -260,9 +267,9 @@ func (f *facts) notServedSummary(e *pb.Finding, missing []string, sights []*sigh
 }
 
 // certSummary says what is wrong with which certificate, and who gets a good one.
-func certSummary(p *pb.Finding, fails, contrast []*sight) string {
+func (f *facts) certSummary(p *pb.Finding, fails, contrast []*sight) string {
 	text := join(p.GetRegions()) + ": " + join(p.GetAddresses()) + " " + verb(p.GetAddresses(), "serves", "serve") + " " +
-		fails[0].leaf.describe() + ", which fails as " + join(wordsOf(p.GetFailures())) + validity(p, fails[0]) + inBrackets(sole(fails))
+		fails[0].leaf.describe() + ", which fails as " + join(wordsOf(p.GetFailures())) + f.validity(p, fails[0]) + inBrackets(sole(fails))
 	if len(contrast) > 0 {
 		text += " while " + join(regionNames(contrast)) + " " + verb(regionNames(contrast), "gets", "get") + " a good one"
 		if other := collect(contrast, func(v *sight) string { return v.thing.text }); joined(other) != joined(p.GetAddresses()) {
@@ -273,7 +280,7 @@ func certSummary(p *pb.Finding, fails, contrast []*sight) string {
 }
 
 // validity says which value was seen and which was needed.
-func validity(p *pb.Finding, v *sight) string {
+func (f *facts) validity(p *pb.Finding, v *sight) string {
 	c := v.leaf
 	if c == nil {
 		return ""
@@ -284,7 +291,11 @@ func validity(p *pb.Finding, v *sight) string {
 	case pb.Failure_FAILURE_CERT_NOT_YET_VALID:
 		return ": it begins " + day(c.GetNotBefore().AsTime())
 	case pb.Failure_FAILURE_CERT_NAME_MISMATCH:
-		return ": it is for " + join(quoted(c.GetDnsNames())) + ", asked was " + quote(v.at().GetName())
+		names := slices.Concat(c.GetDnsNames(), c.GetIpAddresses())
+		if len(names) == 0 {
+			return ": it names no host, asked was " + quote(f.serverName())
+		}
+		return ": it is for " + join(quoted(names)) + ", asked was " + quote(f.serverName())
 	default:
 		return ""
 	}
@@ -301,7 +312,7 @@ func quoted(names []string) []string {
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // certHint says what repairs a certificate.
-func certHint(p *pb.Finding, v *sight) string {
+func (f *facts) certHint(p *pb.Finding) string {
 	where := join(p.GetAddresses())
 	switch p.GetFailure() {
 	case pb.Failure_FAILURE_CERT_EXPIRED, pb.Failure_FAILURE_CERT_INTERMEDIATE_EXPIRED:
@@ -309,7 +320,7 @@ func certHint(p *pb.Finding, v *sight) string {
 	case pb.Failure_FAILURE_CERT_NOT_YET_VALID:
 		return "check the clock of whoever issued it, or load the certificate that is valid now on " + where + "."
 	case pb.Failure_FAILURE_CERT_NAME_MISMATCH:
-		return "load a certificate for " + quote(v.at().GetName()) + " on " + where + "."
+		return "load a certificate for " + quote(f.serverName()) + " on " + where + "."
 	case pb.Failure_FAILURE_CERT_SELF_SIGNED, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT:
 		return "load a certificate of a publicly trusted authority on " + where +
 			"; if only some agents get this one, something near them may inspect TLS."

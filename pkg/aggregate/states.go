@@ -66,6 +66,7 @@ type fault struct {
 type resolver struct {
 	address string
 	control control
+	failed  bool // a query of the target's failed there
 }
 
 // authority says whether a query got its “no such data” from the zone's own server, which the spec
@@ -137,7 +138,9 @@ func (f *facts) read(a *agent) {
 func (f *facts) readControl(a *agent, i int, s *pb.Step) {
 	switch s.GetKind() {
 	case pb.StepKind_STEP_KIND_DNS_QUERY:
-		a.resolver(s.GetAddress()).note(i, s)
+		if s.GetFailure() != pb.Failure_FAILURE_DNS_NODATA { // a control without one of the families
+			a.resolver(s.GetAddress()).control.note(i, s)
+		}
 	case pb.StepKind_STEP_KIND_TCP_CONNECT:
 		if t := f.address(s.GetAddress()); t != nil {
 			a.control(t).note(i, s)
@@ -154,18 +157,18 @@ func (a *agent) control(t *thing) *control {
 	return &a.tcp[0]
 }
 
-// resolver is the agent's control group at one resolver.
-func (a *agent) resolver(address string) *control {
+// resolver is what the agent knows about one resolver.
+func (a *agent) resolver(address string) *resolver {
 	for i := range a.dns {
 		if a.dns[i].address == address {
-			return &a.dns[i].control
+			return &a.dns[i]
 		}
 	}
 	if len(a.dns) == maxResolvers {
-		return &control{}
+		return &resolver{}
 	}
 	a.dns = append(a.dns, resolver{address: address})
-	return &a.dns[len(a.dns)-1].control
+	return &a.dns[len(a.dns)-1]
 }
 
 // maxResolvers bounds what one result can make the judge remember; an agent has at most 8.
@@ -281,11 +284,12 @@ func (a *agent) see(v *sight) {
 
 // readQuery keeps one query to one resolver.
 func (f *facts) readQuery(a *agent, i int, s *pb.Step) {
-	c := a.resolver(s.GetAddress())
-	if c.state != good && f.authority(s) {
-		*c = control{state: good, failure: pb.Failure_FAILURE_NONE, step: -1}
+	r := a.resolver(s.GetAddress())
+	if r.control.state != good && f.authority(s) {
+		r.control = control{state: good, failure: pb.Failure_FAILURE_NONE, step: -1}
 	}
-	v := f.newSight(a, f.name, i, c)
+	r.failed = r.failed || !clean(s)
+	v := f.newSight(a, f.name, i, &r.control)
 	own := answer{sight: v, source: v.perspective()}
 	if v.state == good {
 		own.values, own.whole = f.rrset(s)
@@ -306,14 +310,44 @@ func (f *facts) readName(a *agent, queries []answer) {
 				a.see(q)
 			}
 			return
-		case q.state == bad && (failed == nil || failed.failure == pb.Failure_FAILURE_DNS_NODATA && q.failure != failed.failure):
-			failed = q // that one type has no data is no reason beside another failure
+		case q.state == bad && (failed == nil || decisive(q) > decisive(failed)):
+			failed = q
 		}
 	}
-	if failed != nil {
+	if failed != nil && f.settled(failed, queries) {
 		f.names = append(f.names, failed)
 		a.see(failed)
 	}
+}
+
+// settled says whether a failing query decides about the name. A host has two families, and one of
+// them may fail where nothing is known of the other: NXDOMAIN is about both (RFC 8020), anything else
+// has to be so for all queries, or for those of both families at one resolver.
+func (f *facts) settled(failed *sight, queries []answer) bool {
+	spec := f.m.GetSpec()
+	if spec.GetDns() != nil || failed.failure == pb.Failure_FAILURE_DNS_NXDOMAIN {
+		return true
+	}
+	families := 2
+	if spec.GetFamily() != pb.Family_FAMILY_UNSPECIFIED {
+		families = 1
+	}
+	fails, gaps, open := map[string]int{}, map[string]int{}, 0
+	for _, q := range queries {
+		switch q.state {
+		case bad:
+			fails[q.source]++
+		case unknown, good: // good without an address says no more
+			gaps[q.source]++
+			open++
+		}
+	}
+	for source, n := range fails {
+		if n >= families && gaps[source] == 0 {
+			return true
+		}
+	}
+	return open == 0
 }
 
 // settles says whether a good answer is all that the check asks: for a DNS check, unless data is
@@ -321,6 +355,19 @@ func (f *facts) readName(a *agent, queries []answer) {
 func (f *facts) settles(q answer) bool {
 	dns := f.m.GetSpec().GetDns()
 	return dns != nil && (q.whole || len(f.missing(dns.GetType(), dns.GetExpect(), q.values)) == 0)
+}
+
+// decisive ranks failing queries of one agent: there is no such name, then what kept the resolver from
+// answering, then that one type has no data.
+func decisive(q *sight) int {
+	switch q.failure {
+	case pb.Failure_FAILURE_DNS_NXDOMAIN:
+		return 2
+	case pb.Failure_FAILURE_DNS_NODATA:
+		return 0
+	default:
+		return 1
+	}
 }
 
 // gaveAnswer says whether a query that went well gave what was asked for: an address where addresses
@@ -344,7 +391,9 @@ func ownTrouble(f pb.Failure) bool {
 		f == pb.Failure_FAILURE_AGENT_CLOCK_SKEW
 }
 
-// controlFaults notes the control groups that failed (rules 2 and 14).
+// controlFaults notes the control groups that failed (rules 2 and 14). A resolver is at fault if it
+// fails for the target and the control names alike; control names are also looked up for the TCP
+// controls' sake, and a resolver that has the target's name need not have those.
 func (f *facts) controlFaults(a *agent) {
 	for i, c := range a.tcp {
 		if c.state == bad {
@@ -354,7 +403,7 @@ func (f *facts) controlFaults(a *agent) {
 		}
 	}
 	for _, r := range a.dns {
-		if r.control.state == bad {
+		if r.control.state == bad && r.failed {
 			f.faults = append(f.faults, fault{
 				agent: a, blame: pb.Blame_BLAME_RESOLVER, failure: r.control.failure, step: r.control.step, where: shown(r.address),
 			})
