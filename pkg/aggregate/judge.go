@@ -1,10 +1,3 @@
-// Package aggregate judges the Results of a Measurement together: which regions see something
-// different, what is in the way, how sure that is, and what to do about it.
-//
-// Judge is pure: no clock, no I/O, no goroutine, nothing but its arguments. It works in three stages:
-// facts (asks and results) become states (what each agent saw of each address: ok, fail or unknown),
-// states become spots (what each region as a whole saw of it), and spots become findings. The rules
-// of evidence that comments here cite by number are those of the taxonomy.
 package aggregate
 
 import (

@@ -1,0 +1,35 @@
+// Package aggregate judges the Results of a Measurement together: which regions see something
+// different, what is in the way, how sure that is, and what to do about it.
+//
+// Judge is pure: no clock, no I/O, no goroutine, nothing but its arguments. It works in three stages:
+//
+//   - facts and states (facts.go, states.go, names.go): what each agent saw of each address, as ok, fail
+//     or unknown. A failure counts only beside a control that passed, or with bytes of the target that
+//     explain it; everything else is unknown and accuses nobody.
+//   - spots (spots.go): what each region as a whole saw of each address: open, shut, or mixed.
+//   - findings (reach.go, expect.go, dns.go, views.go, cert.go, vantage.go), with their words
+//     (words.go, sentences.go).
+//
+// The rules of evidence that comments cite by number are those of the taxonomy. Where it leaves room,
+// this package decides so:
+//
+//   - A region whose agents contradict each other is open enough to compare others with, and is not
+//     blocked. The smaller side is listed; of two equal sides the failing one. What such a dissenting
+//     agent alone says about the region's other addresses is told with it, not against the region.
+//   - Agents of a region that fail in different ways still make it shut. The block is the most frequent
+//     one, or not said when none is; the confidence is medium.
+//   - An address that fails wherever it was tried is partial_address_failure, unless only regions tried
+//     it that are shut altogether: then it goes with their regional_block. Seen from one region, the
+//     target is not blamed for it.
+//   - Confidence is high if two agents on different known networks agree: in each listed region where
+//     the finding is about regions, among all agents where it is about the target. For names they have
+//     to ask different resolvers too; one private address in one region counts as one resolver.
+//   - NXDOMAIN and NODATA need one region to be unresolvable, other DNS failures two: one region's
+//     resolver alone may be at fault, and one region alone is insufficient_vantage.
+//   - Where data is expected, NXDOMAIN and NODATA break the expectation and are no second finding; a
+//     resolver that cannot answer breaks nothing and keeps its own finding.
+//   - Where a port should be shut, one agent that gets in shows that it is not. Where it should be open,
+//     one agent of several that does not is agents_differ.
+//   - Different answers and different valid certificates name the regions that differ from the most
+//     common one, or all if none is.
+package aggregate
