@@ -20,6 +20,7 @@ import (
 
 var (
 	holdWorld  = flag.Bool("hold", false, "build the world, print how to enter it, and keep it until interrupted")
+	keepFiles  = flag.Bool("keep", false, "keep the files and logs, with the stacks of all goroutines, also of a test that passes")
 	faultsOnly = flag.Bool("faults", false, "make and prove the faults only, without Elsewhere")
 )
 

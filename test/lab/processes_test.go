@@ -59,6 +59,16 @@ func (p *process) kill() {
 	<-p.done
 }
 
+// dump ends the process with SIGQUIT, which makes a Go program write the stacks of its goroutines, and
+// gives it a second for that.
+func (p *process) dump() {
+	_ = p.signal(syscall.SIGQUIT) // it may have ended by itself
+	select {
+	case <-p.done:
+	case <-time.After(time.Second):
+	}
+}
+
 // startCoordinator starts the coordinator, on the data that is there, and waits until it is ready.
 func (w *world) startCoordinator(ctx context.Context) error {
 	_, err := w.runCoordinator(ctx)

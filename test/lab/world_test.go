@@ -65,7 +65,7 @@ func newWorld(t *testing.T, scenarios []scenario) *world {
 	t.Helper()
 	w := &world{scenarios: scenarios, bin: needs(t)}
 	w.dir = filepath.Join(os.TempDir(), fmt.Sprintf("elsewhere-lab-%d", os.Getpid()))
-	t.Cleanup(func() { w.close(t.Failed()) })
+	t.Cleanup(func() { w.close(t.Failed() || *keepFiles) })
 	w.closeOnSignal()
 	begin := time.Now()
 	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.serve, w.serveNames}
@@ -215,7 +215,7 @@ func (w *world) wire(ctx context.Context) error {
 // prepare sets what must be set before there are links.
 func (w *world) prepare() error {
 	for _, s := range w.spaces {
-		// Duplicate address detection keeps new IPv6 addresses unusable for a second or two.
+		// Duplicate address detection keeps link-local addresses unusable for a second or two.
 		if err := s.sysctl(map[string]string{"net/ipv6/conf/default/accept_dad": "0"}); err != nil {
 			return err
 		}
@@ -227,11 +227,15 @@ func (w *world) prepare() error {
 	})
 }
 
-// up is the batch that brings a device up with its addresses.
+// up is the batch that brings a device up with its addresses, which can be bound at once (nodad).
 func up(dev string, addrs []string) []string {
 	batch := []string{"link set " + dev + " up"}
 	for _, a := range addrs {
-		batch = append(batch, "addr add "+a+" dev "+dev)
+		add := "addr add " + a + " dev " + dev
+		if strings.Contains(a, ":") {
+			add += " nodad"
+		}
+		batch = append(batch, add)
 	}
 	return batch
 }
@@ -287,6 +291,9 @@ func (w *world) tearDown(keep bool) {
 	w.procs, w.closer, w.spaces = nil, nil, nil
 	w.mu.Unlock()
 	for _, p := range procs {
+		if keep {
+			p.dump()
+		}
 		p.kill()
 	}
 	for _, f := range closer {
