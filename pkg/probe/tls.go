@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -19,6 +20,9 @@ const maxHandshakeBytes = 1 << 20
 
 // maxLastWord is how long a server that asked for a certificate is waited for to say that it needs one.
 const maxLastWord = 2 * time.Second
+
+// noApplicationProtocol is the alert of a server that knows none of the protocols offered (RFC 7301, 3.2).
+const noApplicationProtocol = 120
 
 var errTooMuch = errors.New("the server sent too much")
 
@@ -75,6 +79,7 @@ type shaker struct {
 	first       pb.Failure   // How the last handshake failed.
 	certificate []pb.Failure // What is wrong with the certificates, if it completed.
 	certAsked   bool
+	noALPN      bool
 }
 
 // unconnected decides how the step ends if its second connection failed: as the handshake did, unless
@@ -104,7 +109,10 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 	f := pb.Failure_FAILURE_NONE
 	if err != nil {
 		f, ev.Alert = handshakeFailure(ctx, err, h.certAsked)
-		h.say(err)
+		h.say(explain(err))
+		// A server that speaks neither HTTP is asked for no protocol the second time: what it does with
+		// TLS is the question here.
+		h.noALPN = ev.GetAlert().GetCode() == noApplicationProtocol
 	}
 	h.see(func(e *pb.Evidence) {
 		e.LocalAddress = raw.LocalAddr().String()
@@ -114,6 +122,15 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 	return f
 }
 
+// explain adds what the server said in place of TLS.
+func explain(err error) error {
+	var header tls.RecordHeaderError
+	if errors.As(err, &header) {
+		return fmt.Errorf("%w: it begins with %q", err, header.RecordHeader[:])
+	}
+	return err
+}
+
 // config offers all that crypto/tls can, so that a server is judged by what it does and not by what
 // the probe would like. Chains are judged by examine, all failures at once.
 func (h *shaker) config() *tls.Config {
@@ -121,12 +138,16 @@ func (h *shaker) config() *tls.Config {
 	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 		suites = append(suites, s.ID)
 	}
+	protocols := []string{"h2", "http/1.1"}
+	if h.noALPN {
+		protocols = nil
+	}
 	return &tls.Config{
 		ServerName:         sni(h.name),
 		InsecureSkipVerify: true, //nolint:gosec // The chain is analysed instead: see examine.
 		MinVersion:         tls.VersionTLS10,
 		CipherSuites:       suites,
-		NextProtos:         []string{"h2", "http/1.1"},
+		NextProtos:         protocols,
 		Time:               h.t.now,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			h.certAsked = true
