@@ -29,6 +29,16 @@ demo: ## show a small network at work, on this machine alone
 test: ## run the tests that need neither root nor tools; RACE=1 with the race detector
 	$(GO) test -tags $(TAGS) $(if $(RACE),-race) $(TESTFLAGS) ./...
 
+.PHONY: fuzz
+FUZZTIME ?= 30s
+fuzz: ## run every fuzzer for FUZZTIME (30s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -tags $(TAGS) -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; \
+	    $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
 .PHONY: generate
 generate: ## make the Go code of the contract
 	$(TOOL) buf generate

@@ -32,7 +32,7 @@ func overhead(b *testing.B, agents int) {
 	api := start(b, agents)
 	request := &pb.CreateMeasurementRequest{
 		Spec:  &pb.Spec{Check: &pb.Spec_Tcp{Tcp: &pb.TCPSpec{Host: target.Addr().String(), Port: uint32(target.Port())}}},
-		Limit: int32(agents), //nolint:gosec // a small number
+		Limit: int32(agents),
 	}
 	var samples []time.Duration
 	for b.Loop() {
@@ -88,7 +88,7 @@ func start(b *testing.B, agents int) pb.MeasurementServiceClient {
 	for i := range agents {
 		opts.Agents = append(opts.Agents, network.Agent{
 			ID:      fmt.Sprintf("agent-%04d", i),
-			Vantage: &pb.Vantage{Region: fmt.Sprint("region-", i%4), Asn: uint32(64500 + i/4)}, //nolint:gosec // a small number
+			Vantage: &pb.Vantage{Region: fmt.Sprint("region-", i%4), Asn: uint32(64500 + i/4)},
 			Env: &probe.Env{
 				Egress:    probe.Egress{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
 				Resolvers: []netip.AddrPort{}, Controls: []string{},

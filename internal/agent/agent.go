@@ -323,7 +323,7 @@ func (a *Agent) sendBeat() {
 	running, draining := a.jobs.load()
 	err := conn.Beat(&pb.Beat{
 		Agent: a.id, Vantage: a.vantage(), Version: a.opts.Env.Version,
-		Running: running, Capacity: int32(a.opts.Capacity), Draining: draining, //nolint:gosec // a count of jobs
+		Running: running, Capacity: int32(a.opts.Capacity), Draining: draining,
 	})
 	if err != nil {
 		a.opts.Log.Debug("no beat", "error", err)

@@ -187,5 +187,5 @@ func (j *jobs) wait() { j.wg.Wait() }
 func (j *jobs) load() (running int32, draining bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return int32(len(j.running)), j.draining //nolint:gosec // at most capacity
+	return int32(len(j.running)), j.draining
 }

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// LogUser and FleetUser are the coordinator's own users, of the log's account and of the agents'.
-	// An agent's name cannot begin with "$".
-	LogUser   = "$log"
+	// LogUser is the coordinator's own user of the log's account; no agent's name begins with "$".
+	LogUser = "$log"
+	// FleetUser is the coordinator's own user of the agents' account.
 	FleetUser = "$fleet"
 	// MaxPayload bounds one message, in bytes.
 	MaxPayload = 1 << 20

@@ -27,7 +27,7 @@ type fleetService struct {
 func (s fleetService) ListAgents(_ context.Context, r *pb.ListAgentsRequest) (*pb.ListAgentsResponse, error) {
 	selector, err := fleet.ParseSelector(r.GetFrom())
 	if err != nil {
-		return nil, badField("from", err.Error())
+		return nil, badSelector(err.Error())
 	}
 	agents, _ := s.fleet.List(selector)
 	return &pb.ListAgentsResponse{Agents: agents}, nil
@@ -37,7 +37,7 @@ func (s fleetService) ListAgents(_ context.Context, r *pb.ListAgentsRequest) (*p
 func (s fleetService) WatchAgents(r *pb.WatchAgentsRequest, stream pb.FleetService_WatchAgentsServer) error {
 	selector, err := fleet.ParseSelector(r.GetFrom())
 	if err != nil {
-		return badField("from", err.Error())
+		return badSelector(err.Error())
 	}
 	sent := map[string]*pb.Agent{}
 	for {

@@ -75,6 +75,7 @@ func (c *Coordinator) onReply(ctx context.Context, id, agent string, reply *pb.J
 		return
 	case pb.Failure_FAILURE_UNSPECIFIED, pb.Failure_FAILURE_AGENT_DEADLINE:
 		return // not an answer to the question: left to the deadline
+	default:
 	}
 	err := c.append(ctx, &pb.LogEntry{Entry: &pb.LogEntry_Declined{Declined: &pb.Declined{
 		MeasurementId: id, Agent: agent, Failure: reply.GetFailure(), Detail: clip(reply.GetDetail()),

@@ -89,7 +89,7 @@ func (s measurementService) choose(r *pb.CreateMeasurementRequest, id string) ([
 	}
 	selector, err := fleet.ParseSelector(r.GetFrom())
 	if err != nil {
-		return nil, badField("from", err.Error())
+		return nil, badSelector(err.Error())
 	}
 	online := s.fleet.Online(selector)
 	if len(online) == 0 {
@@ -100,8 +100,8 @@ func (s measurementService) choose(r *pb.CreateMeasurementRequest, id string) ([
 		limit = defaultLimit
 	}
 	seed := fnv.New64a()
-	_, _ = seed.Write([]byte(id))                                                         // never fails
-	chosen := fleet.Choose(online, limit, mathrand.New(mathrand.NewPCG(seed.Sum64(), 0))) //nolint:gosec // no secret
+	_, _ = seed.Write([]byte(id)) // never fails
+	chosen := fleet.Choose(online, limit, mathrand.New(mathrand.NewPCG(seed.Sum64(), 0)))
 	asks := make([]*pb.Ask, len(chosen))
 	for i, a := range chosen {
 		asks[i] = &pb.Ask{Agent: a.GetId(), Vantage: a.GetVantage(), State: pb.AskState_ASK_STATE_PENDING}
@@ -120,7 +120,7 @@ func (s measurementService) sameAgents(earlier string) ([]*pb.Ask, error) {
 	earlier = strings.ToLower(earlier)
 	view, err := s.store.Get(earlier)
 	if err != nil {
-		return nil, badField("from", fmt.Sprintf("there is no measurement %s", earlier))
+		return nil, badSelector(fmt.Sprintf("there is no measurement %s", earlier))
 	}
 	var asks []*pb.Ask
 	for _, a := range view.Measurement.GetAsks() {

@@ -57,7 +57,7 @@ func (c *Coordinator) forgetOld(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if excess := int64(bounds.Bytes) - c.opts.Retention.Bytes; excess > 0 { //nolint:gosec // far below 2^63
+	if excess := int64(bounds.Bytes) - c.opts.Retention.Bytes; excess > 0 {
 		// Messages are of similar size: a share of the bytes is that share of the positions, and a
 		// little more, so that it is not needed again at once.
 		share := float64(excess)/float64(bounds.Bytes) + 0.05

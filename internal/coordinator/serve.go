@@ -121,8 +121,8 @@ func (c *Coordinator) validate(message any) error {
 	return badFields(fields)
 }
 
-func badField(field, description string) error {
-	return badFields([]*errdetails.BadRequest_FieldViolation{{Field: field, Description: description}})
+func badSelector(description string) error {
+	return badFields([]*errdetails.BadRequest_FieldViolation{{Field: "from", Description: description}})
 }
 
 func badFields(fields []*errdetails.BadRequest_FieldViolation) error {

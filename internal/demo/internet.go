@@ -175,7 +175,7 @@ func (i *internet) agents() (agents []network.Agent) {
 				Vantage: &pb.Vantage{
 					Region: p.region, Country: p.country, City: p.city,
 					Provider: []string{"Alpha", "Beta"}[k],
-					Asn:      uint32(64500 + 2*n + k), //nolint:gosec // RFC 5398's numbers for documentation
+					Asn:      uint32(64500 + 2*n + k), // RFC 5398
 				},
 			})
 		}

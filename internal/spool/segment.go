@@ -116,7 +116,7 @@ func checksum(head, payload []byte) uint32 {
 // back to the last good record.
 func (seg *segment) append(kind byte, seq uint64, payload []byte) (int64, error) {
 	buf := make([]byte, recordBytes, recordBytes+len(payload))
-	binary.LittleEndian.PutUint32(buf[0:], uint32(len(payload))) //nolint:gosec // bounded by MaxResult
+	binary.LittleEndian.PutUint32(buf[0:], uint32(len(payload)))
 	buf[8] = kind
 	binary.LittleEndian.PutUint64(buf[9:], seq)
 	binary.LittleEndian.PutUint32(buf[4:], checksum(buf[8:recordBytes], payload))

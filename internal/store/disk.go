@@ -256,7 +256,7 @@ func putResults(b *bbolt.Bucket, id []byte, from int, results []*pb.Result) erro
 		if err != nil {
 			return err
 		}
-		key := binary.BigEndian.AppendUint32(resultsOf(id), uint32(from+i)) //nolint:gosec // at most 10,000
+		key := binary.BigEndian.AppendUint32(resultsOf(id), uint32(from+i))
 		if err := b.Put(key, value); err != nil {
 			return err
 		}

@@ -101,10 +101,11 @@ func (m *measurement) decline(d *pb.Declined) bool {
 	}
 	m.settle(i, func(a *pb.Ask) {
 		a.Failure, a.Detail = d.GetFailure(), d.GetDetail()
-		a.State = pb.AskState_ASK_STATE_INELIGIBLE
 		switch d.GetFailure() {
 		case pb.Failure_FAILURE_AGENT_POLICY_DENIED, pb.Failure_FAILURE_AGENT_OVERLOADED:
 			a.State = pb.AskState_ASK_STATE_REFUSED
+		default:
+			a.State = pb.AskState_ASK_STATE_INELIGIBLE
 		}
 	})
 	return true
@@ -153,7 +154,7 @@ func (m *measurement) snapshot(asks bool) *pb.Measurement {
 		From:       m.facts.GetFrom(),
 		Deadline:   m.facts.GetDeadline(),
 		Ledger:     aggregate.Tally(m.asks),
-		Late:       int32(len(m.late)), //nolint:gosec // at most one for each ask
+		Late:       int32(len(m.late)),
 	}
 	if asks {
 		snapshot.Asks, m.shared = m.asks, true

@@ -117,7 +117,7 @@ func read(dir, name string, into any) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if err := json.NewDecoder(io.LimitReader(f, maxFile)).Decode(into); err != nil {
 		return fmt.Errorf("%s is damaged, remove it: %w", f.Name(), err)
 	}
