@@ -36,6 +36,11 @@ func TestCertificates(t *testing.T) {
 			[]string{"fail", "ERROR regional_certificate [ap] at 203.0.113.10:443 cert_expired blame=unknown high"},
 		},
 		{
+			"expired for two regions, by one agent each: something they share, not the target",
+			tlsWorld().in("ap", tls(ip1, "old", expired)).in("sa", tls(ip1, "old", expired)).in("eu", tls(ip1, "good")),
+			[]string{"fail", "ERROR regional_certificate [ap sa] at 203.0.113.10:443 cert_expired blame=unknown medium"},
+		},
+		{
 			"one address is bad everywhere, one region gets another bad one: an ERROR for each",
 			tlsWorld().in("ap", tls(ip1, "fake", mismatch), tls(ip2, "old", expired)).in("eu", tls(ip1, "good"), tls(ip2, "old", expired)),
 			[]string{

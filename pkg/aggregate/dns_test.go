@@ -61,12 +61,17 @@ func TestResolution(t *testing.T) {
 		},
 		{
 			"one private address in one region may be one resolver: medium",
-			tcpWorld().in("ap/1", private(unnamed(1, servfail))).in("ap/2", private(unnamed(1, servfail))).in("eu", query(2, none, a), open(ip1)),
+			tcpWorld().in("ap/1", at("192.168.1.1:53", unnamed(1, servfail))).in("ap/2", at("192.168.1.1:53", unnamed(1, servfail))).in("eu", query(2, none, a), open(ip1)),
 			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium"},
 		},
 		{
+			"one loopback address in two regions is two resolvers",
+			tcpWorld().in("ap", at("127.0.0.53:53", unnamed(1, nxdomain))).in("eu", at("127.0.0.53:53", unnamed(1, nxdomain))),
+			[]string{"fail", "ERROR unresolvable [ap eu] dns_nxdomain blame=zone high"},
+		},
+		{
 			"one private address in two regions is two resolvers",
-			tcpWorld().in("ap", private(unnamed(1, nxdomain))).in("eu", private(unnamed(1, nxdomain))),
+			tcpWorld().in("ap", at("192.168.1.1:53", unnamed(1, nxdomain))).in("eu", at("192.168.1.1:53", unnamed(1, nxdomain))),
 			[]string{"fail", "ERROR unresolvable [ap eu] dns_nxdomain blame=zone high"},
 		},
 		{
@@ -135,6 +140,15 @@ func TestResolution(t *testing.T) {
 			},
 		},
 		{
+			"the same with one family asked for: one query at the second one is enough",
+			family4(tcpWorld().in("ap", query(1, dnsSilent), control53(1, dnsSilent), unnamed(3, servfail)).in("eu", query(2, none, a), open(ip1))),
+			[]string{
+				"fail",
+				"ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium",
+				"WARN vantage_fault [ap] dns_timeout agents=ap blame=resolver medium",
+			},
+		},
+		{
 			"control names that the resolver of a reachable name does not have are no fault of its (rule 14)",
 			tcpWorld().in("ap", query(1, none, a), blocked(ip1, refused), control53(1, nxdomain)).in("eu", query(2, none, a), open(ip1)),
 			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_refused block=reject_rst blame=path medium"},
@@ -161,12 +175,18 @@ func TestResolution(t *testing.T) {
 	})
 }
 
-// private moves all queries to a resolver at a private address.
-func private(steps []*pb.Step) []*pb.Step {
+// at moves all queries to a resolver at another address.
+func at(address string, steps []*pb.Step) []*pb.Step {
 	for _, s := range steps {
-		s.Address = "192.168.1.1:53"
+		s.Address = address
 	}
 	return steps
+}
+
+// family4 makes the check one of IPv4 alone.
+func family4(w *world) *world {
+	w.m.Spec.Family = pb.Family_FAMILY_IPV4
+	return w
 }
 
 func TestAnswers(t *testing.T) {
@@ -319,7 +339,9 @@ func TestExpectedAnswers(t *testing.T) {
 // cutFirst puts a cut UDP reply before the whole one that came over TCP.
 func cutFirst(steps []*pb.Step) []*pb.Step {
 	e := steps[0].Evidence
-	e.Replies = slices.Insert(e.Replies, 0, &pb.DNSReply{Rcode: "NOERROR", Truncated: true})
+	e.Replies = slices.Insert(e.Replies, 0, &pb.DNSReply{
+		Rcode: "NOERROR", Truncated: true, Answers: []*pb.Record{{Type: "A", Data: "192.0.2.9"}},
+	})
 	return steps
 }
 
