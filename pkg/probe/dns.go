@@ -25,15 +25,16 @@ func question(spec *pb.DNSSpec) (string, uint16, error) {
 	if mnemonic == "" {
 		mnemonic = "A"
 	}
-	if t, ok := dns.StringToType[mnemonic]; ok {
-		return name, t, nil
+	t, ok := dns.StringToType[mnemonic]
+	if number, generic := strings.CutPrefix(mnemonic, "TYPE"); generic { // RFC 3597, 5.
+		n, err := strconv.ParseUint(number, 10, 16)
+		t, ok = uint16(n), err == nil
 	}
-	if number, ok := strings.CutPrefix(mnemonic, "TYPE"); ok { // RFC 3597, 5.
-		if t, err := strconv.ParseUint(number, 10, 16); err == nil {
-			return name, uint16(t), nil
-		}
+	// Types 128 to 254 are for the protocol itself (RFC 6895, 3.1): transfers, signatures of messages.
+	if !ok || t == 0 || t == dns.TypeOPT || t >= 128 && t < dns.TypeANY {
+		return "", 0, fmt.Errorf("%q is not a record type that can be asked for", mnemonic)
 	}
-	return "", 0, fmt.Errorf("%q is not a record type", mnemonic)
+	return name, t, nil
 }
 
 // resolverAddr reads "IP" or "IP:PORT".

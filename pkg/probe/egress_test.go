@@ -199,6 +199,8 @@ func TestAdmit(t *testing.T) {
 		{"no port", tcpSpec("127.0.0.1", 0), pb.Failure_FAILURE_AGENT_INTERNAL},
 		{"an empty name", dnsSpec("", ""), pb.Failure_FAILURE_AGENT_INTERNAL},
 		{"an unknown type", dnsSpec("www.example", "BOGUS"), pb.Failure_FAILURE_AGENT_INTERNAL},
+		{"a zone transfer", dnsSpec("www.example", "AXFR"), pb.Failure_FAILURE_AGENT_INTERNAL},
+		{"a type that is none", dnsSpec("www.example", "TYPE70000"), pb.Failure_FAILURE_AGENT_INTERNAL},
 		{"an address of the other family", family(tcpSpec("127.0.0.1", 1), pb.Family_FAMILY_IPV6), pb.Failure_FAILURE_AGENT_INTERNAL},
 		{"an address with a zone", tcpSpec("fe80::1%lo", 1), pb.Failure_FAILURE_AGENT_INTERNAL},
 	} {

@@ -9,9 +9,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"fmt"
 	"math/big"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -131,7 +131,7 @@ func (ca *CA) along(l Leaf, leaf *x509.Certificate) []*x509.Certificate {
 
 func (l Leaf) template() *x509.Certificate {
 	t := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: fmt.Sprint(l.Names)},
+		Subject:               pkix.Name{CommonName: strings.Join(l.Names[:min(len(l.Names), 1)], "")},
 		NotBefore:             l.NotBefore,
 		NotAfter:              l.NotAfter,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
