@@ -118,7 +118,7 @@ func (s *settings) check(cmd *cobra.Command, q *question.Question, err error) er
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	client := pb.NewMeasurementServiceClient(conn)
 	m, err := create(cmd.Context(), client, req)
 	if err != nil {

@@ -100,7 +100,7 @@ func (s *settings) ask(do func(context.Context, grpc.ClientConnInterface) error)
 	if err != nil {
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithTimeout(s.root.Context(), completionTime)
 	defer cancel()
 	_ = do(ctx, conn)

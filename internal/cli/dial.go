@@ -112,7 +112,7 @@ func (e Endpoint) diagnose(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("no coordinator at %s (%s); start one with 'elsewhere up', or name yours by --coordinator HOST:PORT", e.Address, cause(err))
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	config, err := e.tls()
 	if err != nil {
 		return err

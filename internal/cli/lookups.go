@@ -196,7 +196,7 @@ does not cancel it. The exit code is the measurement's.`,
 			if err != nil {
 				return err
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			client := pb.NewMeasurementServiceClient(conn)
 			resp, err := client.GetMeasurement(cmd.Context(), &pb.GetMeasurementRequest{Id: id})
 			if err != nil {

@@ -272,7 +272,7 @@ func (s *settings) call(ctx context.Context, do func(context.Context, grpc.Clien
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err = do(limited, conn)
