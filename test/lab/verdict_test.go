@@ -41,7 +41,7 @@ func (w want) differences(exit int, m *pb.Measurement) []string {
 		got = slices.Delete(got, i, i+1)
 	}
 	for _, f := range got {
-		add("%s %s is said besides: %s", f.GetSeverity(), f.GetCode(), f.GetSummary())
+		add("%s %s is said besides: %.300s", f.GetSeverity(), f.GetCode(), f.GetSummary())
 	}
 	return wrong
 }
@@ -137,7 +137,7 @@ func findings(m *pb.Measurement) string {
 	return cmp.Or(strings.Join(words, ", "), "–")
 }
 
-// describe is a verdict in full, and the steps of its results, for a failed test.
+// describe is a verdict in full, and the steps of its results, for a failed test; at most 8 KiB.
 func describe(m *pb.Measurement) string {
 	var b strings.Builder
 	for _, f := range m.GetVerdict().GetFindings() {
@@ -151,5 +151,5 @@ func describe(m *pb.Measurement) string {
 				s.GetFailure(), s.GetDuration().AsDuration(), s.GetAttempts(), s.GetEvidence().GetText())
 		}
 	}
-	return b.String()
+	return b.String()[:min(b.Len(), 8<<10)]
 }
