@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,6 +45,8 @@ table inet world {
 		tcp dport 20 reject with tcp reset
 		tcp dport 22 tcp flags & (syn | ack) == syn limit rate 1/hour burst 1 packets reject with icmp type host-unreachable
 		tcp dport 21 drop
+		ip daddr 127.0.0.66 numgen random mod 100 < 5 drop
+		ip saddr 127.0.0.66 numgen random mod 100 < 5 drop
 		udp dport 1 reject with icmp type port-unreachable
 		udp dport 2 reject with icmp type admin-prohibited
 	}
@@ -110,6 +113,7 @@ func inNamespace(t *testing.T) {
 	}
 	t.Run("TCP", func(t *testing.T) { firewalls(t, env) })
 	t.Run("soft", func(t *testing.T) { survivesICMP(t, env) })
+	t.Run("loss", func(t *testing.T) { lossyPath(t, env) })
 	t.Run("UDP", func(t *testing.T) { firewalledResolvers(t, env) })
 	t.Run("Families", func(t *testing.T) {
 		if v4, v6 := Families(); v4 || v6 {
@@ -170,6 +174,26 @@ func survivesICMP(t *testing.T, env *Env) {
 	if s.GetFailure() != pb.Failure_FAILURE_NONE || icmpText(s.GetEvidence().GetIcmp()) != "3/1" {
 		t.Errorf("want an open port with ICMP 3/1 as evidence: %v", s)
 	}
+}
+
+// lossyPath: one lost packet is not a block. 100 probes down the whole pipeline, with 5 % of packets
+// lost each way, must find nothing wrong.
+func lossyPath(t *testing.T, env *Env) {
+	cert, roots := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"www.example"}}, true)
+	host := must[*probetest.Host](t)(probetest.ListenTLS(at("127.0.0.66"), serverConfig(cert)))
+	resolver := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.66"), probetest.Zone{
+		"www.example": {Records: []string{"www.example. 60 IN A 127.0.0.66"}},
+	}, true))
+	lossy := &Env{Resolvers: []netip.AddrPort{resolver.Addr()}, Roots: roots, Egress: env.Egress, Controls: []string{}}
+	all(t, strconv.Itoa, make([]int, 100), func(t *testing.T, _ int) func(*testing.T) {
+		r := run(t, lossy, tlsSpec("www.example", host.Addr().Port(), ""))
+		return func(t *testing.T) {
+			s := one(t, r, pb.StepKind_STEP_KIND_TLS_HANDSHAKE)
+			if s.GetFailure() != pb.Failure_FAILURE_NONE {
+				t.Errorf("%v", r)
+			}
+		}
+	})
 }
 
 func icmpText(icmp *pb.ICMP) string {
