@@ -55,6 +55,7 @@ func run() error {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	c, err := coordinator.New(ctx, opts)
 	if err != nil {
 		return err

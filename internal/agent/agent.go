@@ -68,6 +68,7 @@ type Agent struct {
 	mu         sync.Mutex
 	registered *pb.RegisterResponse // the last one
 	conn       *bus.AgentConn
+	connected  string // what conn was made with
 }
 
 // New makes an agent; nothing is connected yet.
@@ -242,11 +243,13 @@ func (a *Agent) register(ctx context.Context, cc *grpc.ClientConn, addr string) 
 // connectBus connects to NATS as registered; a connection that is the same already stays, and beats so
 // that the coordinator knows that the agent is back.
 func (a *Agent) connectBus(ctx context.Context, r *pb.RegisterResponse, addresses []string) error {
+	with := r.GetCredential() + "@" + strings.Join(addresses, ",")
 	a.mu.Lock()
-	old, before := a.conn, a.registered
+	old := a.conn
+	same := old != nil && a.connected == with
 	a.registered = r
 	a.mu.Unlock()
-	if old != nil && before.GetCredential() == r.GetCredential() && strings.Join(before.GetNatsAddresses(), ",") == strings.Join(r.GetNatsAddresses(), ",") {
+	if same {
 		a.sendBeat()
 		return nil
 	}
@@ -256,16 +259,13 @@ func (a *Agent) connectBus(ctx context.Context, r *pb.RegisterResponse, addresse
 		Connected: a.sendBeat,
 	})
 	if err != nil {
-		a.mu.Lock()
-		a.registered = before
-		a.mu.Unlock()
 		return err
 	}
 	if old != nil {
 		old.Close()
 	}
 	a.mu.Lock()
-	a.conn = conn
+	a.conn, a.connected = conn, with
 	a.mu.Unlock()
 	a.sendBeat()
 	return nil

@@ -52,14 +52,9 @@ func (c *closer) fire(id string) {
 	defer c.wg.Done()
 	if c.end(id) != nil {
 		c.schedule(id, closeRetry)
+		return
 	}
-}
-
-// open is the number of measurements that are to be closed.
-func (c *closer) open() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.timers)
+	c.forget(id)
 }
 
 // forget drops a measurement that is closed.

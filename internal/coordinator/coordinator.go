@@ -159,6 +159,10 @@ func (c *Coordinator) listen() (err error) {
 }
 
 func (c *Coordinator) openLog(ctx context.Context) (err error) {
+	// The checkpoint first: its lock keeps two coordinators from one data directory.
+	if c.store, err = store.Open(filepath.Join(c.opts.DataDir, "fold.db"), recentBytes); err != nil {
+		return err
+	}
 	c.nats, err = embedded.Start(embedded.Options{
 		Dir: c.opts.DataDir, Addr: c.opts.NATSAddr, Verify: c.Verify, Log: c.log.With("part", "nats"),
 	})
@@ -169,9 +173,6 @@ func (c *Coordinator) openLog(ctx context.Context) (err error) {
 	defer cancel()
 	c.opts.Retention = c.opts.Retention.orDefault()
 	if c.history, err = bus.OpenLog(ctx, c.nats, c.opts.Retention.Bytes); err != nil {
-		return err
-	}
-	if c.store, err = store.Open(filepath.Join(c.opts.DataDir, "fold.db"), recentBytes); err != nil {
 		return err
 	}
 	return c.checkLog(ctx)

@@ -25,8 +25,8 @@ const (
 	defaultTimeout  = 30 * time.Second
 	defaultLimit    = 20
 	defaultPageSize = 50
-	// maxOpen bounds the measurements that run at once.
-	maxOpen = 10_000
+	// maxOpen and maxOpenAsks bound the measurements that run at once and the agents that they ask.
+	maxOpen, maxOpenAsks = 10_000, 500_000
 	// maxWatchResults bounds the results in one message of a watch: 64 of at most 64 KiB.
 	maxWatchResults = 64
 )
@@ -39,8 +39,8 @@ type measurementService struct {
 
 // CreateMeasurement implements pb.MeasurementServiceServer.
 func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateMeasurementRequest) (*pb.CreateMeasurementResponse, error) {
-	if s.closer.open() >= maxOpen {
-		return nil, status.Errorf(codes.ResourceExhausted, "%d measurements are running, as many as may; try again later", maxOpen)
+	if measurements, asks := s.store.Running(); measurements >= maxOpen || asks >= maxOpenAsks {
+		return nil, status.Errorf(codes.ResourceExhausted, "%d measurements of %d agents are running, as many as may; try again later", measurements, asks)
 	}
 	id := newID()
 	asks, err := s.choose(r, id)

@@ -45,7 +45,7 @@ func newMetrics(c *Coordinator) *metrics {
 		}, func() float64 { position, _ := c.store.Position(); return float64(position) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "elsewhere_measurements_running", Help: "Measurements that run.",
-		}, func() float64 { return float64(c.closer.open()) }),
+		}, func() float64 { running, _ := c.store.Running(); return float64(running) }),
 		fleetCollector{c.fleet},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -71,6 +71,7 @@ func (s *Store) restore() error {
 				return err
 			}
 			s.live[m.id()] = m
+			s.count(m, 1)
 			return nil
 		})
 	})

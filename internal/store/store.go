@@ -33,6 +33,8 @@ type Store struct {
 	closed   []*measurement // those in live that are closed, in the order of closing
 	bytes    int64          // of closed
 	dirty    map[string]*measurement
+	running  int    // measurements that are open
+	asks     int    // of them
 	forgot   uint64 // everything opened at or before it is dropped
 	forgotOn uint64 // the same, on disk
 }
@@ -123,6 +125,7 @@ func (s *Store) applyEntry(position uint64, e *pb.LogEntry, touched map[string]*
 				return false
 			}
 			c.Closed, c.Pending = true, m.close(e.Closed)
+			s.count(m, -1)
 			s.retire(m)
 			return true
 		})
@@ -152,6 +155,7 @@ func (s *Store) edit(id string, touched map[string]*Change, change func(*measure
 func (s *Store) open(position uint64, opened *pb.Measurement) bool {
 	m := newMeasurement(position, opened)
 	s.live[m.id()] = m
+	s.count(m, 1)
 	return true
 }
 
@@ -182,6 +186,9 @@ func (s *Store) forget(upTo uint64) {
 	s.forgot = max(s.forgot, upTo)
 	for id, m := range s.live {
 		if m.opened <= s.forgot {
+			if m.open() {
+				s.count(m, -1)
+			}
 			delete(s.live, id)
 			delete(s.dirty, id)
 			m.notify()
@@ -232,6 +239,19 @@ func (s *Store) Asked(id, agent string) (vantage *pb.Vantage, wanted bool, err e
 		return nil, false, fmt.Errorf("agent %s was not asked for measurement %s", agent, id)
 	}
 	return m.asks[i].GetVantage(), m.wants(agent, i), nil
+}
+
+// count adds a measurement to those that run, or takes it away.
+func (s *Store) count(m *measurement, n int) {
+	s.running += n
+	s.asks += n * len(m.asks)
+}
+
+// Running is the number of measurements that run and of the agents that they ask.
+func (s *Store) Running() (measurements, asks int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running, s.asks
 }
 
 // FirstOpen is the position of the oldest measurement that runs; ok is false if none does.

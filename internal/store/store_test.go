@@ -347,6 +347,9 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err := s.Checkpoint(); err != nil {
 		t.Fatal(err)
 	}
+	if running, asks := s.Running(); running != 0 || asks != 0 {
+		t.Errorf("%d measurements of %d asks run, want none", running, asks)
+	}
 	if n := len(s.live); n > 201 {
 		t.Errorf("after a long list %d measurements are in memory", n)
 	}
