@@ -273,7 +273,7 @@ func (w *world) closeOnSignal() {
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		if _, ok := <-interrupted; ok {
-			w.close(true)
+			w.close(*keepFiles)
 			os.Exit(130)
 		}
 	}()
