@@ -79,74 +79,93 @@ func (t *trace) controlsFor(ctx context.Context, s *step, target netip.Addr) fun
 		if addr, err := netip.ParseAddrPort(s.pb.GetAddress()); err == nil {
 			port = addr.Port()
 		}
-		t.spawn(func() { t.tcpControls(ctx, tcpGroup{beside: s.index, target: target, port: port}) })
+		t.spawn(func() { t.tcpControls(ctx, &tcpGroup{beside: s.index, target: target, port: port}) })
 	}
 }
 
-// tcpGroup is a group of TCP controls: what they stand beside.
+// tcpGroup is a group of TCP controls: what they stand beside, and whom they have asked.
 type tcpGroup struct {
 	beside int32
 	target netip.Addr
 	port   uint16
+
+	mu   sync.Mutex
+	seen []netip.AddrPort
 }
 
-// tcpControls connects to the controls' addresses of the target's family, all at once. A target on
-// the loopback interface proves nothing about the network, nor the other way round: such controls are
-// left out.
-func (t *trace) tcpControls(ctx context.Context, g tcpGroup) {
-	hosts := t.env.controlHosts()
-	if slices.ContainsFunc(hosts, func(c controlHost) bool { return c.port == g.port }) {
+// fits says whether an address can be a control. A target on the loopback interface proves nothing
+// about the network, nor the other way round.
+func (g *tcpGroup) fits(ip netip.Addr) bool {
+	return ip.Is4() == g.target.Is4() && ip.IsLoopback() == g.target.IsLoopback()
+}
+
+// choose returns the controls that may fit; where there are some on the target's port, those alone,
+// since a firewall may treat ports differently. Where a name leads is not known yet, so names on that
+// port count only if there are no addresses to go by.
+func (g *tcpGroup) choose(hosts []controlHost) []controlHost {
+	hosts = slices.DeleteFunc(hosts, func(c controlHost) bool { return c.name == "" && !g.fits(c.addr) })
+	fixed := slices.ContainsFunc(hosts, func(c controlHost) bool { return c.name == "" })
+	samePort := slices.ContainsFunc(hosts, func(c controlHost) bool {
+		return c.port == g.port && (c.name == "" || !fixed)
+	})
+	if samePort {
 		hosts = slices.DeleteFunc(hosts, func(c controlHost) bool { return c.port != g.port })
 	}
-	var names []controlHost
-	var mu sync.Mutex
-	var seen []netip.AddrPort
-	connect := func(ip netip.Addr, port uint16) {
-		addr := netip.AddrPortFrom(ip, port)
-		mu.Lock()
-		defer mu.Unlock()
-		if ip.Is4() != g.target.Is4() || ip.IsLoopback() != g.target.IsLoopback() ||
-			len(seen) == maxControlAddrs || slices.Contains(seen, addr) {
-			return
-		}
-		seen = append(seen, addr)
-		t.spawn(func() { t.tcpControl(ctx, g.beside, addr) })
+	return hosts
+}
+
+// add says whether an address is one more to ask.
+func (g *tcpGroup) add(addr netip.AddrPort) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.fits(addr.Addr()) || len(g.seen) == maxControlAddrs || slices.Contains(g.seen, addr) {
+		return false
 	}
-	for _, c := range hosts {
-		if c.addr.IsValid() {
-			connect(c.addr, c.port)
-		} else if len(names) < maxControlNames {
-			names = append(names, c)
-		}
-	}
+	g.seen = append(g.seen, addr)
+	return true
+}
+
+// tcpControls connects to the controls' addresses of the target's family, all at once.
+func (t *trace) tcpControls(ctx context.Context, g *tcpGroup) {
 	qtype := dns.TypeA
 	if g.target.Is6() {
 		qtype = dns.TypeAAAA
 	}
-	for _, c := range names {
+	names := 0
+	for _, c := range g.choose(t.env.controlHosts()) {
+		if c.name == "" {
+			t.tcpControl(ctx, g, netip.AddrPortFrom(c.addr, c.port))
+			continue
+		}
+		if names++; names > maxControlNames {
+			continue
+		}
 		t.spawn(func() {
 			for _, ip := range t.controlAddresses(ctx, g.beside, c.name, qtype) {
-				connect(ip, c.port)
+				t.tcpControl(ctx, g, netip.AddrPortFrom(ip, c.port))
 			}
 		})
 	}
 }
 
-// tcpControl makes one control connection.
-func (t *trace) tcpControl(ctx context.Context, beside int32, addr netip.AddrPort) {
-	p := connectStep(addr, pb.Role_ROLE_CONTROL)
-	p.Beside = &beside
-	s := t.open(p)
-	if s.refused(addr, toControl) {
+// tcpControl begins one control connection. One that the operator's policy refuses is no control: it
+// leaves no step, for it says nothing about the agent's network.
+func (t *trace) tcpControl(ctx context.Context, g *tcpGroup, addr netip.AddrPort) {
+	if t.permit(addr, toControl) != nil || !g.add(addr) {
 		return
 	}
-	s.end(s.attempt(ctx, func(ctx context.Context) pb.Failure {
-		conn, f := s.dial(ctx, addr)
-		if conn != nil {
-			_ = conn.Close()
-		}
-		return f
-	}))
+	t.spawn(func() {
+		p := connectStep(addr, pb.Role_ROLE_CONTROL)
+		p.Beside = &g.beside
+		s := t.open(p)
+		s.end(s.attempt(ctx, func(ctx context.Context) pb.Failure {
+			conn, f := s.dial(ctx, addr)
+			if conn != nil {
+				_ = conn.Close()
+			}
+			return f
+		}))
+	})
 }
 
 // controlAddresses resolves a control's name at the agent's resolvers, one after the other.

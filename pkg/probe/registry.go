@@ -20,8 +20,9 @@ var (
 )
 
 // registry holds the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890),
-// https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry, 25
-// records each, as of 2025-10; its last rows are not IANA's.
+// https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry, as they
+// stood with 25 records each, the newest one of 2025-04. Records inside another one of the same kind
+// are left out; the last rows are not IANA's.
 var registry = []block{
 	{netip.MustParsePrefix("0.0.0.0/8"), "this network", false},
 	{netip.MustParsePrefix("10.0.0.0/8"), "private use", false},
