@@ -201,7 +201,7 @@ func drainErrorQueue(conn net.Conn, ev *pb.Evidence) {
 	ev.ErrorQueue = true
 	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { readErrorQueue(int(fd), ev) })
+			_ = raw.Control(func(fd uintptr) { _ = readErrorQueue(int(fd), ev) })
 		}
 	}
 }

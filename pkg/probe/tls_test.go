@@ -16,7 +16,7 @@ import (
 )
 
 func serverConfig(cert tls.Certificate) *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10} //nolint:gosec // Old servers are what it plays.
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10} // Old servers are what it plays.
 }
 
 // issue makes a certificate and the roots that it is to be judged by.
