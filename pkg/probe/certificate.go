@@ -20,7 +20,8 @@ const (
 	maxNameBytes = 512
 )
 
-// certificate turns a certificate into evidence.
+// certificate turns a certificate into evidence. Names come from whoever made the certificate, so they
+// are cleaned and bounded; the DER is as it was served.
 func certificate(c *x509.Certificate) *pb.Certificate {
 	sum := sha256.Sum256(c.Raw)
 	out := &pb.Certificate{

@@ -38,6 +38,7 @@ func (j *judgement) judge() []pb.Failure {
 	leaf := j.served[0]
 	j.failIf(j.now.After(leaf.NotAfter), pb.Failure_FAILURE_CERT_EXPIRED)
 	j.failIf(j.now.Before(leaf.NotBefore), pb.Failure_FAILURE_CERT_NOT_YET_VALID)
+	// RFC 9525: the subjectAltName alone counts, and a wildcard stands for one whole label.
 	if err := leaf.VerifyHostname(j.name); err != nil {
 		j.fail(pb.Failure_FAILURE_CERT_NAME_MISMATCH)
 		j.say(err.Error())
@@ -85,6 +86,7 @@ func (j *judgement) trust() []*x509.Certificate {
 		Roots: j.anchors.pool, Intermediates: intermediates, CurrentTime: j.now,
 	})
 	if err != nil {
+		// The library says only that there is no path, not which certificate it lacks.
 		path := j.climb()
 		j.distrust(path, err)
 		return path
@@ -143,6 +145,7 @@ func (j *judgement) inOrder(path []*x509.Certificate) bool {
 	if !slices.IsSortedFunc(path, func(a, b *x509.Certificate) int { return j.index(a) - j.index(b) }) {
 		return false
 	}
+	// The path has no root in it: one that was served before the last intermediate is out of place.
 	top := j.index(path[len(path)-1])
 	return !slices.ContainsFunc(j.served[1:max(top, 1)], func(c *x509.Certificate) bool {
 		return selfIssued(c) && path[len(path)-1].CheckSignatureFrom(c) == nil
@@ -154,6 +157,7 @@ func (j *judgement) climb() []*x509.Certificate {
 	path := []*x509.Certificate{j.served[0]}
 	for len(path) < len(j.served) {
 		top := path[len(path)-1]
+		// Bounded by what was served: each turn adds a certificate that is not on the path yet.
 		i := slices.IndexFunc(j.served, func(c *x509.Certificate) bool {
 			return !slices.Contains(path, c) && !bytes.Equal(c.Raw, top.Raw) && issued(c, top)
 		})

@@ -49,6 +49,7 @@ func (t *trace) connect(ctx context.Context, addr netip.AddrPort) net.Conn {
 	return conn
 }
 
+// connectStep is a step for a connect to addr.
 func connectStep(addr netip.AddrPort, role pb.Role) *pb.Step {
 	return &pb.Step{Kind: pb.StepKind_STEP_KIND_TCP_CONNECT, Role: role, Address: addr.String()}
 }
@@ -65,6 +66,8 @@ func (s *step) refused(addr netip.AddrPort, p purpose) bool {
 
 // dial opens one connection.
 func (s *step) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, pb.Failure) {
+	// The attempt's own deadline means silence; the job's, in ctx, means that there was no more time.
+	// connectFailure tells them apart.
 	attempt, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	began := time.Now()

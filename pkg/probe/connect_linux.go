@@ -49,6 +49,7 @@ func start(addr netip.AddrPort, opts ConnectOptions) (int, error) {
 	if addr.Addr().Is6() {
 		family, level, option = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_RECVERR
 	}
+	// Raw and non-blocking, so that connect(2) returns what the host itself has to say at once.
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
@@ -143,7 +144,7 @@ func stopQueueing(fd int) {
 // readErrorQueue empties the socket's error queue and keeps the last ICMP error of it.
 func readErrorQueue(fd int, ev *pb.Evidence) (last syscall.Errno) {
 	var buf, oob [512]byte
-	for range 16 {
+	for range 16 { // More than that is a flood; the last one counts.
 		_, n, _, _, err := unix.Recvmsg(fd, buf[:], oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 		if err != nil {
 			return last
@@ -161,6 +162,7 @@ func readErrorQueue(fd int, ev *pb.Evidence) (last syscall.Errno) {
 	return last
 }
 
+// sockaddr turns an address into the kernel's form.
 func sockaddr(addr netip.AddrPort) unix.Sockaddr {
 	if addr.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}

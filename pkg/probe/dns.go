@@ -58,6 +58,7 @@ func (t *trace) lookup(ctx context.Context, spec *pb.DNSSpec) {
 		servers = []netip.AddrPort{addr}
 	}
 	family := t.job.GetSpec().GetFamily()
+	// A lookup's family is that of the path to the resolver, as with dig -4 and -6.
 	servers = slices.DeleteFunc(slices.Clone(servers), func(s netip.AddrPort) bool {
 		return !inFamily(s.Addr(), family)
 	})
@@ -86,7 +87,7 @@ type resolution struct {
 	found chan struct{} // Closed when there is an address.
 
 	mu   sync.Mutex
-	seen []netip.Addr
+	seen []netip.Addr // Those that are probed, in the order in which they came.
 }
 
 // resolve finds the addresses of a host and spawns reach for each of them as soon as it is known, so
@@ -116,6 +117,8 @@ func (t *trace) resolveType(r *resolution, qtype uint16) {
 		answer := t.ask(r.ctx, query{
 			server: server, name: r.host, qtype: qtype, role: pb.Role_ROLE_TARGET, enough: r.found,
 		})
+		// What an earlier resolver answered is not asked again, but a failure may be that resolver's own:
+		// each failed query stays in the result as a step of its own.
 		left := t.reachAll(r, answer.addresses)
 		if left > 0 {
 			answer.step.say(fmt.Errorf("%d more addresses were not probed", left))

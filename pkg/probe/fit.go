@@ -27,7 +27,7 @@ func fit(r *pb.Result) {
 		seen := map[string]bool{}
 		for _, s := range r.GetSteps() {
 			if proto.Size(r) <= maxResult {
-				return
+				return // Nothing more than needed.
 			}
 			if s.GetEvidence() != nil && cut(s, seen) && !strings.HasPrefix(s.GetEvidence().GetText(), cutNote) {
 				s.Evidence.Text = clean(cutNote+s.GetEvidence().GetText(), maxText)

@@ -10,9 +10,9 @@ import (
 type purpose int
 
 const (
-	toConnect purpose = iota
-	toQuery
-	toControl
+	toConnect purpose = iota // The target.
+	toQuery                  // A DNS server.
+	toControl                // A control.
 )
 
 // permit returns nil if the operator lets the probe open a socket to addr, or why not. It is asked

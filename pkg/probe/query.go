@@ -19,7 +19,13 @@ const (
 	ednsSends   = 3 // Later sends do without EDNS, which some middleboxes drop.
 	lateWindow  = 250 * time.Millisecond
 	tcpTimeout  = 3 * time.Second
+	maxReplies  = 16 // Kept of one query.
 )
+
+// A query is the first thing that a censor, a tired resolver or a lossy path spoils, and each of them in
+// its own way. So a query is sent from a fresh socket each time, with a random port and ID; all sockets
+// are read until the query ends, for a late reply to an early send is as good as any; and what does not
+// belong to a query is never taken for its answer.
 
 // query is a question to one server.
 type query struct {
@@ -70,6 +76,8 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 	if a.refused(q.server, toQuery) {
 		return answer{step: a.step, failure: pb.Failure_FAILURE_AGENT_POLICY_DENIED}
 	}
+	// asking ends with the query: the sockets that wait for a reply need not go on. A socket that has
+	// one is bound to ctx alone.
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	msg, f := a.overUDP(ctx, asking)
@@ -124,7 +132,7 @@ func (a *asker) wait(ctx context.Context, until time.Time) (*dns.Msg, bool) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	for {
-		var enough <-chan struct{}
+		var enough <-chan struct{} // Nil, which blocks for ever, unless there is NODATA to be content with.
 		if a.failed == pb.Failure_FAILURE_DNS_NODATA {
 			enough = a.enough
 		}
@@ -150,6 +158,7 @@ func (a *asker) take(ctx context.Context, r reply) (*dns.Msg, bool) {
 		a.lastErr = r.err
 		a.say(r.err)
 		if f := queryFailure(ctx, r.err); f == pb.Failure_FAILURE_DNS_UNREACHABLE || f == pb.Failure_FAILURE_AGENT_NO_EGRESS {
+			// It may have been forged, or pass: only the second one ends the sends.
 			a.unreachable++
 			a.tried(f, time.Since(a.began))
 		}
@@ -217,7 +226,7 @@ func (a *asker) send(ctx, asking context.Context, m *dns.Msg) {
 		msg, err := parseReply(m, buf[:n])
 		a.keep(msg, "udp", n, time.Since(sent))
 		if answered {
-			continue
+			continue // Evidence only: the first reply is what a stub resolver would have believed.
 		}
 		if err == nil {
 			answered = true
@@ -255,6 +264,7 @@ func (a *asker) openUDP(ctx context.Context, m *dns.Msg) (net.Conn, error) {
 	if err != nil {
 		return nil, localError{fmt.Errorf("pack the query: %w", err)}
 	}
+	// Connected, so that the kernel drops what comes from other addresses and reports ICMP errors.
 	dialer := net.Dialer{Control: askErrorQueue}
 	conn, err := dialer.DialContext(ctx, "udp", a.server.String())
 	if err != nil {
@@ -272,7 +282,7 @@ func (a *asker) openUDP(ctx context.Context, m *dns.Msg) (net.Conn, error) {
 func (a *asker) keep(m *dns.Msg, transport string, size int, rtt time.Duration) {
 	a.see(func(e *pb.Evidence) {
 		e.BytesRead += int32(size)
-		if m == nil || len(e.GetReplies()) >= 16 {
+		if m == nil || len(e.GetReplies()) >= maxReplies {
 			return
 		}
 		r := describe(m, size)
@@ -316,7 +326,7 @@ func (a *asker) exchangeTCP(ctx context.Context) (*dns.Msg, error) {
 	if err := conn.WriteMsg(m); err != nil {
 		return nil, err
 	}
-	wire, err := conn.ReadMsgHeader(nil)
+	wire, err := conn.ReadMsgHeader(nil) // At most 64 KiB, the length field's range.
 	if err != nil {
 		return nil, err
 	}

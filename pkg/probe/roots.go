@@ -23,6 +23,7 @@ var mozilla = sync.OnceValue(func() anchors {
 			continue
 		}
 		a.subjects[string(c.RawSubject)] = true
+		// Some roots are trusted for what they issued before a date only, which X.509 cannot say.
 		if root.Constraint != nil {
 			a.pool.AddCertWithConstraint(c, root.Constraint)
 		} else {
@@ -38,6 +39,7 @@ func newAnchors(extra []*x509.Certificate) anchors {
 	if len(extra) == 0 {
 		return base
 	}
+	// The bundle is shared by all Envs of the process: it is copied, never added to.
 	a := anchors{pool: base.pool.Clone(), subjects: make(map[string]bool, len(base.subjects)+len(extra))}
 	for s := range base.subjects {
 		a.subjects[s] = true

@@ -33,6 +33,7 @@ func Run(ctx context.Context, env *Env, job *pb.Job) *pb.Result {
 	if env == nil {
 		env = &Env{}
 	}
+	// The job says how long, never until when: the agent's clock is nobody's business.
 	remaining := defaultRemaining
 	if job.GetRemaining() != nil {
 		remaining = job.GetRemaining().AsDuration()

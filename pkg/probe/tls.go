@@ -53,6 +53,7 @@ func (t *trace) handshake(ctx context.Context, conn net.Conn, addr netip.AddrPor
 		Kind: pb.StepKind_STEP_KIND_TLS_HANDSHAKE, Role: pb.Role_ROLE_TARGET, Name: sni(name), Address: addr.String(),
 	})
 	h := &shaker{step: s, name: name}
+	// Certificate failures do not stop a handshake: it completes, and needs no second attempt.
 	stopped := h.twice(ctx, t.controlsFor(ctx, s, addr.Addr()), func(ctx context.Context) pb.Failure {
 		if conn == nil {
 			var f pb.Failure
@@ -61,7 +62,7 @@ func (t *trace) handshake(ctx context.Context, conn net.Conn, addr netip.AddrPor
 			}
 		}
 		c := conn
-		conn = nil
+		conn = nil // One connection for one attempt.
 		defer func() { _ = c.Close() }()
 		h.first = h.shake(ctx, c)
 		return h.first
@@ -100,6 +101,7 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 	ev := &pb.TLSEvidence{ServerName: sni(h.name)}
 	began := time.Now()
 	err := conn.HandshakeContext(attempt)
+	// If a certificate cannot be parsed, crypto/tls fails before anyone can look at the chain.
 	if err == nil {
 		h.examine(conn.ConnectionState(), ev)
 		if h.certAsked {
@@ -134,6 +136,7 @@ func explain(err error) error {
 // config offers all that crypto/tls can, so that a server is judged by what it does and not by what
 // the probe would like. Chains are judged by examine, all failures at once.
 func (h *shaker) config() *tls.Config {
+	// No session cache: each handshake is a full one and shows the chain.
 	var suites []uint16
 	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 		suites = append(suites, s.ID)
@@ -149,6 +152,7 @@ func (h *shaker) config() *tls.Config {
 		CipherSuites:       suites,
 		NextProtos:         protocols,
 		Time:               h.t.now,
+		// An empty certificate is an honest "none" and lets a server that only asks go on.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			h.certAsked = true
 			return &tls.Certificate{}, nil

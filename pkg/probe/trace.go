@@ -86,7 +86,7 @@ func (t *trace) open(p *pb.Step) *step {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := &step{t: t, pb: p, index: int32(len(t.steps)), began: time.Now()}
-	p.Start = durationpb.New(s.began.Sub(t.begin))
+	p.Start = durationpb.New(s.began.Sub(t.begin)) // Monotonic, as every duration here.
 	p.Evidence = &pb.Evidence{}
 	t.steps = append(t.steps, s)
 	return s
@@ -133,7 +133,7 @@ func (t *trace) result() *pb.Result {
 		}
 		r.Steps = append(r.Steps, s.pb)
 	}
-	if len(r.GetSteps()) == 0 {
+	if len(r.GetSteps()) == 0 { // It panicked before the first one. A Result without steps says nothing.
 		r.Steps = []*pb.Step{{
 			Kind:     firstKind(t.job.GetSpec()),
 			Role:     pb.Role_ROLE_TARGET,

@@ -39,6 +39,7 @@ func message(name string, qtype uint16, edns bool) *dns.Msg {
 func parseReply(query *dns.Msg, wire []byte) (*dns.Msg, error) {
 	var m dns.Msg
 	if err := m.Unpack(wire); err != nil {
+		// Noise under another ID is somebody else's; only noise under ours is this server's.
 		if len(wire) >= 2 && (uint16(wire[0])<<8|uint16(wire[1])) != query.Id {
 			return nil, errMismatch
 		}
@@ -47,6 +48,7 @@ func parseReply(query *dns.Msg, wire []byte) (*dns.Msg, error) {
 	if m.Id != query.Id || !m.Response {
 		return nil, errMismatch
 	}
+	// Compared without case: some resolvers echo the name in a case of their own.
 	if len(m.Question) == 0 && m.Rcode != dns.RcodeSuccess { // Some servers leave it out of errors.
 		return &m, nil
 	}
@@ -85,6 +87,7 @@ func describe(m *dns.Msg, size int) *pb.DNSReply {
 	return r
 }
 
+// rcodeName returns a response code's mnemonic, or one like "RCODE3841" if it has none.
 func rcodeName(rcode int) string {
 	if name, ok := dns.RcodeToString[rcode]; ok {
 		return name
@@ -92,6 +95,8 @@ func rcodeName(rcode int) string {
 	return fmt.Sprintf("RCODE%d", rcode)
 }
 
+// records turns records into evidence. miekg/dns escapes what is not printable; the rest is cleaned all
+// the same, since the data is shown on terminals and pages.
 func records(rrs []dns.RR) []*pb.Record {
 	var out []*pb.Record
 	for _, rr := range rrs[:min(len(rrs), maxRecords)] {
@@ -100,10 +105,19 @@ func records(rrs []dns.RR) []*pb.Record {
 			Name: clean(canonical(h.Name), 1024),
 			Ttl:  h.Ttl,
 			Type: dns.Type(h.Rrtype).String(),
-			Data: clean(strings.TrimPrefix(rr.String(), h.String()), maxData),
+			Data: clean(presentation(rr), maxData),
 		})
 	}
 	return out
+}
+
+// presentation returns a record's data in presentation format. For types that miekg/dns does not know
+// it is the generic one (RFC 3597, 5), whose header the library spells in another way.
+func presentation(rr dns.RR) string {
+	if unknown, ok := rr.(*dns.RFC3597); ok {
+		return fmt.Sprintf(`\# %d %s`, len(unknown.Rdata)/2, unknown.Rdata)
+	}
+	return strings.TrimPrefix(rr.String(), rr.Header().String())
 }
 
 // holds says whether a reply answers the question, rather than only redirects it.
@@ -113,7 +127,9 @@ func holds(m *dns.Msg, qtype uint16) bool {
 	})
 }
 
-// addresses returns the distinct addresses of a reply's answer section, in order.
+// addresses returns the distinct addresses of a reply's answer section, in order. Owners are not compared
+// with the question: a recursive resolver's answer section is the chain from the name to its addresses,
+// and one that lies can lie about owners too. IPv4-mapped addresses are IPv4 addresses.
 func addresses(m *dns.Msg) []netip.Addr {
 	var ips []netip.Addr
 	for _, rr := range m.Answer[:min(len(m.Answer), maxRecords)] {

@@ -61,6 +61,26 @@ func FuzzReply(f *testing.F) {
 	})
 }
 
+func TestPresentation(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"a.example. 60 IN A 127.0.0.2":                     "127.0.0.2",
+		"a.example. 60 IN MX 10 Mail.example.":             "10 Mail.example.",
+		`a.example. 60 IN TXT "one" "t\"wo"`:               `"one" "t\"wo"`,
+		`a.example. 60 IN TYPE65400 \# 3 abcdef`:           `\# 3 abcdef`,
+		`a.example. 60 IN HTTPS 1 . alpn="h2"`:             `1 . alpn="h2"`,
+		"a.example. 60 IN CAA 0 issue \"ca.example; x=y\"": `0 issue "ca.example; x=y"`,
+	} {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := records([]dns.RR{rr})[0]; got.GetData() != want || got.GetName() != "a.example" || got.GetTtl() != 60 {
+			t.Errorf("%s: %v, want data %s", text, got, want)
+		}
+	}
+}
+
 func TestCanonical(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
