@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -108,7 +109,7 @@ func (w *world) runScenario(t *testing.T, s scenario) row {
 		return result
 	}
 	result.measurement, result.took = m, answer.took
-	wrong := append(s.want.differences(answer.exit, m), inconsistencies(m)...)
+	wrong := slices.Concat(s.want.differences(answer.exit, m), inconsistencies(m), w.unseen(s.want, m))
 	result.accused = s.want.falselyAccused(m)
 	result.outcome = "right"
 	if len(wrong) > 0 {

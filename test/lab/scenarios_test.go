@@ -42,6 +42,8 @@ type want struct {
 	asked    int32
 	lost     int32
 	findings []*pb.Finding
+	// icmp is the message that the region's router must have been seen to send: "3/13".
+	icmp string
 }
 
 // at is a host with a good certificate on port 443.
@@ -76,6 +78,12 @@ func fails(findings ...*pb.Finding) want {
 func unsure(findings ...*pb.Finding) want {
 	w := warns(findings...)
 	w.exit, w.outcome = 3, pb.Outcome_OUTCOME_INCONCLUSIVE
+	return w
+}
+
+// saying is the same verdict, on the word of the region's router.
+func (w want) saying(icmp string) want {
+	w.icmp = icmp
 	return w
 }
 
@@ -173,7 +181,7 @@ func blocks() []scenario {
 				{"us-1 eu-1 ap-1", "connect", "203.0.113.22:443", "open"},
 			},
 			ask:  "tcp NAME:443",
-			want: fails(shut("sa-east", "203.0.113.22", pb.BlockKind_BLOCK_KIND_REJECT_ICMP, pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED)),
+			want: fails(shut("sa-east", "203.0.113.22", pb.BlockKind_BLOCK_KIND_REJECT_ICMP, pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED)).saying("3/13"),
 		},
 		{
 			name: "port-unreachable", says: "a firewall answers one region with ICMP 3/3, which errno calls refused",
@@ -185,7 +193,7 @@ func blocks() []scenario {
 				{"eu-1 ap-1 sa-1", "connect", "203.0.113.23:443", "open"},
 			},
 			ask:  "tcp NAME:443",
-			want: fails(shut("us-east", "203.0.113.23", pb.BlockKind_BLOCK_KIND_REJECT_ICMP, pb.Failure_FAILURE_TCP_PORT_UNREACHABLE)),
+			want: fails(shut("us-east", "203.0.113.23", pb.BlockKind_BLOCK_KIND_REJECT_ICMP, pb.Failure_FAILURE_TCP_PORT_UNREACHABLE)).saying("3/3"),
 		},
 		{
 			name: "reset-after-connect", says: "a middlebox resets one region's connections once they stand",

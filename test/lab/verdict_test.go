@@ -46,6 +46,28 @@ func (w want) differences(exit int, m *pb.Measurement) []string {
 	return wrong
 }
 
+// unseen are the agents of the accused regions that did not see the ICMP error that is wanted, from
+// the router's address on their own network.
+func (w *world) unseen(want want, m *pb.Measurement) []string {
+	if want.icmp == "" {
+		return nil
+	}
+	var wrong []string
+	for _, r := range m.GetResults() {
+		if !slices.Contains(want.findings[0].GetRegions(), r.GetVantage().GetRegion()) {
+			continue
+		}
+		sender := w.agent(r.GetAgent()).net + ".1"
+		if !slices.ContainsFunc(r.GetSteps(), func(s *pb.Step) bool {
+			i := s.GetEvidence().GetIcmp()
+			return i.GetSender() == sender && fmt.Sprintf("%d/%d", i.GetType(), i.GetCode()) == want.icmp
+		}) {
+			wrong = append(wrong, fmt.Sprintf("%s: no step shows ICMP %s from %s", r.GetAgent(), want.icmp, sender))
+		}
+	}
+	return wrong
+}
+
 // serious are the findings of a severity above INFO.
 func serious(m *pb.Measurement) []*pb.Finding {
 	var all []*pb.Finding
