@@ -12,9 +12,10 @@ import (
 // aLongTimeAgo is a deadline that makes what waits on a socket return now.
 var aLongTimeAgo = time.Unix(1, 0)
 
-// How long a tcp check watches an accepted connection for an RST or a FIN: about two round trips.
+// How long a tcp check watches an accepted connection for an RST or a FIN: about two round trips, and
+// not less than a busy server takes to make up its mind.
 const (
-	minLinger = 50 * time.Millisecond
+	minLinger = 100 * time.Millisecond
 	maxLinger = 250 * time.Millisecond
 	maxBanner = 4096
 )
@@ -91,7 +92,8 @@ func (s *step) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, pb.Fail
 // shut; silence and a banner are both as they should be.
 func (s *step) linger(ctx context.Context, conn net.Conn) pb.Failure {
 	rtt := s.pb.GetEvidence().GetRtt().AsDuration()
-	if err := conn.SetReadDeadline(time.Now().Add(min(max(2*rtt, minLinger), maxLinger))); err != nil {
+	watch := min(max(2*rtt, minLinger), maxLinger) + s.t.env.patience
+	if err := conn.SetReadDeadline(time.Now().Add(watch)); err != nil {
 		s.say(err)
 		return pb.Failure_FAILURE_AGENT_INTERNAL
 	}

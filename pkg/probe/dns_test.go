@@ -149,14 +149,10 @@ func TestAMissingFamilyDelaysNothing(t *testing.T) {
 	t.Parallel()
 	env := newEnv(t, probetest.Zone{"www.example": {Records: []string{"www.example. 60 IN A 127.0.0.2"}}})
 	host := must[*probetest.Host](t)(probetest.Listen(at("127.0.0.2"), probetest.Accept))
-	began := time.Now()
 	r := run(t, env, tcpSpec("www.example", host.Addr().Port()))
-	if took := time.Since(began); took > 900*time.Millisecond {
-		t.Errorf("took %v: NODATA for AAAA was waited for", took)
-	}
 	for _, s := range steps(r, pb.StepKind_STEP_KIND_DNS_QUERY, pb.Role_ROLE_TARGET) {
 		if s.GetAttempts() != 1 {
-			t.Errorf("asked %d times: %v", s.GetAttempts(), s)
+			t.Errorf("asked %d times, the second time a second later: %v", s.GetAttempts(), s)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -30,6 +31,9 @@ type Env struct {
 	Controls []string
 	// Version is the version of the agent's program, for the Result.
 	Version string
+
+	// patience lets tests watch connections for longer, since their servers share a busy process.
+	patience time.Duration
 }
 
 // ConnectOptions change how a connection is opened. The zero value changes nothing.

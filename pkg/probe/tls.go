@@ -105,7 +105,7 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 	if err == nil {
 		h.examine(conn.ConnectionState(), ev)
 		if h.certAsked {
-			err = lastWord(attempt, conn, time.Since(began))
+			err = lastWord(attempt, conn, 2*time.Since(began)+h.t.env.patience)
 		}
 	}
 	f := pb.Failure_FAILURE_NONE
@@ -181,8 +181,8 @@ func (h *shaker) examine(state tls.ConnectionState, ev *pb.TLSEvidence) {
 
 // lastWord waits for the alert of a server that wanted a certificate: in TLS 1.3 it comes after the
 // handshake is complete for the client (RFC 8446, 4.4.2.4). Silence and data are both consent.
-func lastWord(ctx context.Context, conn *tls.Conn, rtt time.Duration) error {
-	if err := conn.SetReadDeadline(time.Now().Add(min(max(2*rtt, minLinger), maxLastWord))); err != nil {
+func lastWord(ctx context.Context, conn *tls.Conn, patience time.Duration) error {
+	if err := conn.SetReadDeadline(time.Now().Add(min(max(patience, minLinger), maxLastWord))); err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(aLongTimeAgo) })()
