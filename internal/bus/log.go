@@ -29,7 +29,12 @@ type Log struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	queue  chan appendRequest
+	last   uint64 // position of the last commit of this process
 }
+
+// Follow says what else happens by a batch that is about to be committed, to go into the same commit.
+// after is the position of the commit before, 0 if there was none.
+type Follow func(after uint64, batch *pb.LogBatch) []*pb.LogEntry
 
 type appendRequest struct {
 	entries []*pb.LogEntry
@@ -97,8 +102,8 @@ func (l *Log) Append(ctx context.Context, entries ...*pb.LogEntry) (uint64, erro
 }
 
 // Run commits what is appended until ctx ends: one commit is in flight, the next takes what has
-// gathered meanwhile.
-func (l *Log) Run(ctx context.Context) error {
+// gathered meanwhile, and what follows from it; a nil follow adds nothing.
+func (l *Log) Run(ctx context.Context, follow Follow) error {
 	var next appendRequest
 	for {
 		batch := []appendRequest{next}
@@ -110,7 +115,7 @@ func (l *Log) Run(ctx context.Context) error {
 			}
 		}
 		batch, next = l.gather(batch)
-		position, err := l.commit(ctx, batch)
+		position, err := l.commit(ctx, batch, follow)
 		for _, r := range batch {
 			r.done <- appended{position, err}
 		}
@@ -133,10 +138,13 @@ func (l *Log) gather(batch []appendRequest) (fits []appendRequest, next appendRe
 	}
 }
 
-func (l *Log) commit(ctx context.Context, batch []appendRequest) (uint64, error) {
+func (l *Log) commit(ctx context.Context, batch []appendRequest, follow Follow) (uint64, error) {
 	var message pb.LogBatch
 	for _, r := range batch {
 		message.Entries = append(message.Entries, r.entries...)
+	}
+	if follow != nil {
+		message.Entries = append(message.Entries, follow(l.last, &message)...)
 	}
 	data, err := proto.Marshal(&message)
 	if err != nil {
@@ -149,6 +157,7 @@ func (l *Log) commit(ctx context.Context, batch []appendRequest) (uint64, error)
 	if err != nil {
 		return 0, fmt.Errorf("bus: the log: %w", err)
 	}
+	l.last = ack.Sequence
 	return ack.Sequence, nil
 }
 

@@ -207,7 +207,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	c.serving, c.alive = ctx, inner
 	defer c.release()
 	parts, partsCtx := errgroup.WithContext(inner)
-	parts.Go(func() error { return c.history.Run(partsCtx) })
+	parts.Go(func() error { return c.history.Run(partsCtx, c.follow) })
 	parts.Go(func() error { return c.fold(partsCtx) })
 	parts.Go(func() error { return c.checkpoint(partsCtx) })
 	if err := c.begin(partsCtx); err != nil {

@@ -12,6 +12,9 @@ import (
 // closed.
 const deliveryGrace = 10 * time.Second
 
+// foldPatience is how long a commit waits for the fold of the one before.
+const foldPatience = 50 * time.Millisecond
+
 // fold follows the log until ctx ends.
 func (c *Coordinator) fold(ctx context.Context) error {
 	position, _ := c.store.Position()
@@ -65,6 +68,20 @@ func (c *Coordinator) recover(ctx context.Context) error {
 		c.log.Info("measurement goes on", "measurement", m.GetId(), "closes_at_latest", at)
 	}
 	return nil
+}
+
+// follow closes measurements in the commit that brings their last answer: one commit less to wait for.
+// A measurement that it misses is closed when the fold says that it is settled.
+func (c *Coordinator) follow(after uint64, batch *pb.LogBatch) (ends []*pb.LogEntry) {
+	ctx, cancel := context.WithTimeout(c.alive, foldPatience)
+	defer cancel()
+	if c.folded(ctx, after) != nil {
+		return nil
+	}
+	for _, id := range c.store.Settles(batch) {
+		ends = append(ends, closed(id, false))
+	}
+	return ends
 }
 
 // closeMeasurement appends the end of a measurement. It is called again if that fails.

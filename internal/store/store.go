@@ -203,6 +203,36 @@ func (s *Store) forget(upTo uint64) {
 	})
 }
 
+// Settles tells which open measurements would have no answer to wait for if a batch came next.
+func (s *Store) Settles(batch *pb.LogBatch) (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	answered := map[string]map[string]bool{} // measurement → agents
+	for _, e := range batch.GetEntries() {
+		var id, agent string
+		switch e := e.GetEntry().(type) {
+		case *pb.LogEntry_Result:
+			id, agent = e.Result.GetMeasurementId(), e.Result.GetAgent()
+		case *pb.LogEntry_Declined:
+			id, agent = e.Declined.GetMeasurementId(), e.Declined.GetAgent()
+		}
+		m := s.live[id]
+		if m == nil || !m.open() {
+			continue
+		}
+		if i, ok := m.index[agent]; !ok || m.asks[i].GetState() != pb.AskState_ASK_STATE_PENDING {
+			continue
+		}
+		if answered[id] == nil {
+			answered[id] = map[string]bool{}
+		}
+		if answered[id][agent] = true; len(answered[id]) == m.pending {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Position is the position of the last batch that was folded, and a channel that is closed when it
 // moves.
 func (s *Store) Position() (uint64, <-chan struct{}) {

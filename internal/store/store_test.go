@@ -181,6 +181,29 @@ func TestChangesSayWhatIsToBeDone(t *testing.T) {
 	}
 }
 
+func TestSettles(t *testing.T) {
+	s := newStore(t)
+	apply(t, s, 1, opened("m", "a", "b", "c"), opened("n", "a"), result("m", "a"))
+	for _, c := range []struct {
+		what  string
+		batch []*pb.LogEntry
+		want  string
+	}{
+		{"one of two answers is not enough", []*pb.LogEntry{result("m", "b")}, "[]"},
+		{"both are", []*pb.LogEntry{result("m", "b"), result("m", "c")}, "[m]"},
+		{"a no is an answer", []*pb.LogEntry{result("m", "c"), declined("m", "b", pb.Failure_FAILURE_AGENT_OVERLOADED)}, "[m]"},
+		{"the same answer twice is one", []*pb.LogEntry{result("m", "b"), result("m", "b")}, "[]"},
+		{"what is known already is none", []*pb.LogEntry{result("m", "a"), result("m", "b")}, "[]"},
+		{"nor is a stranger's", []*pb.LogEntry{result("m", "b"), result("m", "z")}, "[]"},
+		{"two measurements in one batch", []*pb.LogEntry{result("m", "b"), result("n", "a"), result("m", "c")}, "[n m]"},
+		{"nothing settles what is not there", []*pb.LogEntry{result("x", "a"), closedEntry("m", false)}, "[]"},
+	} {
+		if got := s.Settles(&pb.LogBatch{Entries: c.batch}); fmt.Sprint(got) != c.want {
+			t.Errorf("%s: %v, want %s", c.what, got, c.want)
+		}
+	}
+}
+
 // history is a random log of some measurements, with duplicates, lates and strangers.
 func history(seed uint64, n int) []*pb.LogBatch {
 	r := rand.New(rand.NewPCG(seed, 0))
