@@ -41,6 +41,9 @@ func OpenFleet(s Server, beat func(*pb.Beat)) (*Fleet, error) {
 			beat(&b)
 		}
 	})
+	if err == nil {
+		err = nc.Flush() // from here on no beat is missed
+	}
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("bus: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,7 +53,8 @@ func (c *Client) Run(ctx context.Context) error {
 		return fmt.Errorf("result stream: %w", err)
 	}
 	if err := stream.Send(&pb.ReportRequest{Message: &pb.ReportRequest_Hello{Hello: c.Hello}}); err != nil {
-		return streamError(stream, err)
+		_, reason := stream.Recv() // after a failed Send only Recv knows why
+		return fmt.Errorf("result stream: %w", errors.Join(err, reason))
 	}
 	if c.Connected != nil {
 		c.Connected()
@@ -82,8 +84,11 @@ func (c *Client) send(ctx context.Context, stream pb.ResultService_ReportClient,
 		}
 		if len(batch) > 0 {
 			err := stream.Send(&pb.ReportRequest{Message: &pb.ReportRequest_Batch{Batch: &pb.ResultBatch{Results: batch}}})
+			if errors.Is(err, io.EOF) {
+				return nil // the stream is broken, and receive will say why: Recv has one caller
+			}
 			if err != nil {
-				return streamError(stream, err)
+				return fmt.Errorf("result stream: %w", err)
 			}
 			after = batch[len(batch)-1].GetSeq()
 			continue // Send blocks when the coordinator does not read: that is the back-pressure
@@ -135,12 +140,4 @@ func (c *Client) receive(stream pb.ResultService_ReportClient, resend chan<- tim
 			return ErrGoAway
 		}
 	}
-}
-
-// streamError is why a stream broke: after a failed Send only Recv knows.
-func streamError(stream pb.ResultService_ReportClient, err error) error {
-	if _, reason := stream.Recv(); reason != nil {
-		err = reason
-	}
-	return fmt.Errorf("result stream: %w", err)
 }

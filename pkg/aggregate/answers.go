@@ -9,8 +9,8 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// maxRecords is how many records of an answer a Result holds; there may have been more.
-const maxRecords = 256
+// maxAddresses is how many addresses of a name a Result holds; there may have been more.
+const maxAddresses = 256
 
 // rrset is what a query was answered with: the data of the type asked for in canonical form, sorted,
 // each once; TTL and order never matter. whole says whether all of it was recorded: what is missing
@@ -20,7 +20,7 @@ func (f *facts) rrset(s *pb.Step) (values []string, whole bool) {
 		for _, a := range addresses {
 			values = append(values, f.canonical("A", a))
 		}
-		whole = len(addresses) < maxRecords
+		whole = len(addresses) < maxAddresses
 	} else if spec := f.m.GetSpec().GetDns(); spec != nil {
 		reply := answerOf(s, spec.GetType())
 		for _, r := range reply.GetAnswers() {
@@ -28,7 +28,7 @@ func (f *facts) rrset(s *pb.Step) (values []string, whole bool) {
 				values = append(values, f.canonical(r.GetType(), r.GetData()))
 			}
 		}
-		whole = reply != nil && len(reply.GetAnswers()) < maxRecords
+		whole = reply != nil && reply.GetLeftOut() == 0
 	}
 	slices.Sort(values)
 	return slices.Compact(values), whole

@@ -88,7 +88,7 @@ func downHint(d *pb.Finding) string {
 		return "the port is open but the handshake fails: check what listens on " + join(d.GetAddresses()) + " and its TLS configuration."
 	case pb.Stage_STAGE_TCP:
 		return "check that the service runs and listens on " + join(d.GetAddresses()) +
-			"; if it admits only the addresses of its CDN, it looks like this from everywhere else: check with `allowlist cover`."
+			"; if it admits only the addresses of its CDN, it looks like this from everywhere else: compare its firewall with the ranges that the CDN publishes."
 	default:
 		return "check that the service runs."
 	}
@@ -271,9 +271,11 @@ func (f *facts) certSummary(p *pb.Finding, fails, contrast []*sight) string {
 	text := join(p.GetRegions()) + ": " + join(p.GetAddresses()) + " " + verb(p.GetAddresses(), "serves", "serve") + " " +
 		fails[0].leaf.describe() + ", which fails as " + join(wordsOf(p.GetFailures())) + f.validity(p, fails[0]) + inBrackets(sole(fails))
 	if len(contrast) > 0 {
-		text += " while " + join(regionNames(contrast)) + " " + verb(regionNames(contrast), "gets", "get") + " a good one"
-		if other := collect(contrast, func(v *sight) string { return v.thing.text }); joined(other) != joined(p.GetAddresses()) {
-			text += " from " + join(other)
+		other := collect(contrast, func(v *sight) string { return v.thing.text })
+		if joined(other) == joined(p.GetAddresses()) {
+			text += " while " + join(regionNames(contrast)) + " " + verb(regionNames(contrast), "gets", "get") + " a good one"
+		} else { // not every region need reach every one of these
+			text += " while " + join(other) + " " + verb(other, "serves", "serve") + " a good one"
 		}
 	}
 	return text + "."

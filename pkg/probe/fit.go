@@ -91,7 +91,9 @@ func cutDER(s *pb.Step, _ map[string]bool) (cut bool) {
 // cutHalf halves lists.
 func cutHalf(s *pb.Step, _ map[string]bool) bool {
 	for _, r := range s.GetEvidence().GetReplies() {
-		r.Answers = r.GetAnswers()[:len(r.GetAnswers())/2]
+		half := len(r.GetAnswers()) / 2
+		r.LeftOut += int32(len(r.GetAnswers()) - half)
+		r.Answers = r.GetAnswers()[:half]
 	}
 	for _, c := range s.GetEvidence().GetTls().GetChain() {
 		c.DnsNames = c.GetDnsNames()[:len(c.GetDnsNames())/2]
@@ -100,8 +102,12 @@ func cutHalf(s *pb.Step, _ map[string]bool) bool {
 	return true
 }
 
-// cutAll leaves the step alone.
+// cutAll drops what a target can make long and leaves what is small anyway.
 func cutAll(s *pb.Step, _ map[string]bool) bool {
-	s.Evidence = &pb.Evidence{}
+	e := s.GetEvidence()
+	s.Evidence = &pb.Evidence{
+		Errno: e.GetErrno(), Icmp: e.GetIcmp(), ErrorQueue: e.GetErrorQueue(), LocalAddress: e.GetLocalAddress(),
+		BytesRead: e.GetBytesRead(), Tries: e.GetTries(), Rtt: e.GetRtt(),
+	}
 	return true
 }

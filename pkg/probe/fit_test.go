@@ -66,6 +66,39 @@ func TestAResultIsBounded(t *testing.T) {
 	}
 }
 
+func TestWhatIsLeftOutIsCounted(t *testing.T) {
+	t.Parallel()
+	reply := &pb.DNSReply{}
+	for i := range 200 {
+		reply.Answers = append(reply.Answers, &pb.Record{Data: fmt.Sprint(i, strings.Repeat("y", 1000))})
+	}
+	fit(&pb.Result{Steps: []*pb.Step{{Evidence: &pb.Evidence{Replies: []*pb.DNSReply{reply}}}}})
+	if n := len(reply.GetAnswers()); n == 0 || n == 200 || n+int(reply.GetLeftOut()) != 200 {
+		t.Errorf("%d records of 200 are there, %d are left out", n, reply.GetLeftOut())
+	}
+}
+
+func TestWhatIsSmallOutlivesEveryCut(t *testing.T) {
+	t.Parallel()
+	r := &pb.Result{}
+	for range 30 {
+		e := &pb.Evidence{BytesRead: 7, Errno: "ECONNRESET", Text: strings.Repeat("x", 500), Tls: &pb.TLSEvidence{}}
+		for range 16 {
+			e.Tls.Chain = append(e.Tls.Chain, &pb.Certificate{Subject: strings.Repeat("s", 300), Issuer: strings.Repeat("i", 300)})
+		}
+		r.Steps = append(r.Steps, &pb.Step{Evidence: e})
+	}
+	fit(r)
+	for i, s := range r.GetSteps() {
+		if e := s.GetEvidence(); e.GetBytesRead() != 7 || e.GetErrno() != "ECONNRESET" {
+			t.Errorf("step %d lost what says how it ended: %v", i, e)
+		}
+	}
+	if r.GetSteps()[0].GetEvidence().GetTls() != nil || proto.Size(r) > maxResult {
+		t.Errorf("%d bytes; nothing was cut", proto.Size(r))
+	}
+}
+
 func TestDERIsKeptOnce(t *testing.T) {
 	t.Parallel()
 	r := &pb.Result{}

@@ -71,6 +71,7 @@ func describe(m *dns.Msg, size int) *pb.DNSReply {
 		RecursionAvailable: m.RecursionAvailable,
 		AuthenticData:      m.AuthenticatedData,
 		Answers:            records(m.Answer),
+		LeftOut:            int32(max(0, len(m.Answer)-maxRecords)),
 		Authority:          records(m.Ns),
 		Size:               int32(size),
 	}

@@ -981,7 +981,10 @@ type DNSReply struct {
 	// The time from the query to this reply.
 	Rtt *durationpb.Duration `protobuf:"bytes,10,opt,name=rtt,proto3" json:"rtt,omitempty"`
 	// The size of the message in bytes.
-	Size          int32 `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`
+	Size int32 `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`
+	// Records of the answer section that were left out to keep the Result within its bound; what is not
+	// in answers may be among them.
+	LeftOut       int32 `protobuf:"varint,12,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1089,6 +1092,13 @@ func (x *DNSReply) GetRtt() *durationpb.Duration {
 func (x *DNSReply) GetSize() int32 {
 	if x != nil {
 		return x.Size
+	}
+	return 0
+}
+
+func (x *DNSReply) GetLeftOut() int32 {
+	if x != nil {
+		return x.LeftOut
 	}
 	return 0
 }
@@ -1581,7 +1591,7 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x04ICMP\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\x05R\x04type\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\x05R\x04code\x12\x16\n" +
-	"\x06sender\x18\x03 \x01(\tR\x06sender\"\xc5\x03\n" +
+	"\x06sender\x18\x03 \x01(\tR\x06sender\"\xe0\x03\n" +
 	"\bDNSReply\x12\x1c\n" +
 	"\ttransport\x18\x01 \x01(\tR\ttransport\x12\x14\n" +
 	"\x05rcode\x18\x02 \x01(\tR\x05rcode\x12$\n" +
@@ -1594,7 +1604,8 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x0fextended_errors\x18\t \x03(\v2\x1b.elsewhere.v1.ExtendedErrorR\x0eextendedErrors\x12+\n" +
 	"\x03rtt\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x12\n" +
-	"\x04size\x18\v \x01(\x05R\x04size\"V\n" +
+	"\x04size\x18\v \x01(\x05R\x04size\x12\x19\n" +
+	"\bleft_out\x18\f \x01(\x05R\aleftOut\"V\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03ttl\x18\x02 \x01(\rR\x03ttl\x12\x12\n" +
