@@ -39,8 +39,8 @@ func (f *facts) views(six bool) []*view {
 	perSource := map[string]map[string]bool{}
 	for _, a := range f.answers {
 		for _, value := range a.values {
-			if f.isSix(value) != six {
-				continue
+			if f.isSix(value) != six || !a.whole {
+				continue // parts of answers differ where the answers need not
 			}
 			if perSource[a.source] == nil {
 				perSource[a.source] = map[string]bool{}
@@ -69,7 +69,7 @@ func (f *facts) mergeViews(perSource map[string]map[string]bool, six bool) []*vi
 		bySource[source] = merged[text]
 	}
 	for _, a := range f.answers {
-		if slices.ContainsFunc(a.values, func(value string) bool { return f.isSix(value) == six }) {
+		if a.whole && slices.ContainsFunc(a.values, func(value string) bool { return f.isSix(value) == six }) {
 			v := bySource[a.source]
 			v.sights = append(v.sights, a.sight)
 		}

@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -91,6 +93,10 @@ func cutDER(s *pb.Step, _ map[string]bool) (cut bool) {
 // cutHalf halves lists.
 func cutHalf(s *pb.Step, _ map[string]bool) bool {
 	for _, r := range s.GetEvidence().GetReplies() {
+		// Sorted, so that agents whose resolvers rotate the records keep the same ones.
+		slices.SortFunc(r.GetAnswers(), func(a, b *pb.Record) int {
+			return cmp.Or(cmp.Compare(a.GetType(), b.GetType()), cmp.Compare(a.GetData(), b.GetData()))
+		})
 		half := len(r.GetAnswers()) / 2
 		r.LeftOut += int32(len(r.GetAnswers()) - half)
 		r.Answers = r.GetAnswers()[:half]

@@ -983,7 +983,7 @@ type DNSReply struct {
 	// The size of the message in bytes.
 	Size int32 `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`
 	// Records of the answer section that were left out to keep the Result within its bound; what is not
-	// in answers may be among them.
+	// in answers may be among them. Those that stay are then sorted by type and data.
 	LeftOut       int32 `protobuf:"varint,12,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
