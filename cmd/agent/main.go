@@ -71,7 +71,7 @@ func (l *line) flags() *pflag.FlagSet {
 	set.StringSliceVar(&l.Coordinators, "coordinator", nil, "gRPC `addresses` of coordinators, HOST:PORT; any of them will do (required)")
 	set.StringVar(&l.DataDir, "data-dir", "", "`directory` for the agent's name and its results (required)")
 	set.StringVar(&l.ID, "id", "", "`name` of the agent, [a-z0-9-]{1,63} (default: one that is made at the first start)")
-	set.StringVar(&l.vantage.Region, "region", "", "`region` where it stands, [a-z0-9-]{1,63} (required)")
+	set.StringVar(&l.vantage.Region, "region", "default", "`region` where it stands, [a-z0-9-]{1,63}")
 	set.StringVar(&l.vantage.Country, "country", "", "`country`, ISO 3166-1 alpha-2, such as DE")
 	set.StringVar(&l.vantage.City, "city", "", "`city`")
 	set.Uint32Var(&l.vantage.Asn, "asn", 0, "autonomous system `number`")
@@ -91,8 +91,6 @@ func (l *line) check() error {
 		return flags.Usagef("--coordinator is required: HOST:PORT")
 	case l.DataDir == "":
 		return flags.Usagef("--data-dir is required: a directory for the agent's results")
-	case l.vantage.GetRegion() == "":
-		return flags.Usagef("--region is required: where the agent stands, such as eu-west")
 	case !word.MatchString(l.vantage.GetRegion()):
 		return flags.Usagef("--region %q: must be 1 to 63 of a-z, 0-9 and -", l.vantage.GetRegion())
 	case l.ID != "" && !word.MatchString(l.ID):

@@ -4,9 +4,10 @@ package main
 
 import (
 	"context"
-	"net/netip"
+	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -41,10 +42,8 @@ func run() error {
 	if opts.DataDir == "" {
 		return flags.Usagef("--data-dir is required: a directory for the log")
 	}
-	for flag, addr := range map[string]string{"--grpc-addr": opts.GRPCAddr, "--nats-addr": opts.NATSAddr, "--http-addr": opts.HTTPAddr} {
-		if _, err := netip.ParseAddrPort(addr); err != nil && addr != "" {
-			return flags.Usagef("%s %q: must be IP:PORT, such as 127.0.0.1:7700", flag, addr)
-		}
+	if err := checkAddrs(&opts); err != nil {
+		return err
 	}
 	if !*insecure {
 		return flags.Usagef("TLS and tokens are not built yet: run with --insecure, on a network that you trust")
@@ -61,4 +60,20 @@ func run() error {
 		return err
 	}
 	return c.Run(ctx)
+}
+
+// checkAddrs says which address cannot be listened on by its form alone.
+func checkAddrs(opts *coordinator.Options) error {
+	for _, a := range []struct{ flag, addr string }{
+		{"--grpc-addr", opts.GRPCAddr}, {"--nats-addr", opts.NATSAddr}, {"--http-addr", opts.HTTPAddr},
+	} {
+		if a.addr == "" && a.flag == "--http-addr" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(a.addr)
+		if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil {
+			return flags.Usagef("%s %q: must be HOST:PORT, such as 127.0.0.1:7700; port 0 takes a free one", a.flag, a.addr)
+		}
+	}
+	return nil
 }
