@@ -16,20 +16,22 @@ const maxAddresses = 256
 // each once; TTL and order never matter. whole says whether all of it was recorded: what is missing
 // from a record that is cut, or not there, is not missing from the answer.
 func (f *facts) rrset(s *pb.Step) (values []string, whole bool) {
+	start := len(f.values)
 	if addresses := s.GetEvidence().GetAddresses(); len(addresses) > 0 {
 		for _, a := range addresses {
-			values = append(values, f.canonical("A", a))
+			f.values = append(f.values, f.canonical("A", a))
 		}
 		whole = len(addresses) < maxAddresses
 	} else if spec := f.m.GetSpec().GetDns(); spec != nil {
 		reply := answerOf(s, spec.GetType())
 		for _, r := range reply.GetAnswers() {
 			if wantedType(spec.GetType(), r.GetType()) {
-				values = append(values, f.canonical(r.GetType(), r.GetData()))
+				f.values = append(f.values, f.canonical(r.GetType(), r.GetData()))
 			}
 		}
 		whole = reply != nil && reply.GetLeftOut() == 0
 	}
+	values = f.values[start:len(f.values):len(f.values)]
 	slices.Sort(values)
 	return slices.Compact(values), whole
 }

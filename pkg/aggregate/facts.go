@@ -29,6 +29,7 @@ type facts struct {
 	canon     map[record]string
 	leaves    map[string]*leaf
 	slab      []sight
+	values    []string // all answers' data, one after the other
 }
 
 // region is one asked region.
@@ -47,6 +48,7 @@ type agent struct {
 	steps   []*pb.Step
 	tcp     [2]control // by family: the control connects
 	dns     []resolver
+	usual   [2]resolver // room for dns: few agents have more
 	judged  bool
 }
 
@@ -87,10 +89,13 @@ func mayAnswer(s pb.AskState) bool {
 // enlist makes an agent of each ask; of several asks of one agent the first in canonical order counts.
 func (f *facts) enlist(asks []*pb.Ask) map[string]*agent {
 	byID := make(map[string]*agent, len(asks))
-	for _, ask := range asks {
+	room := make([]agent, len(asks)) // one allocation for all
+	f.agents = make([]*agent, 0, len(asks))
+	for i, ask := range asks {
 		switch a := byID[ask.GetAgent()]; {
 		case a == nil:
-			a = &agent{id: ask.GetAgent(), ask: ask}
+			a = &room[i]
+			a.id, a.ask, a.dns = ask.GetAgent(), ask, a.usual[:0]
 			byID[a.id] = a
 			f.agents = append(f.agents, a)
 		case before(ask, a.ask):
