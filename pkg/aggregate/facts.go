@@ -68,7 +68,7 @@ func gather(m *pb.Measurement, results []*pb.Result) *facts {
 	f := &facts{
 		m: m, name: &thing{},
 		byAddress: map[string]*thing{}, canon: map[record]string{}, leaves: map[string]*leaf{},
-		answers: make([]answer, 0, n), reach: make([]*sight, 0, n), certs: make([]*sight, 0, n),
+		answers: make([]answer, 0, 2*n), reach: make([]*sight, 0, 2*n), certs: make([]*sight, 0, 2*n),
 	}
 	f.pick(results, f.enlist(m.GetAsks()))
 	for _, a := range f.agents {
