@@ -35,7 +35,7 @@ type sight struct {
 type leaf struct{ *pb.Certificate }
 
 // at is the step that shows it.
-func (s *sight) at() *pb.Step { return s.agent.steps[s.step] }
+func (v *sight) at() *pb.Step { return v.agent.steps[v.step] }
 
 // control is one control group: steps of one kind and family, or queries at one resolver.
 type control struct {
