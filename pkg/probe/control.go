@@ -99,19 +99,34 @@ func (g *tcpGroup) fits(ip netip.Addr) bool {
 	return ip.Is4() == g.target.Is4() && ip.IsLoopback() == g.target.IsLoopback()
 }
 
-// choose returns the controls that may fit; where there are some on the target's port, those alone,
-// since a firewall may treat ports differently. Where a name leads is not known yet, so names on that
-// port count only if there are no addresses to go by.
+// choose returns the best kind of control there is. The target's port comes first, since a firewall may
+// treat ports differently; then addresses before names, since a name has to be asked of a resolver, which
+// a connect has nothing to do with. No name is asked for a target on loopback if an address is there.
 func (g *tcpGroup) choose(hosts []controlHost) []controlHost {
-	hosts = slices.DeleteFunc(hosts, func(c controlHost) bool { return c.name == "" && !g.fits(c.addr) })
-	fixed := slices.ContainsFunc(hosts, func(c controlHost) bool { return c.name == "" })
-	samePort := slices.ContainsFunc(hosts, func(c controlHost) bool {
-		return c.port == g.port && (c.name == "" || !fixed)
-	})
-	if samePort {
-		hosts = slices.DeleteFunc(hosts, func(c controlHost) bool { return c.port != g.port })
+	var fixed, named, fixedHere, namedHere []controlHost // here: on the target's port
+	for _, c := range hosts {
+		switch here := c.port == g.port; {
+		case c.name != "" && here:
+			namedHere = append(namedHere, c)
+			fallthrough
+		case c.name != "":
+			named = append(named, c)
+		case g.fits(c.addr) && here:
+			fixedHere = append(fixedHere, c)
+			fallthrough
+		case g.fits(c.addr):
+			fixed = append(fixed, c)
+		}
 	}
-	return hosts
+	if g.target.IsLoopback() && len(fixed) > 0 {
+		namedHere = nil
+	}
+	for _, kind := range [][]controlHost{fixedHere, namedHere, fixed} {
+		if len(kind) > 0 {
+			return kind
+		}
+	}
+	return named
 }
 
 // add says whether an address is one more to ask.
