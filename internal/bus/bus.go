@@ -17,8 +17,8 @@ const (
 	LogUser = "$log"
 	// FleetUser is the coordinator's own user of the agents' account.
 	FleetUser = "$fleet"
-	// MaxPayload bounds one message, in bytes.
-	MaxPayload = 1 << 20
+	// MaxPayload bounds one message, in bytes: ten thousand agents are asked by one entry of the log.
+	MaxPayload = 8 << 20
 )
 
 // Server is the embedded server, as far as the coordinator's own connections need it.

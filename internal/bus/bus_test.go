@@ -124,7 +124,10 @@ func TestLogGathers(t *testing.T) {
 
 func TestLogIsBounded(t *testing.T) {
 	s := startServer(t, t.TempDir(), "127.0.0.1:0")
-	l := runLog(t, s, 1<<20)
+	l := runLog(t, s, 10<<20)
+	if _, err := l.Append(t.Context(), entry("ten thousand agents", 5<<20)); err != nil {
+		t.Errorf("a large entry: %v", err)
+	}
 	var err error
 	n := 0
 	for ; err == nil && n < 1000; n++ {

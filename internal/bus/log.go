@@ -23,6 +23,9 @@ const (
 	commitTimeout = 10 * time.Second
 )
 
+// ErrTooLarge says that entries do not fit a message of the log.
+var ErrTooLarge = errors.New("bus: the entries are too large")
+
 // Log is the one truth: everything that happened, in order. It is safe for concurrent use.
 type Log struct {
 	nc     *nats.Conn
@@ -85,7 +88,7 @@ func (l *Log) Append(ctx context.Context, entries ...*pb.LogEntry) (uint64, erro
 		size += proto.Size(e) + 4
 	}
 	if size > MaxPayload-1024 {
-		return 0, fmt.Errorf("bus: entries of %d bytes; at most %d", size, MaxPayload-1024)
+		return 0, fmt.Errorf("%w: %d bytes; at most %d", ErrTooLarge, size, MaxPayload-1024)
 	}
 	done := make(chan appended, 1)
 	select {

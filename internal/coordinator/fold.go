@@ -99,6 +99,11 @@ func (c *Coordinator) onClosed(id string, pending []string) {
 			c.log.Debug("cancel", "measurement", id, "agent", agent, "error", err)
 		}
 	}
+	c.work.Go(func() { c.report(id) }) // the fold does not wait for the judge
+}
+
+// report writes the one line of a measurement that was closed.
+func (c *Coordinator) report(id string) {
 	view, err := c.store.Get(id)
 	if err != nil {
 		return // forgotten already

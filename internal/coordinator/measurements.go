@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
 	"github.com/elsewhere-net/elsewhere/internal/store"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -67,6 +68,9 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 	// Before it is in the log, so that what is in the log is always closed.
 	s.closer.at(id, now.Add(timeout))
 	if err := s.append(ctx, &pb.LogEntry{Entry: &pb.LogEntry_Opened{Opened: &pb.Opened{Measurement: m}}}); err != nil {
+		if errors.Is(err, bus.ErrTooLarge) {
+			return nil, status.Errorf(codes.ResourceExhausted, "the list of %d agents is too large to be kept (%v); lower the limit", len(asks), err)
+		}
 		return nil, unavailable(err)
 	}
 	view, err := s.store.Get(id)

@@ -96,17 +96,33 @@ func (s *Store) load(id string) (m *measurement, err error) {
 	return m, err
 }
 
-func loadMeasurement(tx *bbolt.Tx, id string) (*measurement, error) {
+// savedHead reads a measurement without its results, and the position that opened it.
+func (s *Store) savedHead(id string) (saved *pb.Measurement, opened uint64, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		saved, opened, err = loadHead(tx, id)
+		return err
+	})
+	return saved, opened, err
+}
+
+func loadHead(tx *bbolt.Tx, id string) (saved *pb.Measurement, opened uint64, err error) {
 	value := tx.Bucket(bucketMeasurements).Get([]byte(id))
 	if len(value) < 8 {
-		return nil, ErrNotFound
+		return nil, 0, ErrNotFound
 	}
-	var saved pb.Measurement
-	if err := proto.Unmarshal(value[8:], &saved); err != nil {
-		return nil, fmt.Errorf("store: measurement %s: %w", id, err)
+	saved = &pb.Measurement{}
+	if err := proto.Unmarshal(value[8:], saved); err != nil {
+		return nil, 0, fmt.Errorf("store: measurement %s: %w", id, err)
 	}
-	m := newMeasurement(number(value[:8]), &saved)
-	var err error
+	return saved, number(value[:8]), nil
+}
+
+func loadMeasurement(tx *bbolt.Tx, id string) (*measurement, error) {
+	saved, opened, err := loadHead(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	m := newMeasurement(opened, saved)
 	if m.results, err = loadResults(tx.Bucket(bucketResults), id); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -31,6 +32,7 @@ type measurement struct {
 	verdict        *pb.Verdict // of verdictVersion
 	verdictVersion int
 	judged         time.Time // when, to judge a running measurement not too often
+	judging        sync.Mutex
 }
 
 func newMeasurement(position uint64, opened *pb.Measurement) *measurement {

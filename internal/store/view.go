@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -40,11 +41,25 @@ func (s *Store) Get(id string) (View, error) {
 	view.Stale = !due && m.verdictVersion != version && m.pending < len(m.asks)
 	s.mu.Unlock()
 	if due {
-		// Outside of the lock: judging ten thousand results takes a while, and the fold must go on.
-		view.Measurement.Verdict = aggregate.Judge(view.Measurement, view.Results)
-		s.keep(m, view.Measurement.GetVerdict(), version)
+		view.Measurement.Verdict = s.judge(m, view, version)
 	}
 	return view, nil
+}
+
+// judge makes the verdict of a view, or takes the one that somebody else made of it meanwhile. It holds
+// no lock of the store: judging ten thousand results takes a while, and the fold must go on.
+func (s *Store) judge(m *measurement, view View, version int) *pb.Verdict {
+	m.judging.Lock()
+	defer m.judging.Unlock()
+	s.mu.Lock()
+	done, made := m.verdict, m.verdictVersion
+	s.mu.Unlock()
+	if made == version {
+		return done
+	}
+	verdict := aggregate.Judge(view.Measurement, view.Results)
+	s.keep(m, verdict, version)
+	return verdict
 }
 
 // due tells whether it is time to judge.
@@ -61,12 +76,16 @@ func (m *measurement) due() bool {
 	}
 }
 
-// keep remembers a verdict, unless a newer one is there.
+// keep remembers a verdict, unless a newer one is there; that of a closed measurement on disk too.
 func (s *Store) keep(m *measurement, v *pb.Verdict, version int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if version > m.verdictVersion {
-		m.verdict, m.verdictVersion, m.judged = v, version, time.Now()
+	if version <= m.verdictVersion {
+		return
+	}
+	m.verdict, m.verdictVersion, m.judged = v, version, time.Now()
+	if !m.open() && s.live[m.id()] == m {
+		s.dirty[m.id()] = m
 	}
 }
 
@@ -115,12 +134,33 @@ func (s *Store) List(before string, n int) ([]*pb.Measurement, error) {
 	ids = slices.Compact(ids)
 	var list []*pb.Measurement
 	for _, id := range ids[:min(n, len(ids))] {
-		view, err := s.Get(id)
-		if err != nil {
+		m, err := s.head(id)
+		if errors.Is(err, ErrNotFound) {
 			continue // forgotten meanwhile
 		}
-		view.Measurement.Asks = nil
-		list = append(list, view.Measurement)
+		if err != nil {
+			return nil, err
+		}
+		m.Asks = nil
+		list = append(list, m)
 	}
 	return list, nil
+}
+
+// head is a measurement without its results; those on disk are left there if the verdict is.
+func (s *Store) head(id string) (*pb.Measurement, error) {
+	s.mu.Lock()
+	live, forgot := s.live[id] != nil, s.forgot
+	s.mu.Unlock()
+	if !live {
+		saved, opened, err := s.savedHead(id)
+		if err != nil || opened <= forgot {
+			return nil, errors.Join(err, ErrNotFound)
+		}
+		if saved.GetVerdict().GetJudge() == aggregate.Version {
+			return saved, nil
+		}
+	}
+	view, err := s.Get(id)
+	return view.Measurement, err
 }
