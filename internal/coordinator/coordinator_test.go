@@ -285,6 +285,7 @@ func TestTheDoor(t *testing.T) {
 		{"nothing", &pb.CreateMeasurementRequest{}, codes.InvalidArgument, "spec"},
 		{"no check", spec(&pb.Spec{}), codes.InvalidArgument, "spec.check"},
 		{"an unknown family", spec(&pb.Spec{Family: 9, Check: &pb.Spec_Tcp{Tcp: &pb.TCPSpec{Host: "x", Port: 1}}}), codes.InvalidArgument, "spec.family"},
+		{"an address of the other family", spec(&pb.Spec{Family: pb.Family_FAMILY_IPV6, Check: &pb.Spec_Tcp{Tcp: &pb.TCPSpec{Host: "192.0.2.1", Port: 1}}}), codes.InvalidArgument, "spec"},
 		{"an empty name", dns(&pb.DNSSpec{}), codes.InvalidArgument, "spec.dns.name"},
 		{"a label of 70 bytes", dns(&pb.DNSSpec{Name: strings.Repeat("a", 70) + ".example"}), codes.InvalidArgument, "spec.dns.name"},
 		{"a name of 300 bytes", dns(&pb.DNSSpec{Name: strings.Repeat("a.", 150)}), codes.InvalidArgument, "spec.dns.name"},

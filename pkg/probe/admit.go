@@ -8,7 +8,7 @@ import (
 
 // Admit says at the agent's door, without touching the network, whether a job can be done here:
 // FAILURE_NONE; agent_policy_denied for an address that the egress policy refuses;
-// agent_capability_missing for one that the host has no route to; agent_internal for a job that
+// agent_capability_missing for an address family that the host has not; agent_internal for a job that
 // makes no sense. The text says why, for people.
 func Admit(env *Env, job *pb.Job) (pb.Failure, string) {
 	if env == nil {
@@ -24,20 +24,26 @@ func Admit(env *Env, job *pb.Job) (pb.Failure, string) {
 		if err := t.permit(addr, purpose); err != nil {
 			return pb.Failure_FAILURE_AGENT_POLICY_DENIED, err.Error()
 		}
-		if !addr.Addr().IsLoopback() && !routed(addr.Addr()) {
-			return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, "no route to " + addr.Addr().String()
+		if addr.Addr().IsLoopback() {
+			return pb.Failure_FAILURE_NONE, ""
 		}
-		return pb.Failure_FAILURE_NONE, ""
+		return lacks(addr.Addr().Is4(), addr.Addr().Is6())
 	}
 	if _, isDNS := spec.GetCheck().(*pb.Spec_Dns); isDNS {
 		return pb.Failure_FAILURE_NONE, ""
 	}
+	return lacks(spec.GetFamily() == pb.Family_FAMILY_IPV4, spec.GetFamily() == pb.Family_FAMILY_IPV6)
+}
+
+// lacks says whether the host is without an address family that is needed. One that has the family and
+// no way to the target can try, and will see that it is the agent's trouble.
+func lacks(needs4, needs6 bool) (pb.Failure, string) {
 	ipv4, ipv6 := Families()
 	switch {
-	case spec.GetFamily() == pb.Family_FAMILY_IPV4 && !ipv4:
-		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, "no route to IPv4"
-	case spec.GetFamily() == pb.Family_FAMILY_IPV6 && !ipv6:
-		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, "no route to IPv6"
+	case needs4 && !ipv4:
+		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, "the agent has no IPv4"
+	case needs6 && !ipv6:
+		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, "the agent has no IPv6"
 	}
 	return pb.Failure_FAILURE_NONE, ""
 }

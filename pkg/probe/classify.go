@@ -72,7 +72,7 @@ func connectFailure(ctx context.Context, addr netip.AddrPort, ev *pb.Evidence, e
 func localFailure(ip netip.Addr, err error) pb.Failure {
 	switch {
 	case ip.Is6() && isUnroutable(err) && !ip.IsLoopback() && !routed(ip):
-		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING // many hosts have a name with IPv6, and no way there
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAGAIN):
 		return pb.Failure_FAILURE_AGENT_OVERLOADED

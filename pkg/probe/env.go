@@ -74,11 +74,18 @@ func SystemResolvers() []netip.AddrPort {
 	return servers
 }
 
-// Families says for which address families the host has a route to the public network. It sends
+// Families says which address families the host has: a route to the public network, or at least an
+// address that is neither loopback nor link-local, since a private network has targets too. It sends
 // nothing: connecting a UDP socket asks the routing table alone.
 func Families() (ipv4, ipv6 bool) {
 	// The addresses of a.root-servers.net: as public as an address can be.
-	return routed(netip.AddrFrom4([4]byte{198, 41, 0, 4})), routed(netip.MustParseAddr("2001:503:ba3e::2:30"))
+	ipv4, ipv6 = routed(netip.AddrFrom4([4]byte{198, 41, 0, 4})), routed(netip.MustParseAddr("2001:503:ba3e::2:30"))
+	for _, ip := range hostAddresses() {
+		if !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+			ipv4, ipv6 = ipv4 || ip.Is4(), ipv6 || ip.Is6()
+		}
+	}
+	return ipv4, ipv6
 }
 
 // routed says whether the host has a route to ip.

@@ -450,12 +450,13 @@ var File_elsewhere_v1_spec_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x17elsewhere/v1/spec.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\"\xcf\x01\n" +
+	"\x17elsewhere/v1/spec.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\"\xf3\x03\n" +
 	"\x04Spec\x12)\n" +
 	"\x03dns\x18\x01 \x01(\v2\x15.elsewhere.v1.DNSSpecH\x00R\x03dns\x12)\n" +
 	"\x03tcp\x18\x02 \x01(\v2\x15.elsewhere.v1.TCPSpecH\x00R\x03tcp\x12)\n" +
 	"\x03tls\x18\x03 \x01(\v2\x15.elsewhere.v1.TLSSpecH\x00R\x03tls\x126\n" +
-	"\x06family\x18\x06 \x01(\x0e2\x14.elsewhere.v1.FamilyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06familyB\x0e\n" +
+	"\x06family\x18\x06 \x01(\x0e2\x14.elsewhere.v1.FamilyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06family:\xa1\x02\xbaH\x9d\x02\x1a\x9a\x02\n" +
+	"\vspec.family\x12*the host is an address of the other family\x1a\xde\x01!(this.family == 1 && ((has(this.tcp) && this.tcp.host.isIp(6)) || (has(this.tls) && this.tls.host.isIp(6)))) && !(this.family == 2 && ((has(this.tcp) && this.tcp.host.isIp(4)) || (has(this.tls) && this.tls.host.isIp(4))))B\x0e\n" +
 	"\x05check\x12\x05\xbaH\x02\b\x01\"\xf6\x06\n" +
 	"\aDNSSpec\x12\xd4\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\xbf\x01\xbaH\xbb\x01\xba\x01\xb7\x01\n" +

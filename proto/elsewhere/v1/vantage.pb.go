@@ -95,9 +95,9 @@ type Vantage struct {
 	Asn uint32 `protobuf:"varint,5,opt,name=asn,proto3" json:"asn,omitempty"`
 	// Labels of the operator's own, by which agents can be chosen. Default: none.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Whether the agent has a route to IPv4.
+	// Whether the agent has IPv4: a public route, or an address beyond loopback and link-local.
 	Ipv4 bool `protobuf:"varint,7,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
-	// Whether the agent has a route to IPv6.
+	// Whether the agent has IPv6, likewise.
 	Ipv6 bool `protobuf:"varint,8,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
 	// The agent's own resolvers, "IP:PORT". Agents that share one are one DNS perspective.
 	Resolvers []string `protobuf:"bytes,9,rep,name=resolvers,proto3" json:"resolvers,omitempty"`
