@@ -35,7 +35,7 @@ const (
 	// registerTimeout bounds one registration.
 	registerTimeout = 5 * time.Second
 	// minPause and maxPause bound the pause between two attempts to connect.
-	minPause, maxPause = 100 * time.Millisecond, 5 * time.Second
+	minPause, maxPause = 100 * time.Millisecond, 4 * time.Second
 )
 
 // Options is what an agent is.
