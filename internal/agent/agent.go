@@ -115,9 +115,6 @@ func name(given, file string) (string, error) {
 	return id, nil
 }
 
-// ID is the agent's name.
-func (a *Agent) ID() string { return a.id }
-
 // Run works until ctx ends; then it takes nothing new, finishes its jobs, delivers their results, and
 // returns when all that it started has stopped.
 func (a *Agent) Run(ctx context.Context) error {

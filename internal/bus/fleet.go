@@ -185,8 +185,5 @@ func (c *AgentConn) Beat(b *pb.Beat) error {
 	return nil
 }
 
-// Flush waits until the server has what was sent.
-func (c *AgentConn) Flush(ctx context.Context) error { return c.nc.FlushWithContext(ctx) }
-
 // Close closes the connection.
 func (c *AgentConn) Close() { c.nc.Close() }
