@@ -139,23 +139,46 @@ func TestGeneratedPackagesHoldNothingHandwritten(t *testing.T) {
 	}
 }
 
-func TestTestsDoNotSleep(t *testing.T) {
-	sleep := regexp.MustCompile(`\btime\.Sleep\(`)
-	err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, "policy_test.go") {
+func TestDocumentsNameTestsThatExist(t *testing.T) {
+	text, err := os.ReadFile("../../docs/invariants.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources strings.Builder
+	eachTestFile(t, func(_ string, source []byte) { sources.Write(source) })
+	names := regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(string(text), -1)
+	if len(names) < 10 {
+		t.Errorf("only %d tests are named", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(sources.String(), "func "+name+"(") {
+			t.Errorf("docs/invariants.md names %s, which is not there", name)
+		}
+	}
+}
+
+// eachTestFile calls visit for every test file of the module.
+func eachTestFile(t *testing.T, visit func(path string, source []byte)) {
+	t.Helper()
+	err := filepath.WalkDir("../..", func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		source, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		// In a bubble time is not real: sleeping is how it passes (testing/synctest).
-		if sleep.Match(source) && !strings.Contains(string(source), `"testing/synctest"`) {
-			t.Errorf("%s sleeps", path)
-		}
-		return nil
+		visit(path, source)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestTestsDoNotSleep(t *testing.T) {
+	sleep := regexp.MustCompile(`\btime\.` + `Sleep\(`)
+	eachTestFile(t, func(path string, source []byte) {
+		// In a bubble time is not real: sleeping is how it passes (testing/synctest).
+		if sleep.Match(source) && !strings.Contains(string(source), `"testing/synctest"`) {
+			t.Errorf("%s sleeps", path)
+		}
+	})
 }
