@@ -93,6 +93,9 @@ func New(opts Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	if other := sp.Foreign(id); other != "" {
+		return nil, errors.Join(fmt.Errorf("data directory %s has results of agent %s that were not delivered: start that one again, or use another directory for %s", opts.DataDir, other, id), sp.Close())
+	}
 	a := &Agent{opts: opts, id: id, spool: sp}
 	a.opts.Log = opts.Log.With("agent", id)
 	a.jobs = newJobs(a.opts, id, sp)

@@ -54,14 +54,14 @@ func newJobs(opts Options, agent string, sp *spool.Spool) *jobs {
 // not run again.
 func (j *jobs) take(job *pb.Job) *pb.JobReply {
 	key := spool.Key{Measurement: job.GetMeasurementId(), Round: job.GetRound()}
+	if j.knows(key) {
+		return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE}
+	}
 	if reply := j.refuse(key, job); reply != nil {
 		return reply
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, ok := j.known[key]; ok {
-		return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE}
-	}
 	switch {
 	case j.draining:
 		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_OVERLOADED, Detail: "the agent is about to stop"}
@@ -76,6 +76,14 @@ func (j *jobs) take(job *pb.Job) *pb.JobReply {
 	return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE}
 }
 
+// knows tells whether a job was accepted before. Jobs come one at a time, so it stays so.
+func (j *jobs) knows(key spool.Key) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, ok := j.known[key]
+	return ok
+}
+
 // refuse returns the answer to a job that will not be run, nil if it may be.
 func (j *jobs) refuse(key spool.Key, job *pb.Job) *pb.JobReply {
 	switch {
@@ -83,6 +91,8 @@ func (j *jobs) refuse(key spool.Key, job *pb.Job) *pb.JobReply {
 		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_INTERNAL, Detail: "the job is not for this agent"}
 	case j.spool.Has(key):
 		return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE} // its result is on the way
+	case j.spool.Err() != nil:
+		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_OVERLOADED, Detail: "results cannot be kept: " + j.spool.Err().Error()}
 	case j.spool.Usage() > spoolHigh:
 		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_OVERLOADED, Detail: "too many results wait for a coordinator"}
 	case job.GetRemaining().AsDuration() <= 0:

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,6 +23,11 @@ const (
 	// commitTimeout bounds one commit. A commit that is not confirmed may still be in the log:
 	// the fold counts everything once.
 	commitTimeout = 10 * time.Second
+	// maxFailures is the number of commits in a row that may fail: a JetStream whose disk was full does
+	// not come back by itself, a process that is started again does.
+	maxFailures = 3
+	// messageOverhead is what a message takes on disk beside its data, about, in bytes.
+	messageOverhead = 40
 )
 
 // ErrTooLarge says that entries do not fit a message of the log.
@@ -33,6 +40,12 @@ type Log struct {
 	stream jetstream.Stream
 	queue  chan appendRequest
 	last   uint64 // position of the last commit of this process
+	failed int    // commits in a row that were not confirmed
+
+	limit   int64 // beyond it only what ends things is taken
+	bytes   atomic.Int64
+	full    chan struct{} // has one when it is time to forget
+	healthy atomic.Bool
 }
 
 // Follow says what else happens by a batch that is about to be committed, to go into the same commit.
@@ -50,8 +63,8 @@ type appended struct {
 	err      error
 }
 
-// OpenLog opens the log, or makes it. It refuses appends beyond maxBytes plus a tenth, so that a
-// Forgotten still fits when the limit is reached.
+// OpenLog opens the log, or makes it. Beyond maxBytes it takes no results and opens nothing; a tenth
+// more is there for what declines, closes and forgets.
 func OpenLog(ctx context.Context, s Server, maxBytes int64) (*Log, error) {
 	nc, err := connect(s, LogUser)
 	if err != nil {
@@ -62,13 +75,18 @@ func OpenLog(ctx context.Context, s Server, maxBytes int64) (*Log, error) {
 		nc.Close()
 		return nil, fmt.Errorf("bus: %w", err)
 	}
+	present, err := presentBytes(ctx, js)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("bus: the log: %w", err)
+	}
 	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:       logName,
 		Subjects:   []string{logSubject},
 		Storage:    jetstream.FileStorage,
 		Retention:  jetstream.LimitsPolicy,
-		Discard:    jetstream.DiscardNew, // never lose what was acknowledged
-		MaxBytes:   maxBytes + maxBytes/10,
+		Discard:    jetstream.DiscardNew,                 // never lose what was acknowledged
+		MaxBytes:   max(maxBytes, present) + maxBytes/10, // the limit may have been lowered
 		MaxMsgSize: MaxPayload,
 		Replicas:   1,
 		Duplicates: time.Second, // the fold de-duplicates; the server's window is no safeguard
@@ -77,7 +95,42 @@ func OpenLog(ctx context.Context, s Server, maxBytes int64) (*Log, error) {
 		nc.Close()
 		return nil, fmt.Errorf("bus: the log: %w", err)
 	}
-	return &Log{nc: nc, js: js, stream: stream, queue: make(chan appendRequest, 256)}, nil
+	l := &Log{
+		nc: nc, js: js, stream: stream, queue: make(chan appendRequest, 256),
+		limit: maxBytes, full: make(chan struct{}, 1),
+	}
+	l.bytes.Store(present)
+	l.healthy.Store(true)
+	return l, nil
+}
+
+// presentBytes is the size of the log, 0 if there is none yet.
+func presentBytes(ctx context.Context, js jetstream.JetStream) (int64, error) {
+	stream, err := js.Stream(ctx, logName)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int64(stream.CachedInfo().State.Bytes), nil
+}
+
+// ErrFull says that the log has reached its limit: nothing is opened and no result taken until
+// something was forgotten.
+var ErrFull = errors.New("the log is full until old measurements are forgotten")
+
+// Full has one when the log is nearly full: it is time to forget.
+func (l *Log) Full() <-chan struct{} { return l.full }
+
+// Healthy tells whether the last commit was confirmed.
+func (l *Log) Healthy() bool { return l.healthy.Load() }
+
+// grows tells whether entries bring more than they end.
+func grows(entries []*pb.LogEntry) bool {
+	return slices.ContainsFunc(entries, func(e *pb.LogEntry) bool {
+		return e.GetOpened() != nil || e.GetResult() != nil
+	})
 }
 
 // Append adds entries and returns the position of the message that holds them, when it is durable.
@@ -89,6 +142,9 @@ func (l *Log) Append(ctx context.Context, entries ...*pb.LogEntry) (uint64, erro
 	}
 	if size > MaxPayload-1024 {
 		return 0, fmt.Errorf("%w: %d bytes; at most %d", ErrTooLarge, size, MaxPayload-1024)
+	}
+	if grows(entries) && l.bytes.Load() >= l.limit {
+		return 0, ErrFull
 	}
 	done := make(chan appended, 1)
 	select {
@@ -121,6 +177,12 @@ func (l *Log) Run(ctx context.Context, follow Follow) error {
 		position, err := l.commit(ctx, batch, follow)
 		for _, r := range batch {
 			r.done <- appended{position, err}
+		}
+		l.healthy.Store(err == nil)
+		if err == nil {
+			l.failed = 0
+		} else if l.failed++; l.failed == maxFailures {
+			return fmt.Errorf("%d commits in a row failed: %w", maxFailures, err)
 		}
 	}
 }
@@ -161,6 +223,12 @@ func (l *Log) commit(ctx context.Context, batch []appendRequest, follow Follow) 
 		return 0, fmt.Errorf("bus: the log: %w", err)
 	}
 	l.last = ack.Sequence
+	if l.bytes.Add(int64(len(data)+messageOverhead)) > l.limit-l.limit/20 {
+		select {
+		case l.full <- struct{}{}:
+		default:
+		}
+	}
 	return ack.Sequence, nil
 }
 
@@ -173,7 +241,7 @@ func (l *Log) Fold(ctx context.Context, after uint64, apply func(position uint64
 	if err != nil {
 		return fmt.Errorf("bus: the log: %w", err)
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(1000))
+	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(1000, 2*MaxPayload))
 	if err != nil {
 		return fmt.Errorf("bus: the log: %w", err)
 	}
@@ -220,7 +288,11 @@ func (l *Log) Purge(ctx context.Context, upTo uint64) error {
 	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
 		return fmt.Errorf("bus: the log: %w", err)
 	}
-	return nil
+	bounds, err := l.Bounds(ctx)
+	if err == nil {
+		l.bytes.Store(int64(bounds.Bytes))
+	}
+	return err
 }
 
 // Close closes the log's connection.

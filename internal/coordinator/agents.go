@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
+	"github.com/elsewhere-net/elsewhere/internal/store"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -111,6 +112,9 @@ func (c *Coordinator) Keep(ctx context.Context, agent string, batch []*pb.Result
 	known := c.fleet.Get(agent)
 	for _, r := range batch {
 		vantage, wanted, err := c.store.Asked(r.GetMeasurementId(), agent)
+		if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrNotAsked) {
+			return err // the disk, not the result: it is sent again
+		}
 		if err != nil {
 			c.metrics.results.WithLabelValues("unasked").Inc()
 			c.log.Warn("a result that nobody asked for", "agent", agent, "reason", err)

@@ -16,6 +16,8 @@ import (
 const (
 	// deliveryTime is what is taken off a job's time for the delivery of its result.
 	deliveryTime = 2 * time.Second
+	// maxVersion bounds the words for an agent's version, as at its registration.
+	maxVersion = 100
 	// askPause is the pause before an agent that did not reply is asked once more.
 	askPause = 250 * time.Millisecond
 )
@@ -35,6 +37,7 @@ func (c *Coordinator) ask(m *pb.Measurement, agent string) {
 	for range 2 {
 		reply, err := c.agents.Ask(ctx, job(m, agent))
 		if err == nil {
+			reply.Failure = known(reply.GetFailure())
 			c.metrics.replies.WithLabelValues(short(reply.GetFailure().String())).Inc()
 			c.onReply(ctx, m.GetId(), agent, reply)
 			return
@@ -68,6 +71,16 @@ func job(m *pb.Measurement, agent string) *pb.Job {
 	}
 }
 
+// known is an agent's reason as far as it is one: agents may be newer, or hostile.
+func known(f pb.Failure) pb.Failure {
+	switch name, ok := pb.Failure_name[int32(f)]; {
+	case f == pb.Failure_FAILURE_UNSPECIFIED, f == pb.Failure_FAILURE_NONE, ok && strings.HasPrefix(name, "FAILURE_AGENT_"):
+		return f
+	default:
+		return pb.Failure_FAILURE_AGENT_INTERNAL
+	}
+}
+
 // onReply puts a no into the log. A yes needs nothing: the result will say it.
 func (c *Coordinator) onReply(ctx context.Context, id, agent string, reply *pb.JobReply) {
 	switch reply.GetFailure() {
@@ -88,7 +101,7 @@ func (c *Coordinator) onReply(ctx context.Context, id, agent string, reply *pb.J
 // onBeat notes that an agent lives. One that has come, or come back, is asked what is still open for
 // it: it runs nothing twice.
 func (c *Coordinator) onBeat(b *pb.Beat) {
-	if c.validator.Validate(b.GetVantage()) != nil {
+	if c.validator.Validate(b.GetVantage()) != nil || len(b.GetVersion()) > maxVersion {
 		return
 	}
 	if !c.fleet.Beat(b) {

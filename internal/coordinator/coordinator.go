@@ -204,9 +204,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	// The log and its fold outlive ctx: what is under way still has to be written.
 	inner, stopInner := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopInner()
-	c.serving, c.alive = ctx, inner
 	defer c.release()
 	parts, partsCtx := errgroup.WithContext(inner)
+	c.serving, c.alive = ctx, partsCtx
 	parts.Go(func() error { return c.history.Run(partsCtx, c.follow) })
 	parts.Go(func() error { return c.fold(partsCtx) })
 	parts.Go(func() error { return c.checkpoint(partsCtx) })

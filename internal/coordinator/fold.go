@@ -27,8 +27,11 @@ func (c *Coordinator) fold(ctx context.Context) error {
 			return nil // history: what had to be done about it was done
 		}
 		for _, change := range changes {
-			if change.Closed {
+			switch {
+			case change.Closed:
 				c.onClosed(change.ID, change.Pending)
+			case change.Opened:
+				c.closer.at(change.ID, change.Deadline)
 			}
 			if change.Settled {
 				c.closer.now(change.ID)
@@ -60,7 +63,8 @@ func (c *Coordinator) recover(ctx context.Context) error {
 			c.closer.now(m.GetId())
 			continue
 		}
-		at := m.GetDeadline().AsTime()
+		// No measurement lasts longer than maxTimeout, whatever the clock was when it was opened.
+		at := time.Now().Add(min(time.Until(m.GetDeadline().AsTime()), maxTimeout))
 		if at.Before(earliest) {
 			at = earliest
 		}

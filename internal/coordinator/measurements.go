@@ -24,6 +24,8 @@ import (
 
 const (
 	defaultTimeout  = 30 * time.Second
+	maxTimeout      = 10 * time.Minute // as the proto has it
+	createTimeout   = 15 * time.Second
 	defaultLimit    = 20
 	defaultPageSize = 50
 	// maxOpen and maxOpenAsks bound the measurements that run at once and the agents that they ask.
@@ -67,6 +69,9 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 	}
 	// Before it is in the log, so that what is in the log is always closed.
 	s.closer.at(id, now.Add(timeout))
+	// A caller that goes away now leaves a measurement that is asked, not half of one.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
 	if err := s.append(ctx, &pb.LogEntry{Entry: &pb.LogEntry_Opened{Opened: &pb.Opened{Measurement: m}}}); err != nil {
 		if errors.Is(err, bus.ErrTooLarge) {
 			return nil, status.Errorf(codes.ResourceExhausted, "the list of %d agents is too large to be kept (%v); lower the limit", len(asks), err)

@@ -41,6 +41,12 @@ func (c *Coordinator) retain(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
+		case <-c.history.Full():
+		case <-ctx.Done():
+			return nil
+		}
+		select { // not with every commit, while what is there still runs
+		case <-time.After(time.Second):
 		case <-ctx.Done():
 			return nil
 		}
@@ -57,12 +63,14 @@ func (c *Coordinator) forgetOld(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if excess := int64(bounds.Bytes) - c.opts.Retention.Bytes; excess > 0 {
+	// From 95 % on, since at 100 % nothing is taken any more.
+	if excess := int64(bounds.Bytes) - c.opts.Retention.Bytes/20*19; excess > 0 {
 		// Messages are of similar size: a share of the bytes is that share of the positions, and a
 		// little more, so that it is not needed again at once.
 		share := float64(excess)/float64(bounds.Bytes) + 0.05
 		upTo = max(upTo, bounds.First+uint64(share*float64(bounds.Last-bounds.First)))
 	}
+	upTo = min(upTo, bounds.Last) // never what is not there yet
 	if open, ok := c.store.FirstOpen(); ok && upTo >= open {
 		upTo = open - 1 // what runs stays
 	}

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 
+	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/store"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -144,6 +145,9 @@ func unavailable(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return status.FromContextError(err).Err()
 	}
+	if errors.Is(err, bus.ErrFull) {
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
 	return status.Error(codes.Unavailable, err.Error())
 }
 
@@ -180,7 +184,7 @@ func (c *Coordinator) serveHTTP(parts *errgroup.Group) *http.Server {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opts.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !c.ready.Load() {
+		if !c.ready.Load() || !c.history.Healthy() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}

@@ -67,9 +67,14 @@ func (c *Client) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		for {
-			if err := c.send(ctx, stream, resend); !errors.Is(err, errResend) {
-				return err
+			err := c.send(ctx, stream, resend)
+			if errors.Is(err, errResend) {
+				continue
 			}
+			if err != nil {
+				cancel() // receive would wait for ever
+			}
+			return err
 		}
 	})
 	return group.Wait()

@@ -49,6 +49,9 @@ type Spool struct {
 	drained  chan struct{}     // closed and replaced when pending becomes empty
 	timer    *time.Timer       // the sync to come, if any
 	failed   error             // the first failed sync; it poisons the spool (fsync(2) may lie after)
+	refused  error             // the last Append that could not be written
+	when     time.Time         // of refused
+	lock     *os.File          // keeps two agents from one spool
 }
 
 // record is where a result stands.
@@ -57,6 +60,7 @@ type record struct {
 	offset  int64
 	length  int
 	job     Key
+	agent   string
 }
 
 // Key is the identity of a job at one agent.
@@ -66,7 +70,7 @@ type Key struct {
 }
 
 // Open opens the spool in dir, or makes one. It never holds more than limit bytes on disk.
-func Open(dir string, limit int64) (*Spool, error) {
+func Open(dir string, limit int64) (_ *Spool, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
@@ -77,6 +81,9 @@ func Open(dir string, limit int64) (*Spool, error) {
 		pending: map[uint64]record{},
 		changed: make(chan struct{}),
 		drained: make(chan struct{}),
+	}
+	if s.lock, err = lock(filepath.Join(dir, "lock")); err != nil {
+		return nil, err
 	}
 	names, err := filepath.Glob(filepath.Join(dir, "*.seg"))
 	if err != nil {
@@ -105,7 +112,7 @@ func (s *Spool) load(name string) error {
 			if proto.Unmarshal(payload, &result) != nil {
 				return
 			}
-			s.pending[seq] = record{seg, offset, len(payload), keyOf(&result)}
+			s.pending[seq] = record{seg, offset, len(payload), keyOf(&result), result.GetAgent()}
 			seg.live++
 			s.next = max(s.next, seq+1)
 		case kindAck:
@@ -142,11 +149,13 @@ func (s *Spool) Append(result *pb.Result) error {
 	}
 	offset, err := s.write(kindResult, s.next, payload)
 	if err != nil {
+		s.refused, s.when = err, time.Now()
 		return err
 	}
+	s.refused = nil
 	seg := s.last()
 	seg.live++
-	s.pending[s.next] = record{seg, offset, len(payload), keyOf(result)}
+	s.pending[s.next] = record{seg, offset, len(payload), keyOf(result), result.GetAgent()}
 	s.next++
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -154,16 +163,16 @@ func (s *Spool) Append(result *pb.Result) error {
 	return nil
 }
 
-// Ack forgets the results first to last; they are durable elsewhere.
+// Ack forgets the results first to last; they are durable elsewhere. What cannot be noted on disk is
+// sent again after a restart, no more.
 func (s *Spool) Ack(first, last uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	writable := true
 	for seq := first; seq <= min(last, s.next-1); seq++ {
-		if !s.forget(seq) {
-			continue
-		}
-		if _, err := s.write(kindAck, seq, nil); err != nil {
-			return err
+		if s.forget(seq) && writable {
+			_, err := s.write(kindAck, seq, nil)
+			writable = err == nil
 		}
 	}
 	if len(s.pending) > 0 {
@@ -309,6 +318,32 @@ func (s *Spool) Has(job Key) bool {
 	return false
 }
 
+// retryAfter is how long a spool that could not be written is not tried again.
+const retryAfter = 10 * time.Second
+
+// Err says why results cannot be kept, nil if they can: the disk is full, or it failed.
+func (s *Spool) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil && time.Since(s.when) < retryAfter {
+		return s.refused
+	}
+	return s.failed
+}
+
+// Foreign names another agent whose results are pending, "" if there is none: nobody would take them
+// from this one.
+func (s *Spool) Foreign(agent string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.pending {
+		if r.agent != agent {
+			return r.agent
+		}
+	}
+	return ""
+}
+
 // Usage is the share of the bound that is used, from 0 to 1.
 func (s *Spool) Usage() float64 {
 	s.mu.Lock()
@@ -334,5 +369,5 @@ func (s *Spool) Close() error {
 	for _, seg := range s.segments {
 		errs = append(errs, seg.sync(), seg.file.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.lock.Close())...)
 }

@@ -139,14 +139,14 @@ func TestSpoolGivesSpaceBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before, err := filepath.Glob(filepath.Join(dir, "*"))
+	before, err := filepath.Glob(filepath.Join(dir, "*.seg"))
 	if err != nil || len(before) < 3 {
 		t.Fatalf("%d segments, %v; want several", len(before), err)
 	}
 	if err := s.Ack(1, 300); err != nil {
 		t.Fatal(err)
 	}
-	after, err := filepath.Glob(filepath.Join(dir, "*"))
+	after, err := filepath.Glob(filepath.Join(dir, "*.seg"))
 	if err != nil || len(after) != 1 || s.Usage() > 0.01 {
 		t.Errorf("%d segments left, usage %.3f, %v; want one that is empty", len(after), s.Usage(), err)
 	}

@@ -188,6 +188,8 @@ type saving struct {
 // Checkpoint writes what has changed since the last one, in one synced transaction, and lets closed
 // measurements beyond the bound out of memory.
 func (s *Store) Checkpoint() error {
+	s.checkpointing.Lock()
+	defer s.checkpointing.Unlock()
 	s.mu.Lock()
 	position, forgot := s.position, s.forgot
 	var saves []saving
@@ -230,7 +232,7 @@ func (s *Store) evict() {
 			return
 		}
 		s.closed = s.closed[1:]
-		s.bytes -= m.bytes
+		s.bytes -= m.counted
 		delete(s.live, m.id())
 	}
 }

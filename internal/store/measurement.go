@@ -23,6 +23,7 @@ type measurement struct {
 	results []*pb.Result
 	late    []*pb.Result
 	bytes   int64 // of results and asks, about
+	counted int64 // of bytes, what the store counts as closed
 
 	version int           // counts changes
 	changed chan struct{} // closed and replaced at every change

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -21,10 +22,15 @@ import (
 // ErrNotFound says that there is no such measurement, or not any more.
 var ErrNotFound = errors.New("no such measurement")
 
+// ErrNotAsked says that an agent is not on a measurement's list.
+var ErrNotAsked = errors.New("the agent was not asked")
+
 // Store is the state of the log at a position. It is safe for concurrent use; Apply has one caller.
 type Store struct {
 	db     *bbolt.DB
 	recent int64 // bytes of closed measurements that memory keeps
+
+	checkpointing sync.Mutex // one checkpoint after the other, or an older state would follow a newer one
 
 	mu       sync.Mutex
 	position uint64
@@ -68,6 +74,8 @@ type Change struct {
 	ID string
 	// Opened and Closed say that it was just opened, or closed.
 	Opened, Closed bool
+	// Deadline is when it has to be closed.
+	Deadline time.Time
 	// Settled says that it is open and every agent has answered or declined.
 	Settled bool
 	// Pending are the agents without an answer, when it was closed.
@@ -95,6 +103,7 @@ func (s *Store) Apply(position uint64, batch *pb.LogBatch) ([]Change, error) {
 	for id, c := range touched {
 		if m := s.live[id]; m != nil {
 			c.Settled = m.open() && m.pending == 0
+			c.Deadline = m.facts.GetDeadline().AsTime()
 			m.notify()
 			changes = append(changes, *c)
 		}
@@ -177,8 +186,9 @@ func (s *Store) find(id string) (*measurement, error) {
 
 // retire puts a closed measurement in the queue of those that memory may let go.
 func (s *Store) retire(m *measurement) {
+	m.counted = m.bytes
 	s.closed = append(s.closed, m)
-	s.bytes += m.bytes
+	s.bytes += m.counted
 }
 
 // forget drops every measurement opened at or before a position.
@@ -198,7 +208,7 @@ func (s *Store) forget(upTo uint64) {
 		if m.opened > s.forgot {
 			return false
 		}
-		s.bytes -= m.bytes
+		s.bytes -= m.counted
 		return true
 	})
 }
@@ -266,7 +276,7 @@ func (s *Store) Asked(id, agent string) (vantage *pb.Vantage, wanted bool, err e
 	}
 	i, ok := m.index[agent]
 	if !ok {
-		return nil, false, fmt.Errorf("agent %s was not asked for measurement %s", agent, id)
+		return nil, false, fmt.Errorf("%w: agent %s, measurement %s", ErrNotAsked, agent, id)
 	}
 	return m.asks[i].GetVantage(), m.wants(agent, i), nil
 }
