@@ -238,6 +238,9 @@ func (l *Log) Fold(ctx context.Context, after uint64, apply func(position uint64
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:   after + 1,
 	})
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("bus: the log: %w", err)
 	}

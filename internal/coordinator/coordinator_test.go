@@ -300,6 +300,7 @@ func TestTheDoor(t *testing.T) {
 		{"a timeout of an hour", with(func(r *pb.CreateMeasurementRequest) { r.Timeout = durationpb.New(time.Hour) }), codes.InvalidArgument, "timeout"},
 		{"a selector with a hole", with(func(r *pb.CreateMeasurementRequest) { r.From = "a,,b" }), codes.InvalidArgument, "from"},
 		{"a measurement that is not there", with(func(r *pb.CreateMeasurementRequest) { r.From = "01arz3ndektsv4rrffq69g5fav" }), codes.InvalidArgument, "from"},
+		{"one of a list that nobody is", with(func(r *pb.CreateMeasurementRequest) { r.From = "r,mars" }), codes.FailedPrecondition, ""},
 		{"nobody there", with(func(r *pb.CreateMeasurementRequest) { r.From = "mars" }), codes.FailedPrecondition, ""},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -376,6 +377,27 @@ func TestCancel(t *testing.T) {
 		if m := response.GetMeasurement(); err != nil || m.GetState() != pb.State_STATE_CANCELLED || m.GetLedger().GetLost() != 1 {
 			t.Errorf("%v, %v", m, err)
 		}
+	}
+}
+
+func TestAPlaceWhoseAgentsAreGoneIsNotLeftOut(t *testing.T) {
+	w := newWorld(t, coordinator.Options{})
+	w.agent("a", "r1", true)
+	stop := w.agent("b", "r2", true)
+	first, _ := w.end(w.create(w.tcp(w.target)).GetId())
+	stop() // it says that it drains: not online from then on
+	for _, from := range []string{"r1,r2", first.GetId()} {
+		r := w.tcp(w.target)
+		r.From, r.Timeout = from, durationpb.New(time.Second)
+		m, _ := w.end(w.create(r).GetId())
+		if l := m.GetLedger(); l.GetAnswered() != 1 || l.GetAsked() != 2 || m.GetVerdict().GetOutcome() != pb.Outcome_OUTCOME_INCONCLUSIVE {
+			t.Errorf("from %s: %v, %v; the region without an agent is inconclusive", from, l, m.GetVerdict().GetOutcome())
+		}
+	}
+	r := w.tcp(w.target)
+	r.From = "r2"
+	if _, err := w.api.CreateMeasurement(t.Context(), r); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("nobody online at all: %v", err)
 	}
 }
 

@@ -100,9 +100,9 @@ func (s measurementService) choose(r *pb.CreateMeasurementRequest, id string) ([
 	if err != nil {
 		return nil, badSelector(err.Error())
 	}
-	online := s.fleet.Online(selector)
-	if len(online) == 0 {
-		return nil, s.nobody(r.GetFrom())
+	candidates, err := s.candidates(selector)
+	if err != nil {
+		return nil, err
 	}
 	limit := int(r.GetLimit())
 	if limit == 0 {
@@ -110,7 +110,7 @@ func (s measurementService) choose(r *pb.CreateMeasurementRequest, id string) ([
 	}
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(id)) // never fails
-	chosen := fleet.Choose(online, limit, mathrand.New(mathrand.NewPCG(seed.Sum64(), 0)))
+	chosen := fleet.Choose(candidates, limit, mathrand.New(mathrand.NewPCG(seed.Sum64(), 0)))
 	asks := make([]*pb.Ask, len(chosen))
 	for i, a := range chosen {
 		asks[i] = &pb.Ask{Agent: a.GetId(), Vantage: a.GetVantage(), State: pb.AskState_ASK_STATE_PENDING}
@@ -124,20 +124,55 @@ func isID(s string) bool {
 	return err == nil && len(s) == ulid.EncodedSize
 }
 
-// sameAgents asks those that an earlier measurement asked, as far as they are still there.
+// candidates are the agents that a selector means: those online, and where an item of its list means
+// nobody online, those that are known: they will be lost, which says more than leaving the place out. An
+// item that means nobody at all is an error, since it is most likely misspelled.
+func (s measurementService) candidates(selector fleet.Selector) ([]*pb.Agent, error) {
+	var candidates []*pb.Agent
+	anyOnline, taken := false, map[string]bool{}
+	for words, item := range selector.Alternatives() {
+		online := s.fleet.Online(item)
+		anyOnline = anyOnline || len(online) > 0
+		if len(online) == 0 {
+			online, _ = s.fleet.List(item)
+		}
+		if len(online) == 0 {
+			return nil, s.nobody(words)
+		}
+		for _, a := range online {
+			if !taken[a.GetId()] {
+				taken[a.GetId()] = true
+				candidates = append(candidates, a)
+			}
+		}
+	}
+	if !anyOnline {
+		return nil, noAgent("", "none of the agents that are meant is online")
+	}
+	return candidates, nil
+}
+
+// sameAgents asks those that an earlier measurement asked, whatever the limit. Those that are gone will
+// be lost.
 func (s measurementService) sameAgents(earlier string) ([]*pb.Ask, error) {
 	earlier = strings.ToLower(earlier)
 	view, err := s.store.Get(earlier)
-	if err != nil {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, badSelector(fmt.Sprintf("there is no measurement %s", earlier))
 	}
-	var asks []*pb.Ask
-	for _, a := range view.Measurement.GetAsks() {
-		if agent := s.fleet.Get(a.GetAgent()); agent.GetState() == pb.AgentState_AGENT_STATE_ONLINE {
-			asks = append(asks, &pb.Ask{Agent: agent.GetId(), Vantage: agent.GetVantage(), State: pb.AskState_ASK_STATE_PENDING})
-		}
+	if err != nil {
+		return nil, unavailable(err)
 	}
-	if len(asks) == 0 {
+	var asks []*pb.Ask
+	anyOnline := false
+	for _, a := range view.Measurement.GetAsks() {
+		vantage := a.GetVantage()
+		if agent := s.fleet.Get(a.GetAgent()); agent.GetState() == pb.AgentState_AGENT_STATE_ONLINE {
+			vantage, anyOnline = agent.GetVantage(), true
+		}
+		asks = append(asks, &pb.Ask{Agent: a.GetAgent(), Vantage: vantage, State: pb.AskState_ASK_STATE_PENDING})
+	}
+	if !anyOnline {
 		return nil, noAgent(earlier, "none of the agents of that measurement is online")
 	}
 	return asks, nil

@@ -74,6 +74,19 @@ func parseTerm(word string) (term, error) {
 	return t, nil
 }
 
+// Alternatives are the items of the list, each as a selector of its own, with its words.
+func (s Selector) Alternatives() map[string]Selector {
+	list := make(map[string]Selector, len(s.any))
+	for _, all := range s.any {
+		words := make([]string, len(all))
+		for i, t := range all {
+			words[i] = t.word
+		}
+		list[strings.Join(words, "+")] = Selector{any: [][]term{all}}
+	}
+	return list
+}
+
 // Matches tells whether the selector means an agent.
 func (s Selector) Matches(agent string, v *pb.Vantage) bool {
 	for _, all := range s.any {

@@ -156,6 +156,10 @@ func (s *Store) edit(id string, touched map[string]*Change, change func(*measure
 	}
 	if change(m, c) {
 		touched[id], s.dirty[id] = c, s.live[id]
+		if m != nil && m.counted > 0 { // a late result: what is closed has grown
+			s.bytes += m.bytes - m.counted
+			m.counted = m.bytes
+		}
 	}
 	return nil
 }

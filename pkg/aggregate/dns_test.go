@@ -305,13 +305,14 @@ func TestExpectedAnswers(t *testing.T) {
 			[]string{"fail", "ERROR unresolvable [ap eu] dns_nxdomain blame=zone medium"},
 		},
 		{
-			"a resolver asked by name has to",
+			"nor does any other server that the question names: what it says is what was asked for",
 			authorityWorld(false),
-			[]string{
-				"inconclusive",
-				"WARN vantage_fault [ap eu] dns_refused agents=ap,eu blame=resolver medium",
-				"WARN insufficient_vantage [ap eu] agents=ap,eu blame=unknown low",
-			},
+			[]string{"fail", "ERROR unresolvable [ap eu] dns_nxdomain blame=zone medium"},
+		},
+		{
+			"a server that the question names and that is silent is nobody's own trouble",
+			silentServer(),
+			[]string{"inconclusive", "WARN insufficient_vantage [ap eu] agents=ap,eu blame=unknown low"},
 		},
 		{
 			"a reply that was cut is not the answer",
@@ -370,6 +371,16 @@ func authorityWorld(authoritative bool) *world {
 		return steps
 	}
 	w := dnsWorld("A").in("ap", said()).in("eu", said())
+	w.m.Spec.GetDns().Resolver = "198.51.100.1"
+	return w
+}
+
+// silentServer is asked by name, and answers nobody about anything.
+func silentServer() *world {
+	w := dnsWorld("A")
+	for _, region := range []string{"ap", "eu"} {
+		w.in(region, query(1, pb.Failure_FAILURE_DNS_TIMEOUT), control53(1, pb.Failure_FAILURE_DNS_TIMEOUT))
+	}
 	w.m.Spec.GetDns().Resolver = "198.51.100.1"
 	return w
 }

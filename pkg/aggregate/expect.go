@@ -25,11 +25,11 @@ func (f *facts) unexpected(expect pb.Reachability, spots []*spot) []*pb.Finding 
 	return findings
 }
 
-// doorUnseen says whether a door that is expected to be shut was left unseen from a region: an address
-// that none of its agents could judge is no shut one (rule 8). Agents without the address's family
-// cannot come through it anyway.
+// doorUnseen says whether an expectation cannot be called met because an address was left unseen from a
+// region that could have seen it: one that none of its agents could judge is neither shut (rule 8) nor
+// open (rule 6). Agents without the address's family cannot come to it anyway.
 func (f *facts) doorUnseen() bool {
-	if f.m.GetSpec().GetTcp().GetExpect() != pb.Reachability_REACHABILITY_BLOCKED {
+	if f.m.GetSpec().GetTcp().GetExpect() == pb.Reachability_REACHABILITY_UNSPECIFIED {
 		return false
 	}
 	type door struct {

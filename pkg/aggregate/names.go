@@ -21,14 +21,11 @@ type resolver struct {
 	failed  bool // a query of the target's failed there
 }
 
-// authority says whether a query got its “no such data” from the zone's own server, which the spec
-// names: that is an answer, though such a server refuses the control names.
+// authority says whether a query got a reply from the server that the question names: that is what was
+// asked for, whatever it says, and such a server may well refuse the control names.
 func (f *facts) authority(s *pb.Step) bool {
-	if f.m.GetSpec().GetDns().GetResolver() == "" || !aboutName(s.GetFailure()) {
-		return false
-	}
-	return slices.ContainsFunc(s.GetEvidence().GetReplies(), func(r *pb.DNSReply) bool {
-		return r.GetAuthoritative() && (r.GetRcode() == "NXDOMAIN" || r.GetRcode() == "NOERROR")
+	return f.namesResolver() && slices.ContainsFunc(s.GetEvidence().GetReplies(), func(r *pb.DNSReply) bool {
+		return r.GetRcode() != "" && s.GetFailure() != pb.Failure_FAILURE_DNS_TIMEOUT
 	})
 }
 

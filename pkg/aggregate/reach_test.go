@@ -417,6 +417,11 @@ func TestExpectedReachability(t *testing.T) {
 			[]string{"ok"},
 		},
 		{
+			"an address that a region left unseen is no open one (rule 6)",
+			expectWorld(wantOpen).in("ap", open(ip1), tcp(ip2, pb.Failure_FAILURE_AGENT_DEADLINE)).in("eu", open(ip1), open(ip2)),
+			[]string{"inconclusive"},
+		},
+		{
 			"shut from one region: the expectation, and no regional_block beside it (rule 11)",
 			expectWorld(wantOpen).in("ap", blocked(ip1, timeout)).in("eu", open(ip1)),
 			[]string{"fail", "ERROR expectation_failed [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=path medium"},

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,15 +58,16 @@ func (f *facts) blockHint(b *pb.Finding, spots []*spot) string {
 
 // places names the regions of spots with the addresses that their agents are seen at.
 func (f *facts) places(spots []*spot) string {
-	regions := map[*region]bool{}
+	regions, families := map[*region]bool{}, map[bool]bool{}
 	for _, s := range spots {
-		regions[s.region] = true
+		regions[s.region], families[s.thing.six] = true, true
 	}
 	addresses := collect(f.agents, func(a *agent) string {
-		if !regions[a.region] {
-			return ""
+		seen, err := netip.ParseAddr(a.ask.GetVantage().GetObservedAddress())
+		if err != nil || !regions[a.region] || !families[seen.Unmap().Is6()] {
+			return "" // the address of the other family is not what the firewall sees
 		}
-		return shown(a.ask.GetVantage().GetObservedAddress())
+		return seen.String()
 	})
 	text := join(regionsOf(spots))
 	if len(addresses) > 0 {
@@ -325,7 +327,7 @@ func (f *facts) certHint(p *pb.Finding) string {
 		return "load a certificate for " + quote(f.serverName()) + " on " + where + "."
 	case pb.Failure_FAILURE_CERT_SELF_SIGNED, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT:
 		return "load a certificate of a publicly trusted authority on " + where +
-			"; if only some agents get this one, something near them may inspect TLS."
+			", and its intermediates with it; if only some agents get this one, something near them may inspect TLS."
 	case pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE:
 		return "append the missing intermediate to the chain file of " + where + ", leaf first."
 	case pb.Failure_FAILURE_CERT_CHAIN_ORDER:

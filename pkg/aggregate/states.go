@@ -259,6 +259,10 @@ func ownTrouble(f pb.Failure) bool {
 		f == pb.Failure_FAILURE_AGENT_CLOCK_SKEW
 }
 
+// namesResolver says whether the question is about a server that it names: then the server is what is
+// looked at, and nobody's own.
+func (f *facts) namesResolver() bool { return f.m.GetSpec().GetDns().GetResolver() != "" }
+
 // controlFaults notes the control groups that failed (rules 2 and 14). A resolver is at fault if it
 // fails for the target and the control names alike; control names are also looked up for the TCP
 // controls' sake, and a resolver that has the target's name need not have those.
@@ -271,7 +275,7 @@ func (f *facts) controlFaults(a *agent) {
 		}
 	}
 	for _, r := range a.dns {
-		if r.control.state == bad && r.failed {
+		if r.control.state == bad && r.failed && !ownTrouble(r.control.failure) && !f.namesResolver() {
 			f.faults = append(f.faults, fault{
 				agent: a, blame: pb.Blame_BLAME_RESOLVER, failure: r.control.failure, step: r.control.step, where: shown(r.address),
 			})

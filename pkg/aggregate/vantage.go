@@ -100,17 +100,22 @@ func (f *facts) nobodyJudged() *pb.Finding {
 }
 
 // reason is why an agent says nothing of use: its own reason for not answering, or the first failure
-// of its steps that could not be judged.
+// of its steps that could not be judged, its own ones before those of the target.
 func (a *agent) reason() pb.Failure {
 	if why := a.ask.GetFailure(); why > pb.Failure_FAILURE_NONE {
 		return why
 	}
+	reason := pb.Failure_FAILURE_UNSPECIFIED
 	for _, s := range a.steps {
-		if s.GetRole() == pb.Role_ROLE_TARGET && !clean(s) {
+		switch own := stageOf(s.GetFailure()) == pb.Stage_STAGE_AGENT; {
+		case s.GetRole() != pb.Role_ROLE_TARGET || clean(s):
+		case own:
 			return s.GetFailure()
+		case reason == pb.Failure_FAILURE_UNSPECIFIED || reason == pb.Failure_FAILURE_DNS_NODATA:
+			reason = s.GetFailure() // that one family has no data is the least of reasons
 		}
 	}
-	return pb.Failure_FAILURE_UNSPECIFIED
+	return reason
 }
 
 // refusals are the agents' own reasons (rule 18): the most frequent one, and all.

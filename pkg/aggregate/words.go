@@ -170,8 +170,13 @@ func attempts(fails []*sight) string {
 	return fmt.Sprintf("%d–%d attempts", least, most)
 }
 
-// icmpSender says who sent the first ICMP error.
+// icmpSender says who sent the first ICMP error, if all failed alike.
 func icmpSender(fails []*sight) string {
+	for _, v := range fails {
+		if v.failure != fails[0].failure {
+			return ""
+		}
+	}
 	for _, v := range fails {
 		if m := v.at().GetEvidence().GetIcmp(); m.GetSender() != "" {
 			return "sent by " + shown(m.GetSender())

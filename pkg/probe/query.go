@@ -72,6 +72,7 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 	a := &asker{query: q, edns: true, replies: make(chan reply, 4*q.sends)}
 	a.step = t.open(&pb.Step{
 		Kind: pb.StepKind_STEP_KIND_DNS_QUERY, Role: q.role, Name: q.name, Address: q.server.String(), Beside: q.beside,
+		Type: dns.Type(q.qtype).String(),
 	})
 	if a.refused(q.server, toQuery) {
 		return answer{step: a.step, failure: pb.Failure_FAILURE_AGENT_POLICY_DENIED}

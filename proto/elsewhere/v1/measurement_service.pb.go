@@ -29,8 +29,8 @@ type CreateMeasurementRequest struct {
 	// What to look at. Required.
 	Spec *Spec `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Where from: "world", a region, country, city, provider, "AS64500", a label; "+" is AND, "," a
-	// list; exact unless it begins with "~"; or the id of a measurement, to ask the same agents again.
-	// Default: "world".
+	// list, each item of which must mean somebody; exact unless it begins with "~"; or the id of a
+	// measurement, to ask the same agents again, all of them. Default: "world".
 	From string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
 	// The number of agents to ask at most, spread over regions and networks; 0 to 10,000. Default: 20.
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`

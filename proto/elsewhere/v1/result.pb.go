@@ -589,7 +589,9 @@ type Step struct {
 	// What was seen.
 	Evidence *Evidence `protobuf:"bytes,10,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	// The index of the step that this one was run beside, for controls and variants. Default: none.
-	Beside        *int32 `protobuf:"varint,11,opt,name=beside,proto3,oneof" json:"beside,omitempty"`
+	Beside *int32 `protobuf:"varint,11,opt,name=beside,proto3,oneof" json:"beside,omitempty"`
+	// The record type that a query asked for, by its mnemonic. Default: none.
+	Type          string `protobuf:"bytes,12,opt,name=type,proto3" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -699,6 +701,13 @@ func (x *Step) GetBeside() int32 {
 		return *x.Beside
 	}
 	return 0
+}
+
+func (x *Step) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
 }
 
 // Evidence is what a Step saw, structured. Text is for people and is never parsed.
@@ -1555,7 +1564,7 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\x12E\n" +
 	"\x10coordinator_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0fcoordinatorTime\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion\"\xcc\x03\n" +
+	"\aversion\x18\t \x01(\tR\aversion\"\xe0\x03\n" +
 	"\x04Step\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.elsewhere.v1.StepKindR\x04kind\x12&\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x12.elsewhere.v1.RoleR\x04role\x12\x12\n" +
@@ -1568,7 +1577,8 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\battempts\x18\t \x01(\x05R\battempts\x122\n" +
 	"\bevidence\x18\n" +
 	" \x01(\v2\x16.elsewhere.v1.EvidenceR\bevidence\x12\x1b\n" +
-	"\x06beside\x18\v \x01(\x05H\x00R\x06beside\x88\x01\x01B\t\n" +
+	"\x06beside\x18\v \x01(\x05H\x00R\x06beside\x88\x01\x01\x12\x12\n" +
+	"\x04type\x18\f \x01(\tR\x04typeB\t\n" +
 	"\a_beside\"\x98\x03\n" +
 	"\bEvidence\x12\x14\n" +
 	"\x05errno\x18\x01 \x01(\tR\x05errno\x12&\n" +
