@@ -18,7 +18,7 @@ import (
 var version string
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// After the first signal the second one has its default meaning: it ends the program at once.
 	context.AfterFunc(ctx, stop)
 	os.Exit(cli.Program{Version: version, Extra: []*cobra.Command{up.Command(), demo.Command()}}.Run(ctx, os.Args[1:]))

@@ -33,7 +33,10 @@ func (p Program) Run(ctx context.Context, args []string) int {
 	p = p.real()
 	root := p.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := unknownFirst(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	var coded *Error
 	if errors.As(err, &coded) && coded.Err == nil {
 		return coded.Code
@@ -44,6 +47,19 @@ func (p Program) Run(ctx context.Context, args []string) int {
 		fmt.Fprintln(p.Err, "elsewhere:", render.Clean(line))
 	}
 	return code(err)
+}
+
+// unknownFirst is the error of a command line that begins with a word that is no command: cobra would
+// complain of that command's flags first.
+func unknownFirst(root *cobra.Command, args []string) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") || strings.HasPrefix(args[0], "__complete") {
+		return nil
+	}
+	root.InitDefaultHelpCmd()
+	if cmd, _, err := root.Find(args[:1]); err == nil && cmd != root {
+		return nil
+	}
+	return unknownCommand(root, args[:1])
 }
 
 // real fills in the real world.

@@ -95,7 +95,7 @@ func (u *up) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer u.cleanUp(&err)
-	fmt.Fprintf(u.errs, "starting a coordinator and %d agents ...\n", len(opts.Agents))
+	fmt.Fprintf(u.errs, "starting a coordinator and an agent for each of %d regions ...\n", len(opts.Agents))
 	n, err := network.Start(ctx, opts)
 	if ctx.Err() != nil {
 		return nil // interrupted before it was up

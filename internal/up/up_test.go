@@ -52,6 +52,11 @@ func TestUp(t *testing.T) {
 		t.Errorf("a port of this machine that is closed: exit %d\n%s", code, &out)
 	}
 	out.Reset()
+	_, port, _ := strings.Cut(addr, ":")
+	if code := elsewhere(t.Context(), &out, &out, "tcp", "localhost:"+port); code != 0 || !strings.Contains(out.String(), addr) {
+		t.Errorf("a name of this machine: exit %d\n%s", code, &out)
+	}
+	out.Reset()
 	if code := elsewhere(t.Context(), &out, &out, "tcp", "169.254.169.254:80"); code != 3 || !strings.Contains(out.String(), "refused") {
 		t.Errorf("where clouds keep credentials: exit %d\n%s", code, &out)
 	}

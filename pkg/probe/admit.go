@@ -55,6 +55,6 @@ func literal(spec *pb.Spec) (netip.AddrPort, purpose, bool) {
 		return addr, toQuery, err == nil
 	}
 	host, port := target(spec)
-	ip, err := netip.ParseAddr(host)
-	return netip.AddrPortFrom(ip.Unmap(), port), toConnect, err == nil
+	ip, ok := literalAddr(host, spec.GetFamily())
+	return netip.AddrPortFrom(ip, port), toConnect, ok
 }

@@ -93,8 +93,8 @@ type resolution struct {
 // resolve finds the addresses of a host and spawns reach for each of them as soon as it is known, so
 // that a slow answer for one family does not delay the other.
 func (t *trace) resolve(ctx context.Context, host string, reach func(netip.Addr)) {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		t.spawn(func() { reach(ip.Unmap()) })
+	if ip, ok := literalAddr(host, t.job.GetSpec().GetFamily()); ok {
+		t.spawn(func() { reach(ip) })
 		return
 	}
 	r := &resolution{ctx: ctx, host: canonical(host), reach: reach, found: make(chan struct{})}
@@ -109,6 +109,22 @@ func (t *trace) resolve(ctx context.Context, host string, reach func(netip.Addr)
 	if family != pb.Family_FAMILY_IPV4 {
 		t.spawn(func() { t.resolveType(r, dns.TypeAAAA) })
 	}
+}
+
+// literalAddr is the address of a host that needs no resolver: an address, or a name of this machine, which
+// is never asked of one (RFC 6761, 6.3).
+func literalAddr(host string, family pb.Family) (netip.Addr, bool) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap(), true
+	}
+	name := canonical(host)
+	if name != "localhost" && !strings.HasSuffix(name, ".localhost") {
+		return netip.Addr{}, false
+	}
+	if family == pb.Family_FAMILY_IPV6 {
+		return netip.IPv6Loopback(), true
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
 }
 
 // resolveType asks one resolver after the other until one of them knows.

@@ -190,6 +190,7 @@ func TestAdmit(t *testing.T) {
 	}{
 		{"a name can only be judged when it is resolved", tcpSpec("www.example", 1), pb.Failure_FAILURE_NONE},
 		{"an allowed address", tcpSpec("127.0.0.1", 1), pb.Failure_FAILURE_NONE},
+		{"a name of this machine is an address", tcpSpec("localhost", 1), pb.Failure_FAILURE_NONE},
 		{"a refused address", tlsSpec("10.0.0.1", 0, ""), pb.Failure_FAILURE_AGENT_POLICY_DENIED},
 		{"a refused address in disguise", tcpSpec("::ffff:10.0.0.1", 1), pb.Failure_FAILURE_AGENT_POLICY_DENIED},
 		{"a refused resolver", withResolver, pb.Failure_FAILURE_AGENT_POLICY_DENIED},

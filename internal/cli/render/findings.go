@@ -20,7 +20,28 @@ func conclusion(m *pb.Measurement, t theme, width int) []string {
 	for _, f := range m.GetVerdict().GetFindings() {
 		lines = append(lines, finding(f, t, width)...)
 	}
+	if m.GetVerdict().GetOutcome() == pb.Outcome_OUTCOME_INCONCLUSIVE && m.GetState() != pb.State_STATE_RUNNING {
+		lines = append(lines, unjudged(m, width)...)
+	}
 	return append(lines, lastLine(m, t))
+}
+
+// unjudged says of which regions nothing is known, where no finding does.
+func unjudged(m *pb.Measurement, width int) (lines []string) {
+	said := map[string]bool{}
+	for _, f := range m.GetVerdict().GetFindings() {
+		if f.GetCode() == pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE {
+			for _, region := range f.GetRegions() {
+				said[region] = true
+			}
+		}
+	}
+	for _, region := range regions(m) {
+		if why := unknown(m, region); why != "" && !said[region] {
+			lines = append(lines, paragraph("not judged: ", region+": "+why, width)...)
+		}
+	}
+	return lines
 }
 
 // finding is one finding in words: what, where, how; the summary; the hint.

@@ -62,7 +62,7 @@ func (s Screen) Measurements(list *pb.ListMeasurementsResponse) error {
 		list.Measurements[i] = withLedger(m).(*pb.Measurement)
 		items = append(items, list.Measurements[i])
 		outcome := ""
-		if m.GetVerdict().GetOutcome() != pb.Outcome_OUTCOME_UNSPECIFIED {
+		if m.GetVerdict().GetOutcome() != pb.Outcome_OUTCOME_UNSPECIFIED && m.GetState() != pb.State_STATE_RUNNING {
 			outcome = shortOutcome(m)
 		}
 		rows = append(rows, []string{

@@ -22,6 +22,9 @@ func shortAgentState(s pb.AgentState) string { return short(s, "AGENT_STATE_") }
 
 // shortOutcome is OK, FAIL, INCONCLUSIVE, or RUNNING and CANCELLED where nothing is concluded.
 func shortOutcome(m *pb.Measurement) string {
+	if m.GetState() == pb.State_STATE_RUNNING {
+		return "RUNNING" // what is known so far concludes nothing
+	}
 	if o := m.GetVerdict().GetOutcome(); o != pb.Outcome_OUTCOME_UNSPECIFIED {
 		return strings.TrimPrefix(o.String(), "OUTCOME_")
 	}
@@ -125,4 +128,12 @@ func human(d time.Duration) string {
 		return fmt.Sprintf("%.1f s", ms/1000)
 	}
 	return fmt.Sprintf("%.0f s", ms/1000)
+}
+
+// agents is a number of them.
+func agents(n int32) string {
+	if n == 1 {
+		return "1 agent"
+	}
+	return strconv.Itoa(int(n)) + " agents"
 }

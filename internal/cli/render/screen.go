@@ -200,7 +200,7 @@ type plain struct {
 
 // Begin says what is asked, which is not data.
 func (p *plain) Begin(m *pb.Measurement) {
-	fmt.Fprintf(p.screen.Err, "%s: %d agents asked, %s\n", asked(m), m.GetLedger().GetAsked(), Clean(m.GetId()))
+	fmt.Fprintf(p.screen.Err, "%s: %s asked, %s\n", asked(m), agents(m.GetLedger().GetAsked()), Clean(m.GetId()))
 }
 
 // Update writes the agents that answered.
