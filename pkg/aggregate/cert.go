@@ -16,13 +16,36 @@ func (f *facts) certFindings() []*pb.Finding {
 	shut := only(spots, (*spot).shut)
 	if anyOpen(spots) {
 		findings = append(findings, f.regionalCertificates(shut, spots)...)
-	} else if len(shut) > 0 {
-		findings = append(findings, f.badCertificate(shut))
+	} else {
+		for _, alike := range byCertFailures(shut) {
+			findings = append(findings, f.badCertificate(alike))
+		}
 	}
 	return append(findings, f.goodCertificates(spots)...)
 }
 
-// badCertificate fails from everywhere, at every address.
+// byCertFailures puts the spots together whose certificates fail in the same ways, so that nobody is said
+// to serve or to get what only others do.
+func byCertFailures(shut []*spot) (groups [][]*spot) {
+	index := map[string]int{}
+	for _, s := range shut {
+		var all []string
+		for _, v := range s.fails {
+			all = append(all, wordsOf(v.at().GetFailures())...)
+		}
+		key := joined(unique(all))
+		i, ok := index[key]
+		if !ok {
+			i = len(groups)
+			index[key] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], s)
+	}
+	return groups
+}
+
+// badCertificate fails for these regions and addresses, and no other region or address has a good one.
 func (f *facts) badCertificate(shut []*spot) *pb.Finding {
 	p := newFinding(pb.FindingCode_FINDING_CODE_CERTIFICATE_PROBLEM, shut, nil)
 	p.Blame = pb.Blame_BLAME_TARGET

@@ -21,6 +21,15 @@ func TestCertificates(t *testing.T) {
 			[]string{"fail", "ERROR certificate_problem [ap eu] at 203.0.113.10:443 cert_expired blame=target high"},
 		},
 		{
+			"bad everywhere in different ways: each is said of those that have it",
+			tlsWorld().in("ap", tls(ip1, "old", expired)).in("eu", tls(ip1, "fake", mismatch)),
+			[]string{
+				"fail",
+				"ERROR certificate_problem [ap] at 203.0.113.10:443 cert_expired blame=target medium",
+				"ERROR certificate_problem [eu] at 203.0.113.10:443 cert_name_mismatch blame=target medium",
+			},
+		},
+		{
 			"expired, one region asked: the certificate itself is the evidence",
 			tlsWorld().in("ap", tls(ip1, "c", expired, mismatch)),
 			[]string{"fail", "ERROR certificate_problem [ap] at 203.0.113.10:443 cert_expired blame=target medium"},

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -129,18 +130,32 @@ func meaning(b pb.BlockKind) string {
 	return ""
 }
 
-// failing says how it fails, where, how often it was tried, and who says so.
+// failing says how it fails, where, how often it was tried, and who says so. Where it fails in several
+// ways, each is said of the regions that saw it.
 func failing(f *pb.Finding, fails []*sight) string {
+	if len(f.GetFailures()) > 1 && len(fails) > 0 {
+		return join(f.GetAddresses()) + " " + verb(f.GetAddresses(), "fails", "fail") + " in several ways: " + ways(fails) + inBrackets(attempts(fails))
+	}
 	text := seen(f.GetFailure()) + " " + join(f.GetAddresses())
 	notes := slices.DeleteFunc([]string{attempts(fails), icmpSender(fails), errnoOnly(f, fails), sole(fails)},
 		func(note string) bool { return note == "" })
 	if len(notes) > 0 {
 		text += " (" + strings.Join(notes, ", ") + ")"
 	}
-	if len(f.GetFailures()) > 1 {
-		text += "; ways seen: " + join(wordsOf(f.GetFailures()))
-	}
 	return text
+}
+
+// ways are the failures that were seen, each with its regions: "tcp_refused from eu, tcp_timeout from ap".
+func ways(fails []*sight) string {
+	regions := map[pb.Failure][]string{}
+	for _, v := range fails {
+		regions[v.failure] = append(regions[v.failure], v.agent.region.name)
+	}
+	texts := make([]string, 0, len(regions))
+	for _, failure := range slices.Sorted(maps.Keys(regions)) {
+		texts = append(texts, ShortFailure(failure)+" from "+join(unique(regions[failure])))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // wordsOf are the short forms of failures.
