@@ -112,6 +112,42 @@ func TestAJobRunsOnceHoweverOftenItIsAsked(t *testing.T) {
 	}
 }
 
+func TestAJobThatRunsIsNeverRefused(t *testing.T) {
+	b := newBench(t, 1)
+	b.take(job("m"))
+	for b.spool.Usage() <= spoolHigh { // other results fill the spool meanwhile
+		if err := b.spool.Append(&pb.Result{Agent: "a", Version: strings.Repeat("x", 50<<10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.take(job("m")); got.GetFailure() != pb.Failure_FAILURE_NONE {
+		t.Errorf("asked again while it runs: %v; its result would not be wanted any more", got)
+	}
+	if got := b.take(job("n")); got.GetFailure() != pb.Failure_FAILURE_AGENT_OVERLOADED {
+		t.Errorf("a new job with a spool that is nearly full: %v", got)
+	}
+}
+
+func TestOneDataDirectoryIsForOneAgent(t *testing.T) {
+	dir := t.TempDir()
+	first, err := New(Options{DataDir: dir, ID: "old", Env: &probe.Env{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Options{DataDir: dir, ID: "old", Env: &probe.Env{}}); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("two at once: %v", err)
+	}
+	if err := first.spool.Append(&pb.Result{Agent: "old"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Options{DataDir: dir, ID: "new", Env: &probe.Env{}}); err == nil || !strings.Contains(err.Error(), "of agent old") {
+		t.Errorf("another agent while results wait: %v", err)
+	}
+}
+
 func TestCapacity(t *testing.T) {
 	b := newBench(t, 2)
 	b.take(job("m1"))

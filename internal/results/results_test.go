@@ -151,6 +151,22 @@ func TestWhatIsNotKeptComesAgain(t *testing.T) {
 	})
 }
 
+// unreadable is a spool whose disk has failed.
+type unreadable struct{}
+
+func (unreadable) Next(uint64, int) ([]*pb.SpooledResult, <-chan struct{}, error) {
+	return nil, nil, errors.New("input/output error")
+}
+
+func (unreadable) Ack(uint64, uint64) error { return nil }
+
+func TestASpoolThatCannotBeReadEndsTheSession(t *testing.T) {
+	_, service := connect(t, &sink{})
+	if err := <-start(t, service, unreadable{}); err == nil {
+		t.Error("no reason was given")
+	}
+}
+
 func TestWhatCanNeverBeKeptDoesNotStopTheRest(t *testing.T) {
 	s, spool := &sink{}, newMemory()
 	spool.add("somebody else")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -322,6 +323,74 @@ func TestACrashReplaysTheLog(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestCheckpointsAtOnceKeepTheirOrder(t *testing.T) {
+	// The ticker's and retention's. An older state must never follow a newer one on disk, where the
+	// position would be beyond it.
+	path := filepath.Join(t.TempDir(), "fold.db")
+	s := openStore(t, path, 1<<20)
+	s.db.NoSync = true // the order is what is tested, and many checkpoints are needed
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if err := s.Checkpoint(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	const n = 1000
+	position := uint64(0)
+	fold := func(e *pb.LogEntry) {
+		position++
+		apply(t, s, position, e)
+	}
+	for i := range n {
+		id := fmt.Sprintf("m%05d", i)
+		fold(opened(id, "a", "b"))
+		fold(result(id, "a"))
+		fold(result(id, "b"))
+		fold(closedEntry(id, false))
+	}
+	close(stop)
+	wg.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, path, 1<<20)
+	for i := range n {
+		view, err := s.Get(fmt.Sprintf("m%05d", i))
+		if err != nil || view.Measurement.GetState() != pb.State_STATE_FINISHED || view.Measurement.GetLedger().GetAnswered() != 2 || len(view.Results) != 2 {
+			t.Fatalf("measurement %d on disk: %v with %d results, %v", i, view.Measurement, len(view.Results), err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLateResultsAreCounted(t *testing.T) {
+	s := newStore(t)
+	for i := range 50 {
+		id := fmt.Sprint("m", i)
+		apply(t, s, uint64(3*i+1), opened(id, "a"), closedEntry(id, false))
+		apply(t, s, uint64(3*i+2), result(id, "a"))
+	}
+	var bytes int64
+	for _, m := range s.closed {
+		bytes += m.bytes
+	}
+	if s.bytes != bytes {
+		t.Errorf("%d bytes are counted, %d are there", s.bytes, bytes)
 	}
 }
 
