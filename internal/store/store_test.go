@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -328,7 +329,15 @@ func TestACrashReplaysTheLog(t *testing.T) {
 
 func TestCheckpointsAtOnceKeepTheirOrder(t *testing.T) {
 	// The ticker's and retention's. An older state must never follow a newer one on disk, where the
-	// position would be beyond it.
+	// position would be beyond it. Without the lock it fails within a few of these rounds.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	for range 20 {
+		checkpointsAtOnce(t)
+	}
+}
+
+func checkpointsAtOnce(t *testing.T) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "fold.db")
 	s := openStore(t, path, 1<<20)
 	s.db.NoSync = true // the order is what is tested, and many checkpoints are needed
@@ -348,17 +357,19 @@ func TestCheckpointsAtOnceKeepTheirOrder(t *testing.T) {
 			}
 		})
 	}
-	const n = 1000
+	const n = 300
 	position := uint64(0)
 	fold := func(e *pb.LogEntry) {
 		position++
 		apply(t, s, position, e)
 	}
+	agents := []string{"a", "b", "c", "d"}
 	for i := range n {
 		id := fmt.Sprintf("m%05d", i)
-		fold(opened(id, "a", "b"))
-		fold(result(id, "a"))
-		fold(result(id, "b"))
+		fold(opened(id, agents...))
+		for _, a := range agents {
+			fold(result(id, a))
+		}
 		fold(closedEntry(id, false))
 	}
 	close(stop)
@@ -369,7 +380,7 @@ func TestCheckpointsAtOnceKeepTheirOrder(t *testing.T) {
 	s = openStore(t, path, 1<<20)
 	for i := range n {
 		view, err := s.Get(fmt.Sprintf("m%05d", i))
-		if err != nil || view.Measurement.GetState() != pb.State_STATE_FINISHED || view.Measurement.GetLedger().GetAnswered() != 2 || len(view.Results) != 2 {
+		if err != nil || view.Measurement.GetState() != pb.State_STATE_FINISHED || view.Measurement.GetLedger().GetAnswered() != 4 || len(view.Results) != 4 {
 			t.Fatalf("measurement %d on disk: %v with %d results, %v", i, view.Measurement, len(view.Results), err)
 		}
 	}
