@@ -23,8 +23,8 @@ const (
 	// commitTimeout bounds one commit. A commit that is not confirmed may still be in the log:
 	// the fold counts everything once.
 	commitTimeout = 10 * time.Second
-	// maxFailures is the number of commits in a row that may fail: a JetStream whose disk was full does
-	// not come back by itself, a process that is started again does.
+	// maxFailures is the number of commits in a row that may go unanswered: a JetStream whose disk was
+	// full does not come back by itself, a process that is started again does.
 	maxFailures = 3
 	// messageOverhead is what a message takes on disk beside its data, about, in bytes.
 	messageOverhead = 40
@@ -40,7 +40,7 @@ type Log struct {
 	stream jetstream.Stream
 	queue  chan appendRequest
 	last   uint64 // position of the last commit of this process
-	failed int    // commits in a row that were not confirmed
+	failed int    // commits in a row that were not answered
 
 	limit   int64 // beyond it only what ends things is taken
 	bytes   atomic.Int64
@@ -179,10 +179,10 @@ func (l *Log) Run(ctx context.Context, follow Follow) error {
 			r.done <- appended{position, err}
 		}
 		l.healthy.Store(err == nil)
-		if err == nil {
-			l.failed = 0
+		if !errors.Is(err, context.DeadlineExceeded) {
+			l.failed = 0 // done, or refused: JetStream answers
 		} else if l.failed++; l.failed == maxFailures {
-			return fmt.Errorf("%d commits in a row failed: %w", maxFailures, err)
+			return fmt.Errorf("%d commits in a row were not answered: %w", maxFailures, err)
 		}
 	}
 }
