@@ -17,7 +17,7 @@ import (
 
 // Program is the command line with what it needs of the world. Its zero value is the real one.
 type Program struct {
-	// Version is the version of the build. Default: what the Go toolchain knows.
+	// Version is the version of the program.
 	Version string
 	// Out takes the data, Err everything else. Default: stdout and stderr.
 	Out, Err io.Writer

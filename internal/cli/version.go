@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +11,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 )
 
-// version is the version command; build is the version that was linked in.
+// version is the version command; build is the version of the program.
 func (s *settings) version(build string) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
@@ -30,7 +28,7 @@ func (s *settings) version(build string) *cobra.Command {
 				Version string `json:"version"`
 				Go      string `json:"go"`
 				Judge   string `json:"judge"`
-			}{cmp.Or(build, buildVersion()), runtime.Version(), aggregate.Version}
+			}{build, runtime.Version(), aggregate.Version}
 			if screen.Format == render.JSON || screen.Format == render.JSONL {
 				return written(json.NewEncoder(screen.Out).Encode(v))
 			}
@@ -38,13 +36,4 @@ func (s *settings) version(build string) *cobra.Command {
 			return written(err)
 		},
 	}
-}
-
-// buildVersion is what the Go toolchain knows: the module's version, or the commit.
-func buildVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return cmp.Or(info.Main.Version, "unknown")
 }

@@ -73,6 +73,9 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()
 	if err := s.append(ctx, &pb.LogEntry{Entry: &pb.LogEntry_Opened{Opened: &pb.Opened{Measurement: m}}}); err != nil {
+		if errors.Is(err, bus.ErrTooLarge) || errors.Is(err, bus.ErrFull) {
+			s.closer.forget(id) // it is certainly not in the log: there is nothing to close
+		}
 		if errors.Is(err, bus.ErrTooLarge) {
 			return nil, status.Errorf(codes.ResourceExhausted, "the list of %d agents is too large to be kept (%v); lower the limit", len(asks), err)
 		}
@@ -130,14 +133,14 @@ func isID(s string) bool {
 func (s measurementService) candidates(selector fleet.Selector) ([]*pb.Agent, error) {
 	var candidates []*pb.Agent
 	anyOnline, taken := false, map[string]bool{}
-	for words, item := range selector.Alternatives() {
+	for _, item := range selector.Alternatives() {
 		online := s.fleet.Online(item)
 		anyOnline = anyOnline || len(online) > 0
 		if len(online) == 0 {
 			online, _ = s.fleet.List(item)
 		}
 		if len(online) == 0 {
-			return nil, s.nobody(words)
+			return nil, s.nobody(item.String())
 		}
 		for _, a := range online {
 			if !taken[a.GetId()] {

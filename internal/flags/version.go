@@ -5,7 +5,8 @@ import "runtime/debug"
 // release is set by the linker: -ldflags "-X github.com/elsewhere-net/elsewhere/internal/flags.release=v1.2.3".
 var release string
 
-// Version is the release, or else the revision that the program was built from, or "devel".
+// Version is the release, or else the module's version or the revision that the program was built from,
+// or "devel".
 func Version() string {
 	if release != "" {
 		return release
@@ -13,6 +14,9 @@ func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "devel"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {

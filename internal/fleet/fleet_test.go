@@ -59,6 +59,23 @@ func TestSelector(t *testing.T) {
 	}
 }
 
+func TestAlternatives(t *testing.T) {
+	s, err := ParseSelector("EU, ~eu, Germany+AWS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var items []string
+	for _, item := range s.Alternatives() {
+		items = append(items, item.String())
+	}
+	if !slices.Equal(items, []string{"eu", "~eu", "germany+aws"}) || s.String() != strings.Join(items, ",") {
+		t.Errorf("%q of %q", items, s)
+	}
+	if items := s.Alternatives(); items[0].Matches("fra-1", frankfurt) || !items[1].Matches("fra-1", frankfurt) {
+		t.Error("a word and a part of one are not the same item")
+	}
+}
+
 func TestSelectorIsChecked(t *testing.T) {
 	for _, bad := range []string{",", "a,,b", "a+", "+a", "~", strings.Repeat("x", maxSelector+1), strings.Repeat("a,", maxTerms) + "a"} {
 		if _, err := ParseSelector(bad); err == nil {

@@ -74,17 +74,29 @@ func parseTerm(word string) (term, error) {
 	return t, nil
 }
 
-// Alternatives are the items of the list, each as a selector of its own, with its words.
-func (s Selector) Alternatives() map[string]Selector {
-	list := make(map[string]Selector, len(s.any))
-	for _, all := range s.any {
-		words := make([]string, len(all))
-		for i, t := range all {
-			words[i] = t.word
-		}
-		list[strings.Join(words, "+")] = Selector{any: [][]term{all}}
+// Alternatives are the items of the list, in order, each as a selector of its own.
+func (s Selector) Alternatives() []Selector {
+	items := make([]Selector, len(s.any))
+	for i, all := range s.any {
+		items[i] = Selector{any: [][]term{all}}
 	}
-	return list
+	return items
+}
+
+// String writes the selector as ParseSelector reads it, in lower case.
+func (s Selector) String() string {
+	items := make([]string, len(s.any))
+	for i, all := range s.any {
+		words := make([]string, len(all))
+		for k, t := range all {
+			words[k] = t.word
+			if t.part {
+				words[k] = "~" + t.word
+			}
+		}
+		items[i] = strings.Join(words, "+")
+	}
+	return strings.Join(items, ",")
 }
 
 // Matches tells whether the selector means an agent.

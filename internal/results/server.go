@@ -130,7 +130,7 @@ func (s *Server) hello(stream pb.ResultService_ReportServer) (string, error) {
 		case hello == nil:
 			return "", status.Error(codes.InvalidArgument, "the first message must be hello")
 		case !s.sink.Verify(hello.GetAgent(), hello.GetCredential()):
-			return "", status.Errorf(codes.Unauthenticated, "the credential is not that of agent %q: register first", hello.GetAgent())
+			return "", status.Errorf(codes.Unauthenticated, "the credential is not that of agent %.63q: register first", hello.GetAgent())
 		}
 		return hello.GetAgent(), nil
 	}
