@@ -36,6 +36,9 @@ type query struct {
 	beside *int32
 	sends  int             // 0: udpSends.
 	enough <-chan struct{} // Closed when NODATA needs no second look. Nil: never.
+	// opts are the options that the query is sent with: class, transport, flags. Nil: the defaults.
+	opts    *pb.DNSSpec
+	variant pb.Variant
 }
 
 // answer is how a query ended.
@@ -72,7 +75,7 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 	a := &asker{query: q, edns: true, replies: make(chan reply, 4*q.sends)}
 	a.step = t.open(&pb.Step{
 		Kind: pb.StepKind_STEP_KIND_DNS_QUERY, Role: q.role, Name: q.name, Address: q.server.String(), Beside: q.beside,
-		Type: dns.Type(q.qtype).String(),
+		Type: dns.Type(q.qtype).String(), Variant: q.variant,
 	})
 	if a.refused(q.server, toQuery) {
 		return answer{step: a.step, failure: pb.Failure_FAILURE_AGENT_POLICY_DENIED}

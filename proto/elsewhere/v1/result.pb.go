@@ -35,6 +35,12 @@ const (
 	StepKind_STEP_KIND_TCP_CONNECT StepKind = 2
 	// A TLS handshake.
 	StepKind_STEP_KIND_TLS_HANDSHAKE StepKind = 3
+	// An HTTP request and its response.
+	StepKind_STEP_KIND_HTTP_EXCHANGE StepKind = 4
+	// A trace of the path by connects with a limited TTL.
+	StepKind_STEP_KIND_PATH_TRACE StepKind = 5
+	// Handshakes that find out what a server accepts, as far as ServerHello.
+	StepKind_STEP_KIND_TLS_ENUMERATION StepKind = 6
 )
 
 // Enum value maps for StepKind.
@@ -44,12 +50,18 @@ var (
 		1: "STEP_KIND_DNS_QUERY",
 		2: "STEP_KIND_TCP_CONNECT",
 		3: "STEP_KIND_TLS_HANDSHAKE",
+		4: "STEP_KIND_HTTP_EXCHANGE",
+		5: "STEP_KIND_PATH_TRACE",
+		6: "STEP_KIND_TLS_ENUMERATION",
 	}
 	StepKind_value = map[string]int32{
-		"STEP_KIND_UNSPECIFIED":   0,
-		"STEP_KIND_DNS_QUERY":     1,
-		"STEP_KIND_TCP_CONNECT":   2,
-		"STEP_KIND_TLS_HANDSHAKE": 3,
+		"STEP_KIND_UNSPECIFIED":     0,
+		"STEP_KIND_DNS_QUERY":       1,
+		"STEP_KIND_TCP_CONNECT":     2,
+		"STEP_KIND_TLS_HANDSHAKE":   3,
+		"STEP_KIND_HTTP_EXCHANGE":   4,
+		"STEP_KIND_PATH_TRACE":      5,
+		"STEP_KIND_TLS_ENUMERATION": 6,
 	}
 )
 
@@ -90,6 +102,17 @@ const (
 	Role_ROLE_TARGET Role = 1
 	// It looked at something known to be good, beside a failing step.
 	Role_ROLE_CONTROL Role = 2
+	// It did again, with something changed, what another step did, to find out why that went as it did.
+	Role_ROLE_VARIANT Role = 3
+	// It asked one of the zone's own servers.
+	Role_ROLE_AUTHORITY Role = 4
+	// It asked a named public resolver.
+	Role_ROLE_PUBLIC Role = 5
+	// It was on the way to a server: a referral from the root down, or the address of a server that is
+	// known by name.
+	Role_ROLE_REFERRAL Role = 6
+	// It followed a redirect.
+	Role_ROLE_REDIRECT Role = 7
 )
 
 // Enum value maps for Role.
@@ -98,11 +121,21 @@ var (
 		0: "ROLE_UNSPECIFIED",
 		1: "ROLE_TARGET",
 		2: "ROLE_CONTROL",
+		3: "ROLE_VARIANT",
+		4: "ROLE_AUTHORITY",
+		5: "ROLE_PUBLIC",
+		6: "ROLE_REFERRAL",
+		7: "ROLE_REDIRECT",
 	}
 	Role_value = map[string]int32{
 		"ROLE_UNSPECIFIED": 0,
 		"ROLE_TARGET":      1,
 		"ROLE_CONTROL":     2,
+		"ROLE_VARIANT":     3,
+		"ROLE_AUTHORITY":   4,
+		"ROLE_PUBLIC":      5,
+		"ROLE_REFERRAL":    6,
+		"ROLE_REDIRECT":    7,
 	}
 )
 
@@ -131,6 +164,234 @@ func (x Role) Number() protoreflect.EnumNumber {
 // Deprecated: Use Role.Descriptor instead.
 func (Role) EnumDescriptor() ([]byte, []int) {
 	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{1}
+}
+
+// Variant is what a variant does differently.
+type Variant int32
+
+const (
+	// It is no variant.
+	Variant_VARIANT_UNSPECIFIED Variant = 0
+	// Another server_name.
+	Variant_VARIANT_OTHER_NAME Variant = 1
+	// No server_name.
+	Variant_VARIANT_NO_NAME Variant = 2
+	// A small ClientHello.
+	Variant_VARIANT_SMALL_HELLO Variant = 3
+	// Small TCP segments (TCP_MAXSEG).
+	Variant_VARIANT_SMALL_SEGMENTS Variant = 4
+	// A query with CD, which a validating resolver answers without validation.
+	Variant_VARIANT_CHECKING_DISABLED Variant = 5
+	// A query for a random label, which should not exist.
+	Variant_VARIANT_RANDOM_LABEL Variant = 6
+	// A query for the resolver's identity: id.server or version.bind, class CH (RFC 4892).
+	Variant_VARIANT_IDENTITY Variant = 7
+	// A query for the DS or DNSKEY RRset of the zone.
+	Variant_VARIANT_KEYS Variant = 8
+	// A connect or handshake with an address that the agent's resolver answered and the zone's own
+	// servers did not.
+	Variant_VARIANT_ANSWERED_ADDRESS Variant = 9
+	// Another port of the same address.
+	Variant_VARIANT_OTHER_PORT Variant = 10
+	// A query for one link of a CNAME chain.
+	Variant_VARIANT_CNAME_LINK Variant = 11
+)
+
+// Enum value maps for Variant.
+var (
+	Variant_name = map[int32]string{
+		0:  "VARIANT_UNSPECIFIED",
+		1:  "VARIANT_OTHER_NAME",
+		2:  "VARIANT_NO_NAME",
+		3:  "VARIANT_SMALL_HELLO",
+		4:  "VARIANT_SMALL_SEGMENTS",
+		5:  "VARIANT_CHECKING_DISABLED",
+		6:  "VARIANT_RANDOM_LABEL",
+		7:  "VARIANT_IDENTITY",
+		8:  "VARIANT_KEYS",
+		9:  "VARIANT_ANSWERED_ADDRESS",
+		10: "VARIANT_OTHER_PORT",
+		11: "VARIANT_CNAME_LINK",
+	}
+	Variant_value = map[string]int32{
+		"VARIANT_UNSPECIFIED":       0,
+		"VARIANT_OTHER_NAME":        1,
+		"VARIANT_NO_NAME":           2,
+		"VARIANT_SMALL_HELLO":       3,
+		"VARIANT_SMALL_SEGMENTS":    4,
+		"VARIANT_CHECKING_DISABLED": 5,
+		"VARIANT_RANDOM_LABEL":      6,
+		"VARIANT_IDENTITY":          7,
+		"VARIANT_KEYS":              8,
+		"VARIANT_ANSWERED_ADDRESS":  9,
+		"VARIANT_OTHER_PORT":        10,
+		"VARIANT_CNAME_LINK":        11,
+	}
+)
+
+func (x Variant) Enum() *Variant {
+	p := new(Variant)
+	*p = x
+	return p
+}
+
+func (x Variant) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Variant) Descriptor() protoreflect.EnumDescriptor {
+	return file_elsewhere_v1_result_proto_enumTypes[2].Descriptor()
+}
+
+func (Variant) Type() protoreflect.EnumType {
+	return &file_elsewhere_v1_result_proto_enumTypes[2]
+}
+
+func (x Variant) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Variant.Descriptor instead.
+func (Variant) EnumDescriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{2}
+}
+
+// BogusReason is why DNSSEC validation fails.
+type BogusReason int32
+
+const (
+	// It does not fail, as far as is known.
+	BogusReason_BOGUS_REASON_UNSPECIFIED BogusReason = 0
+	// It fails, and nothing says why.
+	BogusReason_BOGUS_REASON_UNKNOWN BogusReason = 1
+	// A signature has expired.
+	BogusReason_BOGUS_REASON_SIGNATURE_EXPIRED BogusReason = 2
+	// A signature is not valid yet.
+	BogusReason_BOGUS_REASON_SIGNATURE_NOT_YET_VALID BogusReason = 3
+	// The parent has a DS RRset and the zone has no DNSKEY RRset, or no key that a DS is made of.
+	BogusReason_BOGUS_REASON_DNSKEY_MISSING BogusReason = 4
+	// The data is not signed, although the zone is.
+	BogusReason_BOGUS_REASON_SIGNATURE_MISSING BogusReason = 5
+	// Nothing proves that what is missing is missing (RFC 8914, code 12).
+	BogusReason_BOGUS_REASON_DENIAL_MISSING BogusReason = 6
+)
+
+// Enum value maps for BogusReason.
+var (
+	BogusReason_name = map[int32]string{
+		0: "BOGUS_REASON_UNSPECIFIED",
+		1: "BOGUS_REASON_UNKNOWN",
+		2: "BOGUS_REASON_SIGNATURE_EXPIRED",
+		3: "BOGUS_REASON_SIGNATURE_NOT_YET_VALID",
+		4: "BOGUS_REASON_DNSKEY_MISSING",
+		5: "BOGUS_REASON_SIGNATURE_MISSING",
+		6: "BOGUS_REASON_DENIAL_MISSING",
+	}
+	BogusReason_value = map[string]int32{
+		"BOGUS_REASON_UNSPECIFIED":             0,
+		"BOGUS_REASON_UNKNOWN":                 1,
+		"BOGUS_REASON_SIGNATURE_EXPIRED":       2,
+		"BOGUS_REASON_SIGNATURE_NOT_YET_VALID": 3,
+		"BOGUS_REASON_DNSKEY_MISSING":          4,
+		"BOGUS_REASON_SIGNATURE_MISSING":       5,
+		"BOGUS_REASON_DENIAL_MISSING":          6,
+	}
+)
+
+func (x BogusReason) Enum() *BogusReason {
+	p := new(BogusReason)
+	*p = x
+	return p
+}
+
+func (x BogusReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BogusReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_elsewhere_v1_result_proto_enumTypes[3].Descriptor()
+}
+
+func (BogusReason) Type() protoreflect.EnumType {
+	return &file_elsewhere_v1_result_proto_enumTypes[3]
+}
+
+func (x BogusReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BogusReason.Descriptor instead.
+func (BogusReason) EnumDescriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{3}
+}
+
+// Distrust is why a chain is not trusted.
+type Distrust int32
+
+const (
+	// It is trusted.
+	Distrust_DISTRUST_UNSPECIFIED Distrust = 0
+	// The chain ends at a root that is not in the store.
+	Distrust_DISTRUST_UNKNOWN_ROOT Distrust = 1
+	// The chain ends before a root, and what is missing could not be had.
+	Distrust_DISTRUST_NO_PATH Distrust = 2
+	// A certificate is not for servers: extended key usage (RFC 5280, 4.2.1.12).
+	Distrust_DISTRUST_USAGE Distrust = 3
+	// A certificate's name constraints exclude the leaf's names (RFC 5280, 4.2.1.10).
+	Distrust_DISTRUST_NAME_CONSTRAINTS Distrust = 4
+	// The store trusts the root only for certificates issued before a date.
+	Distrust_DISTRUST_ISSUED_AFTER Distrust = 5
+	// A certificate that issued another one is no authority, or its path is too long (RFC 5280, 4.2.1.9).
+	Distrust_DISTRUST_NOT_AN_AUTHORITY Distrust = 6
+)
+
+// Enum value maps for Distrust.
+var (
+	Distrust_name = map[int32]string{
+		0: "DISTRUST_UNSPECIFIED",
+		1: "DISTRUST_UNKNOWN_ROOT",
+		2: "DISTRUST_NO_PATH",
+		3: "DISTRUST_USAGE",
+		4: "DISTRUST_NAME_CONSTRAINTS",
+		5: "DISTRUST_ISSUED_AFTER",
+		6: "DISTRUST_NOT_AN_AUTHORITY",
+	}
+	Distrust_value = map[string]int32{
+		"DISTRUST_UNSPECIFIED":      0,
+		"DISTRUST_UNKNOWN_ROOT":     1,
+		"DISTRUST_NO_PATH":          2,
+		"DISTRUST_USAGE":            3,
+		"DISTRUST_NAME_CONSTRAINTS": 4,
+		"DISTRUST_ISSUED_AFTER":     5,
+		"DISTRUST_NOT_AN_AUTHORITY": 6,
+	}
+)
+
+func (x Distrust) Enum() *Distrust {
+	p := new(Distrust)
+	*p = x
+	return p
+}
+
+func (x Distrust) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Distrust) Descriptor() protoreflect.EnumDescriptor {
+	return file_elsewhere_v1_result_proto_enumTypes[4].Descriptor()
+}
+
+func (Distrust) Type() protoreflect.EnumType {
+	return &file_elsewhere_v1_result_proto_enumTypes[4]
+}
+
+func (x Distrust) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Distrust.Descriptor instead.
+func (Distrust) EnumDescriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{4}
 }
 
 // Failure says why a Step did not succeed. taxonomy: docs/glossary.md.
@@ -430,11 +691,11 @@ func (x Failure) String() string {
 }
 
 func (Failure) Descriptor() protoreflect.EnumDescriptor {
-	return file_elsewhere_v1_result_proto_enumTypes[2].Descriptor()
+	return file_elsewhere_v1_result_proto_enumTypes[5].Descriptor()
 }
 
 func (Failure) Type() protoreflect.EnumType {
-	return &file_elsewhere_v1_result_proto_enumTypes[2]
+	return &file_elsewhere_v1_result_proto_enumTypes[5]
 }
 
 func (x Failure) Number() protoreflect.EnumNumber {
@@ -443,7 +704,7 @@ func (x Failure) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Failure.Descriptor instead.
 func (Failure) EnumDescriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{2}
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{5}
 }
 
 // Result is the Steps that one agent saw for one Job. It is built once, by the agent, and then
@@ -467,7 +728,10 @@ type Result struct {
 	// The coordinator's time when the job began: the job's coordinator_time plus monotonic elapsed time.
 	CoordinatorTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=coordinator_time,json=coordinatorTime,proto3" json:"coordinator_time,omitempty"`
 	// The version of the agent's program.
-	Version       string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	// The agent's clock less the coordinator's when the job came, the way of the job included; positive
+	// if the agent's is fast. For people; nothing is judged by the agent's clock.
+	ClockOffset   *durationpb.Duration `protobuf:"bytes,10,opt,name=clock_offset,json=clockOffset,proto3" json:"clock_offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -565,6 +829,13 @@ func (x *Result) GetVersion() string {
 	return ""
 }
 
+func (x *Result) GetClockOffset() *durationpb.Duration {
+	if x != nil {
+		return x.ClockOffset
+	}
+	return nil
+}
+
 // Step is one network operation on one address, with its attempts, and how it ended.
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -591,7 +862,9 @@ type Step struct {
 	// The index of the step that this one was run beside, for controls and variants. Default: none.
 	Beside *int32 `protobuf:"varint,11,opt,name=beside,proto3,oneof" json:"beside,omitempty"`
 	// The record type that a query asked for, by its mnemonic. Default: none.
-	Type          string `protobuf:"bytes,12,opt,name=type,proto3" json:"type,omitempty"`
+	Type string `protobuf:"bytes,12,opt,name=type,proto3" json:"type,omitempty"`
+	// What is different from the step that it stands beside. Default: nothing, it is not a variant.
+	Variant       Variant `protobuf:"varint,13,opt,name=variant,proto3,enum=elsewhere.v1.Variant" json:"variant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -710,6 +983,13 @@ func (x *Step) GetType() string {
 	return ""
 }
 
+func (x *Step) GetVariant() Variant {
+	if x != nil {
+		return x.Variant
+	}
+	return Variant_VARIANT_UNSPECIFIED
+}
+
 // Evidence is what a Step saw, structured. Text is for people and is never parsed.
 type Evidence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -735,7 +1015,19 @@ type Evidence struct {
 	// The addresses that the name had, "IP", when this query ended a resolution. Default: none.
 	Addresses []string `protobuf:"bytes,10,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// How long the connection took to be accepted, or the round trip of the query that was answered.
-	Rtt           *durationpb.Duration `protobuf:"bytes,11,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	Rtt *durationpb.Duration `protobuf:"bytes,11,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	// What an exchange showed. Default: none.
+	Http *HTTPEvidence `protobuf:"bytes,12,opt,name=http,proto3" json:"http,omitempty"`
+	// What a trace of the path showed. Default: none.
+	Path *PathEvidence `protobuf:"bytes,13,opt,name=path,proto3" json:"path,omitempty"`
+	// Which of the zone's own servers was asked. Default: it is none.
+	Authority *AuthorityEvidence `protobuf:"bytes,14,opt,name=authority,proto3" json:"authority,omitempty"`
+	// What the queries showed of DNSSEC. Default: nothing.
+	Dnssec *DNSSECEvidence `protobuf:"bytes,15,opt,name=dnssec,proto3" json:"dnssec,omitempty"`
+	// The CNAME chain from the name asked for, link by link, at most 16. Default: the name has none.
+	CnameChain []*CNAMELink `protobuf:"bytes,16,rep,name=cname_chain,json=cnameChain,proto3" json:"cname_chain,omitempty"`
+	// What the server said first without being asked, at most 256 bytes.
+	Banner        []byte `protobuf:"bytes,17,opt,name=banner,proto3" json:"banner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -847,6 +1139,821 @@ func (x *Evidence) GetRtt() *durationpb.Duration {
 	return nil
 }
 
+func (x *Evidence) GetHttp() *HTTPEvidence {
+	if x != nil {
+		return x.Http
+	}
+	return nil
+}
+
+func (x *Evidence) GetPath() *PathEvidence {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Evidence) GetAuthority() *AuthorityEvidence {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+func (x *Evidence) GetDnssec() *DNSSECEvidence {
+	if x != nil {
+		return x.Dnssec
+	}
+	return nil
+}
+
+func (x *Evidence) GetCnameChain() []*CNAMELink {
+	if x != nil {
+		return x.CnameChain
+	}
+	return nil
+}
+
+func (x *Evidence) GetBanner() []byte {
+	if x != nil {
+		return x.Banner
+	}
+	return nil
+}
+
+// AuthorityEvidence is one of a zone's own servers.
+type AuthorityEvidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The zone's apex.
+	Zone string `protobuf:"bytes,1,opt,name=zone,proto3" json:"zone,omitempty"`
+	// The server's name. Default: none, it is a root server known by address.
+	Server string `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	// Whether the parent's NS RRset has it.
+	InParent bool `protobuf:"varint,3,opt,name=in_parent,json=inParent,proto3" json:"in_parent,omitempty"`
+	// Whether the zone's own NS RRset has it; as far as it was asked for.
+	InChild bool `protobuf:"varint,4,opt,name=in_child,json=inChild,proto3" json:"in_child,omitempty"`
+	// The addresses that the parent gave along (glue, RFC 9471).
+	Glue []string `protobuf:"bytes,5,rep,name=glue,proto3" json:"glue,omitempty"`
+	// The addresses of the server's name by its own zone, where they were asked for.
+	Addresses []string `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// The serial of the zone's SOA (RFC 1035, 3.3.13) at this server. Default: not known.
+	SoaSerial *uint32 `protobuf:"varint,7,opt,name=soa_serial,json=soaSerial,proto3,oneof" json:"soa_serial,omitempty"`
+	// Whether the parent has a DS RRset for the zone (RFC 4035, 2.4).
+	Signed bool `protobuf:"varint,8,opt,name=signed,proto3" json:"signed,omitempty"`
+	// Whether the delegation came from what the agent knew.
+	Cached        bool `protobuf:"varint,9,opt,name=cached,proto3" json:"cached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityEvidence) Reset() {
+	*x = AuthorityEvidence{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityEvidence) ProtoMessage() {}
+
+func (x *AuthorityEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityEvidence.ProtoReflect.Descriptor instead.
+func (*AuthorityEvidence) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AuthorityEvidence) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *AuthorityEvidence) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *AuthorityEvidence) GetInParent() bool {
+	if x != nil {
+		return x.InParent
+	}
+	return false
+}
+
+func (x *AuthorityEvidence) GetInChild() bool {
+	if x != nil {
+		return x.InChild
+	}
+	return false
+}
+
+func (x *AuthorityEvidence) GetGlue() []string {
+	if x != nil {
+		return x.Glue
+	}
+	return nil
+}
+
+func (x *AuthorityEvidence) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *AuthorityEvidence) GetSoaSerial() uint32 {
+	if x != nil && x.SoaSerial != nil {
+		return *x.SoaSerial
+	}
+	return 0
+}
+
+func (x *AuthorityEvidence) GetSigned() bool {
+	if x != nil {
+		return x.Signed
+	}
+	return false
+}
+
+func (x *AuthorityEvidence) GetCached() bool {
+	if x != nil {
+		return x.Cached
+	}
+	return false
+}
+
+// DNSSECEvidence is what queries showed of DNSSEC. Nothing is validated here.
+type DNSSECEvidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether signatures or a DS RRset were seen.
+	Signed bool `protobuf:"varint,1,opt,name=signed,proto3" json:"signed,omitempty"`
+	// Whether the resolver says that it validated the data: AD (RFC 4035, 3.2.3).
+	Authentic bool `protobuf:"varint,2,opt,name=authentic,proto3" json:"authentic,omitempty"`
+	// Why validation fails. Default: it does not, as far as is known.
+	Reason BogusReason `protobuf:"varint,3,opt,name=reason,proto3,enum=elsewhere.v1.BogusReason" json:"reason,omitempty"`
+	// The same in words, with the value that was seen.
+	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DNSSECEvidence) Reset() {
+	*x = DNSSECEvidence{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DNSSECEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DNSSECEvidence) ProtoMessage() {}
+
+func (x *DNSSECEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DNSSECEvidence.ProtoReflect.Descriptor instead.
+func (*DNSSECEvidence) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DNSSECEvidence) GetSigned() bool {
+	if x != nil {
+		return x.Signed
+	}
+	return false
+}
+
+func (x *DNSSECEvidence) GetAuthentic() bool {
+	if x != nil {
+		return x.Authentic
+	}
+	return false
+}
+
+func (x *DNSSECEvidence) GetReason() BogusReason {
+	if x != nil {
+		return x.Reason
+	}
+	return BogusReason_BOGUS_REASON_UNSPECIFIED
+}
+
+func (x *DNSSECEvidence) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// CNAMELink is one link of a CNAME chain.
+type CNAMELink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The owner.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it leads to.
+	Target string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// The time to live in seconds.
+	Ttl uint32 `protobuf:"varint,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// How asking for the target ended, for the link that broke. Default: FAILURE_UNSPECIFIED.
+	Failure Failure `protobuf:"varint,4,opt,name=failure,proto3,enum=elsewhere.v1.Failure" json:"failure,omitempty"`
+	// The zone that the broken link's target is in, by its SOA. Default: not known.
+	Zone          string `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CNAMELink) Reset() {
+	*x = CNAMELink{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CNAMELink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CNAMELink) ProtoMessage() {}
+
+func (x *CNAMELink) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CNAMELink.ProtoReflect.Descriptor instead.
+func (*CNAMELink) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CNAMELink) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CNAMELink) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *CNAMELink) GetTtl() uint32 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *CNAMELink) GetFailure() Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return Failure_FAILURE_UNSPECIFIED
+}
+
+func (x *CNAMELink) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+// PathEvidence is what a trace of a path showed.
+type PathEvidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The hops, by TTL.
+	Hops []*Hop `protobuf:"bytes,1,rep,name=hops,proto3" json:"hops,omitempty"`
+	// Whether the target answered, by SYN-ACK or RST.
+	Reached bool `protobuf:"varint,2,opt,name=reached,proto3" json:"reached,omitempty"`
+	// The TTL of the last hop that answered. 0: none did.
+	LastHop uint32 `protobuf:"varint,3,opt,name=last_hop,json=lastHop,proto3" json:"last_hop,omitempty"`
+	// The address that rejected it explicitly, by an ICMP error other than "time exceeded". Default: none.
+	Rejector      string `protobuf:"bytes,4,opt,name=rejector,proto3" json:"rejector,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathEvidence) Reset() {
+	*x = PathEvidence{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathEvidence) ProtoMessage() {}
+
+func (x *PathEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathEvidence.ProtoReflect.Descriptor instead.
+func (*PathEvidence) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PathEvidence) GetHops() []*Hop {
+	if x != nil {
+		return x.Hops
+	}
+	return nil
+}
+
+func (x *PathEvidence) GetReached() bool {
+	if x != nil {
+		return x.Reached
+	}
+	return false
+}
+
+func (x *PathEvidence) GetLastHop() uint32 {
+	if x != nil {
+		return x.LastHop
+	}
+	return 0
+}
+
+func (x *PathEvidence) GetRejector() string {
+	if x != nil {
+		return x.Rejector
+	}
+	return ""
+}
+
+// Hop is what answered a connect with one TTL.
+type Hop struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The TTL or hop limit.
+	Ttl uint32 `protobuf:"varint,1,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// The address that answered. Default: none did.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// The time to its answer.
+	Rtt *durationpb.Duration `protobuf:"bytes,3,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	// How often it was tried.
+	Tries int32 `protobuf:"varint,4,opt,name=tries,proto3" json:"tries,omitempty"`
+	// The ICMP error that it sent. Default: none.
+	Icmp          *ICMP `protobuf:"bytes,5,opt,name=icmp,proto3" json:"icmp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hop) Reset() {
+	*x = Hop{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hop) ProtoMessage() {}
+
+func (x *Hop) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hop.ProtoReflect.Descriptor instead.
+func (*Hop) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Hop) GetTtl() uint32 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *Hop) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Hop) GetRtt() *durationpb.Duration {
+	if x != nil {
+		return x.Rtt
+	}
+	return nil
+}
+
+func (x *Hop) GetTries() int32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+func (x *Hop) GetIcmp() *ICMP {
+	if x != nil {
+		return x.Icmp
+	}
+	return nil
+}
+
+// HTTPEvidence is what an exchange showed.
+type HTTPEvidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL that was asked for.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The method.
+	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	// The Host that was sent, or :authority.
+	Host string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	// The version agreed on: "HTTP/1.1" or "HTTP/2.0".
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	// The status code. 0: there was no response.
+	Status uint32 `protobuf:"varint,5,opt,name=status,proto3" json:"status,omitempty"`
+	// The reason phrase (RFC 9112, 4). HTTP/2 has none.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The header fields as received, in order where the version keeps one, at most 16 KiB.
+	Headers []*HeaderField `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty"`
+	// The bytes of the body that were read, as sent over the wire.
+	BodySize int64 `protobuf:"varint,8,opt,name=body_size,json=bodySize,proto3" json:"body_size,omitempty"`
+	// Whether the body went on beyond what was read.
+	BodyCut bool `protobuf:"varint,9,opt,name=body_cut,json=bodyCut,proto3" json:"body_cut,omitempty"`
+	// SHA-256 over the content that was read, decoded, in lower-case hexadecimal. Default: no body.
+	BodySha256 string `protobuf:"bytes,10,opt,name=body_sha256,json=bodySha256,proto3" json:"body_sha256,omitempty"`
+	// The beginning of the content, decoded, at most 1,024 bytes of valid UTF-8.
+	BodyExcerpt string `protobuf:"bytes,11,opt,name=body_excerpt,json=bodyExcerpt,proto3" json:"body_excerpt,omitempty"`
+	// The time from the request to the first byte of the response.
+	FirstByte *durationpb.Duration `protobuf:"bytes,12,opt,name=first_byte,json=firstByte,proto3" json:"first_byte,omitempty"`
+	// The time from the request to the end of the body, or of what is read of it.
+	Done *durationpb.Duration `protobuf:"bytes,13,opt,name=done,proto3" json:"done,omitempty"`
+	// The redirects that were followed, in order. The response is that of the last one.
+	Redirects []*Redirect `protobuf:"bytes,14,rep,name=redirects,proto3" json:"redirects,omitempty"`
+	// What was expected and is not so, one sentence each.
+	Unmet []string `protobuf:"bytes,15,rep,name=unmet,proto3" json:"unmet,omitempty"`
+	// Who made this page, if its signature is known.
+	Edge          *Edge `protobuf:"bytes,16,opt,name=edge,proto3" json:"edge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPEvidence) Reset() {
+	*x = HTTPEvidence{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPEvidence) ProtoMessage() {}
+
+func (x *HTTPEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPEvidence.ProtoReflect.Descriptor instead.
+func (*HTTPEvidence) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HTTPEvidence) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *HTTPEvidence) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HTTPEvidence) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HTTPEvidence) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *HTTPEvidence) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *HTTPEvidence) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *HTTPEvidence) GetHeaders() []*HeaderField {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *HTTPEvidence) GetBodySize() int64 {
+	if x != nil {
+		return x.BodySize
+	}
+	return 0
+}
+
+func (x *HTTPEvidence) GetBodyCut() bool {
+	if x != nil {
+		return x.BodyCut
+	}
+	return false
+}
+
+func (x *HTTPEvidence) GetBodySha256() string {
+	if x != nil {
+		return x.BodySha256
+	}
+	return ""
+}
+
+func (x *HTTPEvidence) GetBodyExcerpt() string {
+	if x != nil {
+		return x.BodyExcerpt
+	}
+	return ""
+}
+
+func (x *HTTPEvidence) GetFirstByte() *durationpb.Duration {
+	if x != nil {
+		return x.FirstByte
+	}
+	return nil
+}
+
+func (x *HTTPEvidence) GetDone() *durationpb.Duration {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *HTTPEvidence) GetRedirects() []*Redirect {
+	if x != nil {
+		return x.Redirects
+	}
+	return nil
+}
+
+func (x *HTTPEvidence) GetUnmet() []string {
+	if x != nil {
+		return x.Unmet
+	}
+	return nil
+}
+
+func (x *HTTPEvidence) GetEdge() *Edge {
+	if x != nil {
+		return x.Edge
+	}
+	return nil
+}
+
+// Redirect is one redirect that was followed.
+type Redirect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The status code.
+	Status uint32 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	// Where it led.
+	Location string `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`
+	// The address that the next exchange went to, "IP:PORT". Empty: it did not get so far.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// The index of the step of the next exchange. Default: there was none.
+	Step          *int32 `protobuf:"varint,4,opt,name=step,proto3,oneof" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redirect) Reset() {
+	*x = Redirect{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redirect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redirect) ProtoMessage() {}
+
+func (x *Redirect) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
+func (*Redirect) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Redirect) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Redirect) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *Redirect) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Redirect) GetStep() int32 {
+	if x != nil && x.Step != nil {
+		return *x.Step
+	}
+	return 0
+}
+
+// Edge is a content delivery network that a response came through, by its signature.
+type Edge struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The network, such as "CloudFront".
+	Provider string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	// Whether the edge made the response itself, rather than relaying the origin's.
+	Generated bool `protobuf:"varint,2,opt,name=generated,proto3" json:"generated,omitempty"`
+	// What the page says of the cause, in the network's own terms. Default: nothing.
+	Cause string `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The network's site, such as "SEA19-C1". Default: it does not say.
+	Site string `protobuf:"bytes,4,opt,name=site,proto3" json:"site,omitempty"`
+	// The request's identifier, for the network's support. Default: it does not say.
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The document that the signature is from.
+	Source        string `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Edge) Reset() {
+	*x = Edge{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Edge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Edge) ProtoMessage() {}
+
+func (x *Edge) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Edge.ProtoReflect.Descriptor instead.
+func (*Edge) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Edge) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Edge) GetGenerated() bool {
+	if x != nil {
+		return x.Generated
+	}
+	return false
+}
+
+func (x *Edge) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Edge) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *Edge) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Edge) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 // Attempt is one try of a Step that failed.
 type Attempt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -860,7 +1967,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_elsewhere_v1_result_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1979,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1992,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{3}
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Attempt) GetFailure() Failure {
@@ -917,7 +2024,7 @@ type ICMP struct {
 
 func (x *ICMP) Reset() {
 	*x = ICMP{}
-	mi := &file_elsewhere_v1_result_proto_msgTypes[4]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +2036,7 @@ func (x *ICMP) String() string {
 func (*ICMP) ProtoMessage() {}
 
 func (x *ICMP) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_proto_msgTypes[4]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +2049,7 @@ func (x *ICMP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ICMP.ProtoReflect.Descriptor instead.
 func (*ICMP) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{4}
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ICMP) GetType() int32 {
@@ -989,18 +2096,32 @@ type DNSReply struct {
 	ExtendedErrors []*ExtendedError `protobuf:"bytes,9,rep,name=extended_errors,json=extendedErrors,proto3" json:"extended_errors,omitempty"`
 	// The time from the query to this reply.
 	Rtt *durationpb.Duration `protobuf:"bytes,10,opt,name=rtt,proto3" json:"rtt,omitempty"`
-	// The size of the message in bytes.
+	// The size of the message in bytes, without that of the transport.
 	Size int32 `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`
 	// Records of the answer section that were left out to keep the Result within its bound; what is not
 	// in answers may be among them. Those that stay are then sorted by type and data.
-	LeftOut       int32 `protobuf:"varint,12,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	LeftOut int32 `protobuf:"varint,12,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	// CD: checking is disabled (RFC 4035, 3.2.2).
+	CheckingDisabled bool `protobuf:"varint,13,opt,name=checking_disabled,json=checkingDisabled,proto3" json:"checking_disabled,omitempty"`
+	// The additional section without OPT, at most 256 records.
+	Additional []*Record `protobuf:"bytes,14,rep,name=additional,proto3" json:"additional,omitempty"`
+	// The server's identifier (RFC 5001), at most 255 bytes. Default: none was sent.
+	Nsid []byte `protobuf:"bytes,15,opt,name=nsid,proto3" json:"nsid,omitempty"`
+	// The client's network as the server echoed it, and how much of it the answer is for (RFC 7871).
+	// Default: none was sent.
+	ClientSubnet *ClientSubnet `protobuf:"bytes,16,opt,name=client_subnet,json=clientSubnet,proto3" json:"client_subnet,omitempty"`
+	// The serial of a SOA record in answers or authority. Default: there is none.
+	SoaSerial *uint32 `protobuf:"varint,17,opt,name=soa_serial,json=soaSerial,proto3,oneof" json:"soa_serial,omitempty"`
+	// Whether the reply does not belong to the query: another ID or another question. Such a one is
+	// evidence, and never taken for the answer.
+	Mismatched    bool `protobuf:"varint,18,opt,name=mismatched,proto3" json:"mismatched,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DNSReply) Reset() {
 	*x = DNSReply{}
-	mi := &file_elsewhere_v1_result_proto_msgTypes[5]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +2133,7 @@ func (x *DNSReply) String() string {
 func (*DNSReply) ProtoMessage() {}
 
 func (x *DNSReply) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_proto_msgTypes[5]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +2146,7 @@ func (x *DNSReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNSReply.ProtoReflect.Descriptor instead.
 func (*DNSReply) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{5}
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DNSReply) GetTransport() string {
@@ -1112,6 +2233,103 @@ func (x *DNSReply) GetLeftOut() int32 {
 	return 0
 }
 
+func (x *DNSReply) GetCheckingDisabled() bool {
+	if x != nil {
+		return x.CheckingDisabled
+	}
+	return false
+}
+
+func (x *DNSReply) GetAdditional() []*Record {
+	if x != nil {
+		return x.Additional
+	}
+	return nil
+}
+
+func (x *DNSReply) GetNsid() []byte {
+	if x != nil {
+		return x.Nsid
+	}
+	return nil
+}
+
+func (x *DNSReply) GetClientSubnet() *ClientSubnet {
+	if x != nil {
+		return x.ClientSubnet
+	}
+	return nil
+}
+
+func (x *DNSReply) GetSoaSerial() uint32 {
+	if x != nil && x.SoaSerial != nil {
+		return *x.SoaSerial
+	}
+	return 0
+}
+
+func (x *DNSReply) GetMismatched() bool {
+	if x != nil {
+		return x.Mismatched
+	}
+	return false
+}
+
+// ClientSubnet is the client's network in a reply (RFC 7871, 6).
+type ClientSubnet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The prefix that was asked for.
+	Prefix string `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// The length of the prefix that the answer is for. 0: everybody.
+	Scope         uint32 `protobuf:"varint,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientSubnet) Reset() {
+	*x = ClientSubnet{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientSubnet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientSubnet) ProtoMessage() {}
+
+func (x *ClientSubnet) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientSubnet.ProtoReflect.Descriptor instead.
+func (*ClientSubnet) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ClientSubnet) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *ClientSubnet) GetScope() uint32 {
+	if x != nil {
+		return x.Scope
+	}
+	return 0
+}
+
 // Record is a resource record.
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1129,7 +2347,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_elsewhere_v1_result_proto_msgTypes[6]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +2359,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_proto_msgTypes[6]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +2372,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{6}
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Record) GetName() string {
@@ -1198,7 +2416,7 @@ type ExtendedError struct {
 
 func (x *ExtendedError) Reset() {
 	*x = ExtendedError{}
-	mi := &file_elsewhere_v1_result_proto_msgTypes[7]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +2428,7 @@ func (x *ExtendedError) String() string {
 func (*ExtendedError) ProtoMessage() {}
 
 func (x *ExtendedError) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_proto_msgTypes[7]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +2441,7 @@ func (x *ExtendedError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendedError.ProtoReflect.Descriptor instead.
 func (*ExtendedError) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{7}
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExtendedError) GetCode() uint32 {
@@ -1258,14 +2476,35 @@ type TLSEvidence struct {
 	// The time at which validity was judged: the coordinator's, never the agent's.
 	JudgedTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=judged_time,json=judgedTime,proto3" json:"judged_time,omitempty"`
 	// The roots that trust was judged by: the bundle's version, and "+ operator's" where some were added.
-	Roots         string `protobuf:"bytes,8,opt,name=roots,proto3" json:"roots,omitempty"`
+	Roots string `protobuf:"bytes,8,opt,name=roots,proto3" json:"roots,omitempty"`
+	// The group agreed on, such as "x25519" (RFC 8446, 4.2.7). Default: none was, or it is not known.
+	Group string `protobuf:"bytes,9,opt,name=group,proto3" json:"group,omitempty"`
+	// The scheme that the server signed with, such as "rsa_pkcs1_sha256". Default: not known.
+	SignatureScheme string `protobuf:"bytes,10,opt,name=signature_scheme,json=signatureScheme,proto3" json:"signature_scheme,omitempty"`
+	// Whether the server asked for a certificate of the client.
+	ClientCertificateRequested bool `protobuf:"varint,11,opt,name=client_certificate_requested,json=clientCertificateRequested,proto3" json:"client_certificate_requested,omitempty"`
+	// Whether the handshake ended after the server's first flight: what was agreed on is known, and not
+	// whether the server has the key.
+	NegotiationOnly bool `protobuf:"varint,12,opt,name=negotiation_only,json=negotiationOnly,proto3" json:"negotiation_only,omitempty"`
+	// The number of certificates that were served.
+	Served int32 `protobuf:"varint,13,opt,name=served,proto3" json:"served,omitempty"`
+	// What the chain looks like as it was served.
+	ChainAnalysis *ChainEvidence `protobuf:"bytes,14,opt,name=chain_analysis,json=chainAnalysis,proto3" json:"chain_analysis,omitempty"`
+	// How the leaf compares with each name. The first one decides about cert_name_mismatch.
+	Names []*NameMatch `protobuf:"bytes,15,rep,name=names,proto3" json:"names,omitempty"`
+	// The stapled OCSP response (RFC 6066, 8). Default: none was.
+	Ocsp *OCSP `protobuf:"bytes,16,opt,name=ocsp,proto3" json:"ocsp,omitempty"`
+	// What the server accepts, for each version that was tried.
+	Versions []*VersionSupport `protobuf:"bytes,17,rep,name=versions,proto3" json:"versions,omitempty"`
+	// The size of the ClientHello in bytes, as far as it is known.
+	HelloSize     int32 `protobuf:"varint,18,opt,name=hello_size,json=helloSize,proto3" json:"hello_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TLSEvidence) Reset() {
 	*x = TLSEvidence{}
-	mi := &file_elsewhere_v1_result_proto_msgTypes[8]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +2516,7 @@ func (x *TLSEvidence) String() string {
 func (*TLSEvidence) ProtoMessage() {}
 
 func (x *TLSEvidence) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_proto_msgTypes[8]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +2529,7 @@ func (x *TLSEvidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TLSEvidence.ProtoReflect.Descriptor instead.
 func (*TLSEvidence) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{8}
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TLSEvidence) GetVersion() string {
@@ -1349,6 +2588,442 @@ func (x *TLSEvidence) GetRoots() string {
 	return ""
 }
 
+func (x *TLSEvidence) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *TLSEvidence) GetSignatureScheme() string {
+	if x != nil {
+		return x.SignatureScheme
+	}
+	return ""
+}
+
+func (x *TLSEvidence) GetClientCertificateRequested() bool {
+	if x != nil {
+		return x.ClientCertificateRequested
+	}
+	return false
+}
+
+func (x *TLSEvidence) GetNegotiationOnly() bool {
+	if x != nil {
+		return x.NegotiationOnly
+	}
+	return false
+}
+
+func (x *TLSEvidence) GetServed() int32 {
+	if x != nil {
+		return x.Served
+	}
+	return 0
+}
+
+func (x *TLSEvidence) GetChainAnalysis() *ChainEvidence {
+	if x != nil {
+		return x.ChainAnalysis
+	}
+	return nil
+}
+
+func (x *TLSEvidence) GetNames() []*NameMatch {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *TLSEvidence) GetOcsp() *OCSP {
+	if x != nil {
+		return x.Ocsp
+	}
+	return nil
+}
+
+func (x *TLSEvidence) GetVersions() []*VersionSupport {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *TLSEvidence) GetHelloSize() int32 {
+	if x != nil {
+		return x.HelloSize
+	}
+	return 0
+}
+
+// ChainEvidence is what a chain looks like as it was served. Indexes are those of TLSEvidence.chain.
+type ChainEvidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether each certificate on the path was served after the one that it issued (RFC 5246, 7.4.2).
+	Ordered bool `protobuf:"varint,1,opt,name=ordered,proto3" json:"ordered,omitempty"`
+	// Certificates that are not on the path from the leaf to a root.
+	Extra []int32 `protobuf:"varint,2,rep,packed,name=extra,proto3" json:"extra,omitempty"`
+	// Certificates that were served before.
+	Duplicate []int32 `protobuf:"varint,3,rep,packed,name=duplicate,proto3" json:"duplicate,omitempty"`
+	// Whether a root was served, which nobody needs.
+	RootIncluded bool `protobuf:"varint,4,opt,name=root_included,json=rootIncluded,proto3" json:"root_included,omitempty"`
+	// The path from the leaf to a root, by subject.
+	Path []string `protobuf:"bytes,5,rep,name=path,proto3" json:"path,omitempty"`
+	// Certificates that complete the path and were not served, fetched from where the certificates say
+	// (RFC 5280, 4.2.2.1).
+	Missing []*Certificate `protobuf:"bytes,6,rep,name=missing,proto3" json:"missing,omitempty"`
+	// Where those were fetched from, or what came of it.
+	IssuerUrl string `protobuf:"bytes,7,opt,name=issuer_url,json=issuerUrl,proto3" json:"issuer_url,omitempty"`
+	// Why there is no path to a root that is trusted for this server. Default: there is one.
+	Distrust Distrust `protobuf:"varint,8,opt,name=distrust,proto3,enum=elsewhere.v1.Distrust" json:"distrust,omitempty"`
+	// The same in words, with the value that was seen.
+	Detail        string `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChainEvidence) Reset() {
+	*x = ChainEvidence{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChainEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChainEvidence) ProtoMessage() {}
+
+func (x *ChainEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChainEvidence.ProtoReflect.Descriptor instead.
+func (*ChainEvidence) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ChainEvidence) GetOrdered() bool {
+	if x != nil {
+		return x.Ordered
+	}
+	return false
+}
+
+func (x *ChainEvidence) GetExtra() []int32 {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+func (x *ChainEvidence) GetDuplicate() []int32 {
+	if x != nil {
+		return x.Duplicate
+	}
+	return nil
+}
+
+func (x *ChainEvidence) GetRootIncluded() bool {
+	if x != nil {
+		return x.RootIncluded
+	}
+	return false
+}
+
+func (x *ChainEvidence) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *ChainEvidence) GetMissing() []*Certificate {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *ChainEvidence) GetIssuerUrl() string {
+	if x != nil {
+		return x.IssuerUrl
+	}
+	return ""
+}
+
+func (x *ChainEvidence) GetDistrust() Distrust {
+	if x != nil {
+		return x.Distrust
+	}
+	return Distrust_DISTRUST_UNSPECIFIED
+}
+
+func (x *ChainEvidence) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// NameMatch is how a certificate compares with one name.
+type NameMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether a subjectAltName matches (RFC 9525).
+	San bool `protobuf:"varint,2,opt,name=san,proto3" json:"san,omitempty"`
+	// Whether the subject's common name matches, for a certificate without any dNSName (RFC 6125, 6.4.4);
+	// some clients still accept that.
+	CommonName    bool `protobuf:"varint,3,opt,name=common_name,json=commonName,proto3" json:"common_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NameMatch) Reset() {
+	*x = NameMatch{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameMatch) ProtoMessage() {}
+
+func (x *NameMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameMatch.ProtoReflect.Descriptor instead.
+func (*NameMatch) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *NameMatch) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NameMatch) GetSan() bool {
+	if x != nil {
+		return x.San
+	}
+	return false
+}
+
+func (x *NameMatch) GetCommonName() bool {
+	if x != nil {
+		return x.CommonName
+	}
+	return false
+}
+
+// OCSP is an OCSP response (RFC 6960).
+type OCSP struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "good", "revoked" or "unknown"; the response's own status if that is not "successful".
+	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// When the status was known to be correct.
+	ThisUpdate *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=this_update,json=thisUpdate,proto3" json:"this_update,omitempty"`
+	// When newer information will be there. Unset: always.
+	NextUpdate *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_update,json=nextUpdate,proto3" json:"next_update,omitempty"`
+	// When it was revoked.
+	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
+	// Why it cannot be relied on: its signature, its time, another certificate. Default: it can.
+	Problem       string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OCSP) Reset() {
+	*x = OCSP{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OCSP) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OCSP) ProtoMessage() {}
+
+func (x *OCSP) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OCSP.ProtoReflect.Descriptor instead.
+func (*OCSP) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *OCSP) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *OCSP) GetThisUpdate() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ThisUpdate
+	}
+	return nil
+}
+
+func (x *OCSP) GetNextUpdate() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextUpdate
+	}
+	return nil
+}
+
+func (x *OCSP) GetRevokedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevokedAt
+	}
+	return nil
+}
+
+func (x *OCSP) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+// VersionSupport is what a server accepts with one version.
+type VersionSupport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version, such as "TLS 1.2".
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether the server accepts it.
+	Supported bool `protobuf:"varint,2,opt,name=supported,proto3" json:"supported,omitempty"`
+	// How the refusal looked, where it does not.
+	Failure Failure `protobuf:"varint,3,opt,name=failure,proto3,enum=elsewhere.v1.Failure" json:"failure,omitempty"`
+	// The suites that it accepts, by IANA's names, in its order of preference or else in ours.
+	CipherSuites []string `protobuf:"bytes,4,rep,name=cipher_suites,json=cipherSuites,proto3" json:"cipher_suites,omitempty"`
+	// Whether the order is the server's.
+	ServerPreference bool `protobuf:"varint,5,opt,name=server_preference,json=serverPreference,proto3" json:"server_preference,omitempty"`
+	// The groups that it chose.
+	Groups []string `protobuf:"bytes,6,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Handshakes that were needed.
+	Handshakes    int32 `protobuf:"varint,7,opt,name=handshakes,proto3" json:"handshakes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionSupport) Reset() {
+	*x = VersionSupport{}
+	mi := &file_elsewhere_v1_result_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionSupport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionSupport) ProtoMessage() {}
+
+func (x *VersionSupport) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionSupport.ProtoReflect.Descriptor instead.
+func (*VersionSupport) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *VersionSupport) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *VersionSupport) GetSupported() bool {
+	if x != nil {
+		return x.Supported
+	}
+	return false
+}
+
+func (x *VersionSupport) GetFailure() Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return Failure_FAILURE_UNSPECIFIED
+}
+
+func (x *VersionSupport) GetCipherSuites() []string {
+	if x != nil {
+		return x.CipherSuites
+	}
+	return nil
+}
+
+func (x *VersionSupport) GetServerPreference() bool {
+	if x != nil {
+		return x.ServerPreference
+	}
+	return false
+}
+
+func (x *VersionSupport) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *VersionSupport) GetHandshakes() int32 {
+	if x != nil {
+		return x.Handshakes
+	}
+	return 0
+}
+
 // TLSAlert is an alert (RFC 8446, 6).
 type TLSAlert struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1362,7 +3037,7 @@ type TLSAlert struct {
 
 func (x *TLSAlert) Reset() {
 	*x = TLSAlert{}
-	mi := &file_elsewhere_v1_result_proto_msgTypes[9]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +3049,7 @@ func (x *TLSAlert) String() string {
 func (*TLSAlert) ProtoMessage() {}
 
 func (x *TLSAlert) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_proto_msgTypes[9]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +3062,7 @@ func (x *TLSAlert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TLSAlert.ProtoReflect.Descriptor instead.
 func (*TLSAlert) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{9}
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TLSAlert) GetCode() uint32 {
@@ -1430,14 +3105,26 @@ type Certificate struct {
 	// The certificate itself; in a Result only where it is first seen, and only up to 32 KiB in all.
 	Der []byte `protobuf:"bytes,11,opt,name=der,proto3" json:"der,omitempty"`
 	// Why it could not be parsed. Default: it could.
-	ParseError    string `protobuf:"bytes,12,opt,name=parse_error,json=parseError,proto3" json:"parse_error,omitempty"`
+	ParseError string `protobuf:"bytes,12,opt,name=parse_error,json=parseError,proto3" json:"parse_error,omitempty"`
+	// What is wrong with this one.
+	Failures []Failure `protobuf:"varint,13,rep,packed,name=failures,proto3,enum=elsewhere.v1.Failure" json:"failures,omitempty"`
+	// What its key may be used for: "serverAuth", "clientAuth", or an object identifier. Default: anything.
+	ExtendedKeyUsages []string `protobuf:"bytes,14,rep,name=extended_key_usages,json=extendedKeyUsages,proto3" json:"extended_key_usages,omitempty"`
+	// Whether it is an authority (RFC 5280, 4.2.1.9).
+	Authority bool `protobuf:"varint,15,opt,name=authority,proto3" json:"authority,omitempty"`
+	// Where its issuer's certificate is said to be (RFC 5280, 4.2.2.1), at most 4.
+	IssuerUrls []string `protobuf:"bytes,16,rep,name=issuer_urls,json=issuerUrls,proto3" json:"issuer_urls,omitempty"`
+	// The subject's common name.
+	CommonName string `protobuf:"bytes,17,opt,name=common_name,json=commonName,proto3" json:"common_name,omitempty"`
+	// Whether it asks for a stapled OCSP response (RFC 7633).
+	MustStaple    bool `protobuf:"varint,18,opt,name=must_staple,json=mustStaple,proto3" json:"must_staple,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_elsewhere_v1_result_proto_msgTypes[10]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +3136,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_proto_msgTypes[10]
+	mi := &file_elsewhere_v1_result_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +3149,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{10}
+	return file_elsewhere_v1_result_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Certificate) GetSha256() string {
@@ -1549,11 +3236,53 @@ func (x *Certificate) GetParseError() string {
 	return ""
 }
 
+func (x *Certificate) GetFailures() []Failure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+func (x *Certificate) GetExtendedKeyUsages() []string {
+	if x != nil {
+		return x.ExtendedKeyUsages
+	}
+	return nil
+}
+
+func (x *Certificate) GetAuthority() bool {
+	if x != nil {
+		return x.Authority
+	}
+	return false
+}
+
+func (x *Certificate) GetIssuerUrls() []string {
+	if x != nil {
+		return x.IssuerUrls
+	}
+	return nil
+}
+
+func (x *Certificate) GetCommonName() string {
+	if x != nil {
+		return x.CommonName
+	}
+	return ""
+}
+
+func (x *Certificate) GetMustStaple() bool {
+	if x != nil {
+		return x.MustStaple
+	}
+	return false
+}
+
 var File_elsewhere_v1_result_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\n" +
-	"\x19elsewhere/v1/result.proto\x12\felsewhere.v1\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n" +
+	"\x19elsewhere/v1/result.proto\x12\felsewhere.v1\x1a\x17elsewhere/v1/spec.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x03\n" +
 	"\x06Result\x12%\n" +
 	"\x0emeasurement_id\x18\x01 \x01(\tR\rmeasurementId\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x05R\x05round\x12\x14\n" +
@@ -1564,7 +3293,9 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\x12E\n" +
 	"\x10coordinator_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0fcoordinatorTime\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion\"\xe0\x03\n" +
+	"\aversion\x18\t \x01(\tR\aversion\x12<\n" +
+	"\fclock_offset\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\vclockOffset\"\x91\x04\n" +
 	"\x04Step\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.elsewhere.v1.StepKindR\x04kind\x12&\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x12.elsewhere.v1.RoleR\x04role\x12\x12\n" +
@@ -1578,8 +3309,9 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\bevidence\x18\n" +
 	" \x01(\v2\x16.elsewhere.v1.EvidenceR\bevidence\x12\x1b\n" +
 	"\x06beside\x18\v \x01(\x05H\x00R\x06beside\x88\x01\x01\x12\x12\n" +
-	"\x04type\x18\f \x01(\tR\x04typeB\t\n" +
-	"\a_beside\"\x98\x03\n" +
+	"\x04type\x18\f \x01(\tR\x04type\x12/\n" +
+	"\avariant\x18\r \x01(\x0e2\x15.elsewhere.v1.VariantR\avariantB\t\n" +
+	"\a_beside\"\xbf\x05\n" +
 	"\bEvidence\x12\x14\n" +
 	"\x05errno\x18\x01 \x01(\tR\x05errno\x12&\n" +
 	"\x04icmp\x18\x02 \x01(\v2\x12.elsewhere.v1.ICMPR\x04icmp\x12\x1f\n" +
@@ -1594,14 +3326,89 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x05tries\x18\t \x03(\v2\x15.elsewhere.v1.AttemptR\x05tries\x12\x1c\n" +
 	"\taddresses\x18\n" +
 	" \x03(\tR\taddresses\x12+\n" +
-	"\x03rtt\x18\v \x01(\v2\x19.google.protobuf.DurationR\x03rtt\"q\n" +
+	"\x03rtt\x18\v \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12.\n" +
+	"\x04http\x18\f \x01(\v2\x1a.elsewhere.v1.HTTPEvidenceR\x04http\x12.\n" +
+	"\x04path\x18\r \x01(\v2\x1a.elsewhere.v1.PathEvidenceR\x04path\x12=\n" +
+	"\tauthority\x18\x0e \x01(\v2\x1f.elsewhere.v1.AuthorityEvidenceR\tauthority\x124\n" +
+	"\x06dnssec\x18\x0f \x01(\v2\x1c.elsewhere.v1.DNSSECEvidenceR\x06dnssec\x128\n" +
+	"\vcname_chain\x18\x10 \x03(\v2\x17.elsewhere.v1.CNAMELinkR\n" +
+	"cnameChain\x12\x16\n" +
+	"\x06banner\x18\x11 \x01(\fR\x06banner\"\x8c\x02\n" +
+	"\x11AuthorityEvidence\x12\x12\n" +
+	"\x04zone\x18\x01 \x01(\tR\x04zone\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\x12\x1b\n" +
+	"\tin_parent\x18\x03 \x01(\bR\binParent\x12\x19\n" +
+	"\bin_child\x18\x04 \x01(\bR\ainChild\x12\x12\n" +
+	"\x04glue\x18\x05 \x03(\tR\x04glue\x12\x1c\n" +
+	"\taddresses\x18\x06 \x03(\tR\taddresses\x12\"\n" +
+	"\n" +
+	"soa_serial\x18\a \x01(\rH\x00R\tsoaSerial\x88\x01\x01\x12\x16\n" +
+	"\x06signed\x18\b \x01(\bR\x06signed\x12\x16\n" +
+	"\x06cached\x18\t \x01(\bR\x06cachedB\r\n" +
+	"\v_soa_serial\"\x91\x01\n" +
+	"\x0eDNSSECEvidence\x12\x16\n" +
+	"\x06signed\x18\x01 \x01(\bR\x06signed\x12\x1c\n" +
+	"\tauthentic\x18\x02 \x01(\bR\tauthentic\x121\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x19.elsewhere.v1.BogusReasonR\x06reason\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"\x8e\x01\n" +
+	"\tCNAMELink\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x10\n" +
+	"\x03ttl\x18\x03 \x01(\rR\x03ttl\x12/\n" +
+	"\afailure\x18\x04 \x01(\x0e2\x15.elsewhere.v1.FailureR\afailure\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\"\x86\x01\n" +
+	"\fPathEvidence\x12%\n" +
+	"\x04hops\x18\x01 \x03(\v2\x11.elsewhere.v1.HopR\x04hops\x12\x18\n" +
+	"\areached\x18\x02 \x01(\bR\areached\x12\x19\n" +
+	"\blast_hop\x18\x03 \x01(\rR\alastHop\x12\x1a\n" +
+	"\brejector\x18\x04 \x01(\tR\brejector\"\x9c\x01\n" +
+	"\x03Hop\x12\x10\n" +
+	"\x03ttl\x18\x01 \x01(\rR\x03ttl\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12+\n" +
+	"\x03rtt\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x14\n" +
+	"\x05tries\x18\x04 \x01(\x05R\x05tries\x12&\n" +
+	"\x04icmp\x18\x05 \x01(\v2\x12.elsewhere.v1.ICMPR\x04icmp\"\xa4\x04\n" +
+	"\fHTTPEvidence\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\rR\x06status\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x123\n" +
+	"\aheaders\x18\a \x03(\v2\x19.elsewhere.v1.HeaderFieldR\aheaders\x12\x1b\n" +
+	"\tbody_size\x18\b \x01(\x03R\bbodySize\x12\x19\n" +
+	"\bbody_cut\x18\t \x01(\bR\abodyCut\x12\x1f\n" +
+	"\vbody_sha256\x18\n" +
+	" \x01(\tR\n" +
+	"bodySha256\x12!\n" +
+	"\fbody_excerpt\x18\v \x01(\tR\vbodyExcerpt\x128\n" +
+	"\n" +
+	"first_byte\x18\f \x01(\v2\x19.google.protobuf.DurationR\tfirstByte\x12-\n" +
+	"\x04done\x18\r \x01(\v2\x19.google.protobuf.DurationR\x04done\x124\n" +
+	"\tredirects\x18\x0e \x03(\v2\x16.elsewhere.v1.RedirectR\tredirects\x12\x14\n" +
+	"\x05unmet\x18\x0f \x03(\tR\x05unmet\x12&\n" +
+	"\x04edge\x18\x10 \x01(\v2\x12.elsewhere.v1.EdgeR\x04edge\"z\n" +
+	"\bRedirect\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\rR\x06status\x12\x1a\n" +
+	"\blocation\x18\x02 \x01(\tR\blocation\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x17\n" +
+	"\x04step\x18\x04 \x01(\x05H\x00R\x04step\x88\x01\x01B\a\n" +
+	"\x05_step\"\xa1\x01\n" +
+	"\x04Edge\x12\x1a\n" +
+	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x1c\n" +
+	"\tgenerated\x18\x02 \x01(\bR\tgenerated\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x12\n" +
+	"\x04site\x18\x04 \x01(\tR\x04site\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\x12\x16\n" +
+	"\x06source\x18\x06 \x01(\tR\x06source\"q\n" +
 	"\aAttempt\x12/\n" +
 	"\afailure\x18\x01 \x01(\x0e2\x15.elsewhere.v1.FailureR\afailure\x125\n" +
 	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\"F\n" +
 	"\x04ICMP\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\x05R\x04type\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\x05R\x04code\x12\x16\n" +
-	"\x06sender\x18\x03 \x01(\tR\x06sender\"\xe0\x03\n" +
+	"\x06sender\x18\x03 \x01(\tR\x06sender\"\xeb\x05\n" +
 	"\bDNSReply\x12\x1c\n" +
 	"\ttransport\x18\x01 \x01(\tR\ttransport\x12\x14\n" +
 	"\x05rcode\x18\x02 \x01(\tR\x05rcode\x12$\n" +
@@ -1615,7 +3422,22 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x03rtt\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x12\n" +
 	"\x04size\x18\v \x01(\x05R\x04size\x12\x19\n" +
-	"\bleft_out\x18\f \x01(\x05R\aleftOut\"V\n" +
+	"\bleft_out\x18\f \x01(\x05R\aleftOut\x12+\n" +
+	"\x11checking_disabled\x18\r \x01(\bR\x10checkingDisabled\x124\n" +
+	"\n" +
+	"additional\x18\x0e \x03(\v2\x14.elsewhere.v1.RecordR\n" +
+	"additional\x12\x12\n" +
+	"\x04nsid\x18\x0f \x01(\fR\x04nsid\x12?\n" +
+	"\rclient_subnet\x18\x10 \x01(\v2\x1a.elsewhere.v1.ClientSubnetR\fclientSubnet\x12\"\n" +
+	"\n" +
+	"soa_serial\x18\x11 \x01(\rH\x00R\tsoaSerial\x88\x01\x01\x12\x1e\n" +
+	"\n" +
+	"mismatched\x18\x12 \x01(\bR\n" +
+	"mismatchedB\r\n" +
+	"\v_soa_serial\"<\n" +
+	"\fClientSubnet\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05scope\x18\x02 \x01(\rR\x05scope\"V\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03ttl\x18\x02 \x01(\rR\x03ttl\x12\x12\n" +
@@ -1623,7 +3445,7 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x04data\x18\x04 \x01(\tR\x04data\"7\n" +
 	"\rExtendedError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xb1\x02\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xeb\x05\n" +
 	"\vTLSEvidence\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12!\n" +
 	"\fcipher_suite\x18\x02 \x01(\tR\vcipherSuite\x12\x12\n" +
@@ -1634,10 +3456,57 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x05chain\x18\x06 \x03(\v2\x19.elsewhere.v1.CertificateR\x05chain\x12;\n" +
 	"\vjudged_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"judgedTime\x12\x14\n" +
-	"\x05roots\x18\b \x01(\tR\x05roots\"2\n" +
+	"\x05roots\x18\b \x01(\tR\x05roots\x12\x14\n" +
+	"\x05group\x18\t \x01(\tR\x05group\x12)\n" +
+	"\x10signature_scheme\x18\n" +
+	" \x01(\tR\x0fsignatureScheme\x12@\n" +
+	"\x1cclient_certificate_requested\x18\v \x01(\bR\x1aclientCertificateRequested\x12)\n" +
+	"\x10negotiation_only\x18\f \x01(\bR\x0fnegotiationOnly\x12\x16\n" +
+	"\x06served\x18\r \x01(\x05R\x06served\x12B\n" +
+	"\x0echain_analysis\x18\x0e \x01(\v2\x1b.elsewhere.v1.ChainEvidenceR\rchainAnalysis\x12-\n" +
+	"\x05names\x18\x0f \x03(\v2\x17.elsewhere.v1.NameMatchR\x05names\x12&\n" +
+	"\x04ocsp\x18\x10 \x01(\v2\x12.elsewhere.v1.OCSPR\x04ocsp\x128\n" +
+	"\bversions\x18\x11 \x03(\v2\x1c.elsewhere.v1.VersionSupportR\bversions\x12\x1d\n" +
+	"\n" +
+	"hello_size\x18\x12 \x01(\x05R\thelloSize\"\xb6\x02\n" +
+	"\rChainEvidence\x12\x18\n" +
+	"\aordered\x18\x01 \x01(\bR\aordered\x12\x14\n" +
+	"\x05extra\x18\x02 \x03(\x05R\x05extra\x12\x1c\n" +
+	"\tduplicate\x18\x03 \x03(\x05R\tduplicate\x12#\n" +
+	"\rroot_included\x18\x04 \x01(\bR\frootIncluded\x12\x12\n" +
+	"\x04path\x18\x05 \x03(\tR\x04path\x123\n" +
+	"\amissing\x18\x06 \x03(\v2\x19.elsewhere.v1.CertificateR\amissing\x12\x1d\n" +
+	"\n" +
+	"issuer_url\x18\a \x01(\tR\tissuerUrl\x122\n" +
+	"\bdistrust\x18\b \x01(\x0e2\x16.elsewhere.v1.DistrustR\bdistrust\x12\x16\n" +
+	"\x06detail\x18\t \x01(\tR\x06detail\"R\n" +
+	"\tNameMatch\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03san\x18\x02 \x01(\bR\x03san\x12\x1f\n" +
+	"\vcommon_name\x18\x03 \x01(\bR\n" +
+	"commonName\"\xed\x01\n" +
+	"\x04OCSP\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12;\n" +
+	"\vthis_update\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"thisUpdate\x12;\n" +
+	"\vnext_update\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"nextUpdate\x129\n" +
+	"\n" +
+	"revoked_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"\x83\x02\n" +
+	"\x0eVersionSupport\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1c\n" +
+	"\tsupported\x18\x02 \x01(\bR\tsupported\x12/\n" +
+	"\afailure\x18\x03 \x01(\x0e2\x15.elsewhere.v1.FailureR\afailure\x12#\n" +
+	"\rcipher_suites\x18\x04 \x03(\tR\fcipherSuites\x12+\n" +
+	"\x11server_preference\x18\x05 \x01(\bR\x10serverPreference\x12\x16\n" +
+	"\x06groups\x18\x06 \x03(\tR\x06groups\x12\x1e\n" +
+	"\n" +
+	"handshakes\x18\a \x01(\x05R\n" +
+	"handshakes\"2\n" +
 	"\bTLSAlert\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x86\x03\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xea\x04\n" +
 	"\vCertificate\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x16\n" +
@@ -1653,16 +3522,63 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	" \x01(\tR\tsignature\x12\x10\n" +
 	"\x03der\x18\v \x01(\fR\x03der\x12\x1f\n" +
 	"\vparse_error\x18\f \x01(\tR\n" +
-	"parseError*v\n" +
+	"parseError\x121\n" +
+	"\bfailures\x18\r \x03(\x0e2\x15.elsewhere.v1.FailureR\bfailures\x12.\n" +
+	"\x13extended_key_usages\x18\x0e \x03(\tR\x11extendedKeyUsages\x12\x1c\n" +
+	"\tauthority\x18\x0f \x01(\bR\tauthority\x12\x1f\n" +
+	"\vissuer_urls\x18\x10 \x03(\tR\n" +
+	"issuerUrls\x12\x1f\n" +
+	"\vcommon_name\x18\x11 \x01(\tR\n" +
+	"commonName\x12\x1f\n" +
+	"\vmust_staple\x18\x12 \x01(\bR\n" +
+	"mustStaple*\xcc\x01\n" +
 	"\bStepKind\x12\x19\n" +
 	"\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13STEP_KIND_DNS_QUERY\x10\x01\x12\x19\n" +
 	"\x15STEP_KIND_TCP_CONNECT\x10\x02\x12\x1b\n" +
-	"\x17STEP_KIND_TLS_HANDSHAKE\x10\x03*?\n" +
+	"\x17STEP_KIND_TLS_HANDSHAKE\x10\x03\x12\x1b\n" +
+	"\x17STEP_KIND_HTTP_EXCHANGE\x10\x04\x12\x18\n" +
+	"\x14STEP_KIND_PATH_TRACE\x10\x05\x12\x1d\n" +
+	"\x19STEP_KIND_TLS_ENUMERATION\x10\x06*\x9c\x01\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_TARGET\x10\x01\x12\x10\n" +
-	"\fROLE_CONTROL\x10\x02*\xb1\x0f\n" +
+	"\fROLE_CONTROL\x10\x02\x12\x10\n" +
+	"\fROLE_VARIANT\x10\x03\x12\x12\n" +
+	"\x0eROLE_AUTHORITY\x10\x04\x12\x0f\n" +
+	"\vROLE_PUBLIC\x10\x05\x12\x11\n" +
+	"\rROLE_REFERRAL\x10\x06\x12\x11\n" +
+	"\rROLE_REDIRECT\x10\a*\xb3\x02\n" +
+	"\aVariant\x12\x17\n" +
+	"\x13VARIANT_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12VARIANT_OTHER_NAME\x10\x01\x12\x13\n" +
+	"\x0fVARIANT_NO_NAME\x10\x02\x12\x17\n" +
+	"\x13VARIANT_SMALL_HELLO\x10\x03\x12\x1a\n" +
+	"\x16VARIANT_SMALL_SEGMENTS\x10\x04\x12\x1d\n" +
+	"\x19VARIANT_CHECKING_DISABLED\x10\x05\x12\x18\n" +
+	"\x14VARIANT_RANDOM_LABEL\x10\x06\x12\x14\n" +
+	"\x10VARIANT_IDENTITY\x10\a\x12\x10\n" +
+	"\fVARIANT_KEYS\x10\b\x12\x1c\n" +
+	"\x18VARIANT_ANSWERED_ADDRESS\x10\t\x12\x16\n" +
+	"\x12VARIANT_OTHER_PORT\x10\n" +
+	"\x12\x16\n" +
+	"\x12VARIANT_CNAME_LINK\x10\v*\xf9\x01\n" +
+	"\vBogusReason\x12\x1c\n" +
+	"\x18BOGUS_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14BOGUS_REASON_UNKNOWN\x10\x01\x12\"\n" +
+	"\x1eBOGUS_REASON_SIGNATURE_EXPIRED\x10\x02\x12(\n" +
+	"$BOGUS_REASON_SIGNATURE_NOT_YET_VALID\x10\x03\x12\x1f\n" +
+	"\x1bBOGUS_REASON_DNSKEY_MISSING\x10\x04\x12\"\n" +
+	"\x1eBOGUS_REASON_SIGNATURE_MISSING\x10\x05\x12\x1f\n" +
+	"\x1bBOGUS_REASON_DENIAL_MISSING\x10\x06*\xc2\x01\n" +
+	"\bDistrust\x12\x18\n" +
+	"\x14DISTRUST_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15DISTRUST_UNKNOWN_ROOT\x10\x01\x12\x14\n" +
+	"\x10DISTRUST_NO_PATH\x10\x02\x12\x12\n" +
+	"\x0eDISTRUST_USAGE\x10\x03\x12\x1d\n" +
+	"\x19DISTRUST_NAME_CONSTRAINTS\x10\x04\x12\x19\n" +
+	"\x15DISTRUST_ISSUED_AFTER\x10\x05\x12\x1d\n" +
+	"\x19DISTRUST_NOT_AN_AUTHORITY\x10\x06*\xb1\x0f\n" +
 	"\aFailure\x12\x17\n" +
 	"\x13FAILURE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fFAILURE_NONE\x10\x01\x12\x1f\n" +
@@ -1747,61 +3663,108 @@ func file_elsewhere_v1_result_proto_rawDescGZIP() []byte {
 	return file_elsewhere_v1_result_proto_rawDescData
 }
 
-var file_elsewhere_v1_result_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_elsewhere_v1_result_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_elsewhere_v1_result_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_elsewhere_v1_result_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_elsewhere_v1_result_proto_goTypes = []any{
 	(StepKind)(0),                 // 0: elsewhere.v1.StepKind
 	(Role)(0),                     // 1: elsewhere.v1.Role
-	(Failure)(0),                  // 2: elsewhere.v1.Failure
-	(*Result)(nil),                // 3: elsewhere.v1.Result
-	(*Step)(nil),                  // 4: elsewhere.v1.Step
-	(*Evidence)(nil),              // 5: elsewhere.v1.Evidence
-	(*Attempt)(nil),               // 6: elsewhere.v1.Attempt
-	(*ICMP)(nil),                  // 7: elsewhere.v1.ICMP
-	(*DNSReply)(nil),              // 8: elsewhere.v1.DNSReply
-	(*Record)(nil),                // 9: elsewhere.v1.Record
-	(*ExtendedError)(nil),         // 10: elsewhere.v1.ExtendedError
-	(*TLSEvidence)(nil),           // 11: elsewhere.v1.TLSEvidence
-	(*TLSAlert)(nil),              // 12: elsewhere.v1.TLSAlert
-	(*Certificate)(nil),           // 13: elsewhere.v1.Certificate
-	(*Vantage)(nil),               // 14: elsewhere.v1.Vantage
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(Variant)(0),                  // 2: elsewhere.v1.Variant
+	(BogusReason)(0),              // 3: elsewhere.v1.BogusReason
+	(Distrust)(0),                 // 4: elsewhere.v1.Distrust
+	(Failure)(0),                  // 5: elsewhere.v1.Failure
+	(*Result)(nil),                // 6: elsewhere.v1.Result
+	(*Step)(nil),                  // 7: elsewhere.v1.Step
+	(*Evidence)(nil),              // 8: elsewhere.v1.Evidence
+	(*AuthorityEvidence)(nil),     // 9: elsewhere.v1.AuthorityEvidence
+	(*DNSSECEvidence)(nil),        // 10: elsewhere.v1.DNSSECEvidence
+	(*CNAMELink)(nil),             // 11: elsewhere.v1.CNAMELink
+	(*PathEvidence)(nil),          // 12: elsewhere.v1.PathEvidence
+	(*Hop)(nil),                   // 13: elsewhere.v1.Hop
+	(*HTTPEvidence)(nil),          // 14: elsewhere.v1.HTTPEvidence
+	(*Redirect)(nil),              // 15: elsewhere.v1.Redirect
+	(*Edge)(nil),                  // 16: elsewhere.v1.Edge
+	(*Attempt)(nil),               // 17: elsewhere.v1.Attempt
+	(*ICMP)(nil),                  // 18: elsewhere.v1.ICMP
+	(*DNSReply)(nil),              // 19: elsewhere.v1.DNSReply
+	(*ClientSubnet)(nil),          // 20: elsewhere.v1.ClientSubnet
+	(*Record)(nil),                // 21: elsewhere.v1.Record
+	(*ExtendedError)(nil),         // 22: elsewhere.v1.ExtendedError
+	(*TLSEvidence)(nil),           // 23: elsewhere.v1.TLSEvidence
+	(*ChainEvidence)(nil),         // 24: elsewhere.v1.ChainEvidence
+	(*NameMatch)(nil),             // 25: elsewhere.v1.NameMatch
+	(*OCSP)(nil),                  // 26: elsewhere.v1.OCSP
+	(*VersionSupport)(nil),        // 27: elsewhere.v1.VersionSupport
+	(*TLSAlert)(nil),              // 28: elsewhere.v1.TLSAlert
+	(*Certificate)(nil),           // 29: elsewhere.v1.Certificate
+	(*Vantage)(nil),               // 30: elsewhere.v1.Vantage
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*HeaderField)(nil),           // 33: elsewhere.v1.HeaderField
 }
 var file_elsewhere_v1_result_proto_depIdxs = []int32{
-	14, // 0: elsewhere.v1.Result.vantage:type_name -> elsewhere.v1.Vantage
-	4,  // 1: elsewhere.v1.Result.steps:type_name -> elsewhere.v1.Step
-	15, // 2: elsewhere.v1.Result.start_time:type_name -> google.protobuf.Timestamp
-	16, // 3: elsewhere.v1.Result.duration:type_name -> google.protobuf.Duration
-	15, // 4: elsewhere.v1.Result.coordinator_time:type_name -> google.protobuf.Timestamp
-	0,  // 5: elsewhere.v1.Step.kind:type_name -> elsewhere.v1.StepKind
-	1,  // 6: elsewhere.v1.Step.role:type_name -> elsewhere.v1.Role
-	2,  // 7: elsewhere.v1.Step.failure:type_name -> elsewhere.v1.Failure
-	2,  // 8: elsewhere.v1.Step.failures:type_name -> elsewhere.v1.Failure
-	16, // 9: elsewhere.v1.Step.start:type_name -> google.protobuf.Duration
-	16, // 10: elsewhere.v1.Step.duration:type_name -> google.protobuf.Duration
-	5,  // 11: elsewhere.v1.Step.evidence:type_name -> elsewhere.v1.Evidence
-	7,  // 12: elsewhere.v1.Evidence.icmp:type_name -> elsewhere.v1.ICMP
-	8,  // 13: elsewhere.v1.Evidence.replies:type_name -> elsewhere.v1.DNSReply
-	11, // 14: elsewhere.v1.Evidence.tls:type_name -> elsewhere.v1.TLSEvidence
-	6,  // 15: elsewhere.v1.Evidence.tries:type_name -> elsewhere.v1.Attempt
-	16, // 16: elsewhere.v1.Evidence.rtt:type_name -> google.protobuf.Duration
-	2,  // 17: elsewhere.v1.Attempt.failure:type_name -> elsewhere.v1.Failure
-	16, // 18: elsewhere.v1.Attempt.duration:type_name -> google.protobuf.Duration
-	9,  // 19: elsewhere.v1.DNSReply.answers:type_name -> elsewhere.v1.Record
-	9,  // 20: elsewhere.v1.DNSReply.authority:type_name -> elsewhere.v1.Record
-	10, // 21: elsewhere.v1.DNSReply.extended_errors:type_name -> elsewhere.v1.ExtendedError
-	16, // 22: elsewhere.v1.DNSReply.rtt:type_name -> google.protobuf.Duration
-	12, // 23: elsewhere.v1.TLSEvidence.alert:type_name -> elsewhere.v1.TLSAlert
-	13, // 24: elsewhere.v1.TLSEvidence.chain:type_name -> elsewhere.v1.Certificate
-	15, // 25: elsewhere.v1.TLSEvidence.judged_time:type_name -> google.protobuf.Timestamp
-	15, // 26: elsewhere.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	15, // 27: elsewhere.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	30, // 0: elsewhere.v1.Result.vantage:type_name -> elsewhere.v1.Vantage
+	7,  // 1: elsewhere.v1.Result.steps:type_name -> elsewhere.v1.Step
+	31, // 2: elsewhere.v1.Result.start_time:type_name -> google.protobuf.Timestamp
+	32, // 3: elsewhere.v1.Result.duration:type_name -> google.protobuf.Duration
+	31, // 4: elsewhere.v1.Result.coordinator_time:type_name -> google.protobuf.Timestamp
+	32, // 5: elsewhere.v1.Result.clock_offset:type_name -> google.protobuf.Duration
+	0,  // 6: elsewhere.v1.Step.kind:type_name -> elsewhere.v1.StepKind
+	1,  // 7: elsewhere.v1.Step.role:type_name -> elsewhere.v1.Role
+	5,  // 8: elsewhere.v1.Step.failure:type_name -> elsewhere.v1.Failure
+	5,  // 9: elsewhere.v1.Step.failures:type_name -> elsewhere.v1.Failure
+	32, // 10: elsewhere.v1.Step.start:type_name -> google.protobuf.Duration
+	32, // 11: elsewhere.v1.Step.duration:type_name -> google.protobuf.Duration
+	8,  // 12: elsewhere.v1.Step.evidence:type_name -> elsewhere.v1.Evidence
+	2,  // 13: elsewhere.v1.Step.variant:type_name -> elsewhere.v1.Variant
+	18, // 14: elsewhere.v1.Evidence.icmp:type_name -> elsewhere.v1.ICMP
+	19, // 15: elsewhere.v1.Evidence.replies:type_name -> elsewhere.v1.DNSReply
+	23, // 16: elsewhere.v1.Evidence.tls:type_name -> elsewhere.v1.TLSEvidence
+	17, // 17: elsewhere.v1.Evidence.tries:type_name -> elsewhere.v1.Attempt
+	32, // 18: elsewhere.v1.Evidence.rtt:type_name -> google.protobuf.Duration
+	14, // 19: elsewhere.v1.Evidence.http:type_name -> elsewhere.v1.HTTPEvidence
+	12, // 20: elsewhere.v1.Evidence.path:type_name -> elsewhere.v1.PathEvidence
+	9,  // 21: elsewhere.v1.Evidence.authority:type_name -> elsewhere.v1.AuthorityEvidence
+	10, // 22: elsewhere.v1.Evidence.dnssec:type_name -> elsewhere.v1.DNSSECEvidence
+	11, // 23: elsewhere.v1.Evidence.cname_chain:type_name -> elsewhere.v1.CNAMELink
+	3,  // 24: elsewhere.v1.DNSSECEvidence.reason:type_name -> elsewhere.v1.BogusReason
+	5,  // 25: elsewhere.v1.CNAMELink.failure:type_name -> elsewhere.v1.Failure
+	13, // 26: elsewhere.v1.PathEvidence.hops:type_name -> elsewhere.v1.Hop
+	32, // 27: elsewhere.v1.Hop.rtt:type_name -> google.protobuf.Duration
+	18, // 28: elsewhere.v1.Hop.icmp:type_name -> elsewhere.v1.ICMP
+	33, // 29: elsewhere.v1.HTTPEvidence.headers:type_name -> elsewhere.v1.HeaderField
+	32, // 30: elsewhere.v1.HTTPEvidence.first_byte:type_name -> google.protobuf.Duration
+	32, // 31: elsewhere.v1.HTTPEvidence.done:type_name -> google.protobuf.Duration
+	15, // 32: elsewhere.v1.HTTPEvidence.redirects:type_name -> elsewhere.v1.Redirect
+	16, // 33: elsewhere.v1.HTTPEvidence.edge:type_name -> elsewhere.v1.Edge
+	5,  // 34: elsewhere.v1.Attempt.failure:type_name -> elsewhere.v1.Failure
+	32, // 35: elsewhere.v1.Attempt.duration:type_name -> google.protobuf.Duration
+	21, // 36: elsewhere.v1.DNSReply.answers:type_name -> elsewhere.v1.Record
+	21, // 37: elsewhere.v1.DNSReply.authority:type_name -> elsewhere.v1.Record
+	22, // 38: elsewhere.v1.DNSReply.extended_errors:type_name -> elsewhere.v1.ExtendedError
+	32, // 39: elsewhere.v1.DNSReply.rtt:type_name -> google.protobuf.Duration
+	21, // 40: elsewhere.v1.DNSReply.additional:type_name -> elsewhere.v1.Record
+	20, // 41: elsewhere.v1.DNSReply.client_subnet:type_name -> elsewhere.v1.ClientSubnet
+	28, // 42: elsewhere.v1.TLSEvidence.alert:type_name -> elsewhere.v1.TLSAlert
+	29, // 43: elsewhere.v1.TLSEvidence.chain:type_name -> elsewhere.v1.Certificate
+	31, // 44: elsewhere.v1.TLSEvidence.judged_time:type_name -> google.protobuf.Timestamp
+	24, // 45: elsewhere.v1.TLSEvidence.chain_analysis:type_name -> elsewhere.v1.ChainEvidence
+	25, // 46: elsewhere.v1.TLSEvidence.names:type_name -> elsewhere.v1.NameMatch
+	26, // 47: elsewhere.v1.TLSEvidence.ocsp:type_name -> elsewhere.v1.OCSP
+	27, // 48: elsewhere.v1.TLSEvidence.versions:type_name -> elsewhere.v1.VersionSupport
+	29, // 49: elsewhere.v1.ChainEvidence.missing:type_name -> elsewhere.v1.Certificate
+	4,  // 50: elsewhere.v1.ChainEvidence.distrust:type_name -> elsewhere.v1.Distrust
+	31, // 51: elsewhere.v1.OCSP.this_update:type_name -> google.protobuf.Timestamp
+	31, // 52: elsewhere.v1.OCSP.next_update:type_name -> google.protobuf.Timestamp
+	31, // 53: elsewhere.v1.OCSP.revoked_at:type_name -> google.protobuf.Timestamp
+	5,  // 54: elsewhere.v1.VersionSupport.failure:type_name -> elsewhere.v1.Failure
+	31, // 55: elsewhere.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	31, // 56: elsewhere.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	5,  // 57: elsewhere.v1.Certificate.failures:type_name -> elsewhere.v1.Failure
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_result_proto_init() }
@@ -1809,15 +3772,19 @@ func file_elsewhere_v1_result_proto_init() {
 	if File_elsewhere_v1_result_proto != nil {
 		return
 	}
+	file_elsewhere_v1_spec_proto_init()
 	file_elsewhere_v1_vantage_proto_init()
 	file_elsewhere_v1_result_proto_msgTypes[1].OneofWrappers = []any{}
+	file_elsewhere_v1_result_proto_msgTypes[3].OneofWrappers = []any{}
+	file_elsewhere_v1_result_proto_msgTypes[9].OneofWrappers = []any{}
+	file_elsewhere_v1_result_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_result_proto_rawDesc), len(file_elsewhere_v1_result_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   11,
+			NumEnums:      6,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

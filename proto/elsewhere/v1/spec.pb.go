@@ -75,6 +75,71 @@ func (Family) EnumDescriptor() ([]byte, []int) {
 	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{0}
 }
 
+// Transport is how a DNS query travels.
+type Transport int32
+
+const (
+	// UDP, then TCP if the reply was cut or nothing came (RFC 1035, 4.2; RFC 7766).
+	Transport_TRANSPORT_UNSPECIFIED Transport = 0
+	// TCP (RFC 7766).
+	Transport_TRANSPORT_TCP Transport = 1
+	// DNS over TLS (RFC 7858).
+	Transport_TRANSPORT_TLS Transport = 2
+	// DNS over HTTPS, by POST over HTTP/2 (RFC 8484).
+	Transport_TRANSPORT_HTTPS Transport = 3
+	// DNS over HTTPS, by GET over HTTP/2 (RFC 8484).
+	Transport_TRANSPORT_HTTPS_GET Transport = 4
+	// DNS over QUIC (RFC 9250).
+	Transport_TRANSPORT_QUIC Transport = 5
+)
+
+// Enum value maps for Transport.
+var (
+	Transport_name = map[int32]string{
+		0: "TRANSPORT_UNSPECIFIED",
+		1: "TRANSPORT_TCP",
+		2: "TRANSPORT_TLS",
+		3: "TRANSPORT_HTTPS",
+		4: "TRANSPORT_HTTPS_GET",
+		5: "TRANSPORT_QUIC",
+	}
+	Transport_value = map[string]int32{
+		"TRANSPORT_UNSPECIFIED": 0,
+		"TRANSPORT_TCP":         1,
+		"TRANSPORT_TLS":         2,
+		"TRANSPORT_HTTPS":       3,
+		"TRANSPORT_HTTPS_GET":   4,
+		"TRANSPORT_QUIC":        5,
+	}
+)
+
+func (x Transport) Enum() *Transport {
+	p := new(Transport)
+	*p = x
+	return p
+}
+
+func (x Transport) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Transport) Descriptor() protoreflect.EnumDescriptor {
+	return file_elsewhere_v1_spec_proto_enumTypes[1].Descriptor()
+}
+
+func (Transport) Type() protoreflect.EnumType {
+	return &file_elsewhere_v1_spec_proto_enumTypes[1]
+}
+
+func (x Transport) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Transport.Descriptor instead.
+func (Transport) EnumDescriptor() ([]byte, []int) {
+	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{1}
+}
+
 // Reachability is what is expected of a port.
 type Reachability int32
 
@@ -112,11 +177,11 @@ func (x Reachability) String() string {
 }
 
 func (Reachability) Descriptor() protoreflect.EnumDescriptor {
-	return file_elsewhere_v1_spec_proto_enumTypes[1].Descriptor()
+	return file_elsewhere_v1_spec_proto_enumTypes[2].Descriptor()
 }
 
 func (Reachability) Type() protoreflect.EnumType {
-	return &file_elsewhere_v1_spec_proto_enumTypes[1]
+	return &file_elsewhere_v1_spec_proto_enumTypes[2]
 }
 
 func (x Reachability) Number() protoreflect.EnumNumber {
@@ -125,11 +190,64 @@ func (x Reachability) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Reachability.Descriptor instead.
 func (Reachability) EnumDescriptor() ([]byte, []int) {
-	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{1}
+	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{2}
+}
+
+// HTTPVersion is a version of HTTP.
+type HTTPVersion int32
+
+const (
+	// HTTP/2 where the server agrees to it by ALPN, else HTTP/1.1.
+	HTTPVersion_HTTP_VERSION_UNSPECIFIED HTTPVersion = 0
+	// HTTP/1.1 (RFC 9112).
+	HTTPVersion_HTTP_VERSION_1_1 HTTPVersion = 1
+	// HTTP/2 (RFC 9113); over TLS alone.
+	HTTPVersion_HTTP_VERSION_2 HTTPVersion = 2
+)
+
+// Enum value maps for HTTPVersion.
+var (
+	HTTPVersion_name = map[int32]string{
+		0: "HTTP_VERSION_UNSPECIFIED",
+		1: "HTTP_VERSION_1_1",
+		2: "HTTP_VERSION_2",
+	}
+	HTTPVersion_value = map[string]int32{
+		"HTTP_VERSION_UNSPECIFIED": 0,
+		"HTTP_VERSION_1_1":         1,
+		"HTTP_VERSION_2":           2,
+	}
+)
+
+func (x HTTPVersion) Enum() *HTTPVersion {
+	p := new(HTTPVersion)
+	*p = x
+	return p
+}
+
+func (x HTTPVersion) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HTTPVersion) Descriptor() protoreflect.EnumDescriptor {
+	return file_elsewhere_v1_spec_proto_enumTypes[3].Descriptor()
+}
+
+func (HTTPVersion) Type() protoreflect.EnumType {
+	return &file_elsewhere_v1_spec_proto_enumTypes[3]
+}
+
+func (x HTTPVersion) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HTTPVersion.Descriptor instead.
+func (HTTPVersion) EnumDescriptor() ([]byte, []int) {
+	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{3}
 }
 
 // Spec is what to look at: a target and how far down to go. All checks are prefixes of one
-// pipeline, resolve → connect → handshake → exchange. Numbers 4 and 5 are for http and origin.
+// pipeline, resolve → connect → handshake → exchange. Number 5 is for origin.
 type Spec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The check. Exactly one; no default.
@@ -139,6 +257,7 @@ type Spec struct {
 	//	*Spec_Dns
 	//	*Spec_Tcp
 	//	*Spec_Tls
+	//	*Spec_Http
 	Check isSpec_Check `protobuf_oneof:"check"`
 	// The address family to look at. Default: both.
 	Family        Family `protobuf:"varint,6,opt,name=family,proto3,enum=elsewhere.v1.Family" json:"family,omitempty"`
@@ -210,6 +329,15 @@ func (x *Spec) GetTls() *TLSSpec {
 	return nil
 }
 
+func (x *Spec) GetHttp() *HTTPSpec {
+	if x != nil {
+		if x, ok := x.Check.(*Spec_Http); ok {
+			return x.Http
+		}
+	}
+	return nil
+}
+
 func (x *Spec) GetFamily() Family {
 	if x != nil {
 		return x.Family
@@ -236,11 +364,19 @@ type Spec_Tls struct {
 	Tls *TLSSpec `protobuf:"bytes,3,opt,name=tls,proto3,oneof"`
 }
 
+type Spec_Http struct {
+	// Resolve, connect to every address, shake hands if the URL says https, then exchange a request
+	// and a response on each.
+	Http *HTTPSpec `protobuf:"bytes,4,opt,name=http,proto3,oneof"`
+}
+
 func (*Spec_Dns) isSpec_Check() {}
 
 func (*Spec_Tcp) isSpec_Check() {}
 
 func (*Spec_Tls) isSpec_Check() {}
+
+func (*Spec_Http) isSpec_Check() {}
 
 // DNSSpec asks the resolvers of each agent, or one named resolver, for one RRset.
 type DNSSpec struct {
@@ -251,13 +387,45 @@ type DNSSpec struct {
 	// The record type by its mnemonic, such as "AAAA", any other by number as "TYPE65280" (RFC 3597).
 	// Default: "A".
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	// The server to ask, "IP" or "IP:PORT". Default: the agent's own resolvers, each of them.
+	// The server to ask: "IP", "IP:PORT", "NAME" or "NAME:PORT" ([IP]:PORT for IPv6). A name is resolved
+	// by the agent's own resolvers and each of its addresses is asked. Default: the agent's own
+	// resolvers, each of them. The port's default: 53; 853 for TLS and QUIC, 443 for HTTPS.
 	Resolver string `protobuf:"bytes,3,opt,name=resolver,proto3" json:"resolver,omitempty"`
 	// Data that every perspective's answer should hold, in presentation format: each of these values
 	// must be in the answer; more may be. Default: nothing is expected.
-	Expect        []string `protobuf:"bytes,4,rep,name=expect,proto3" json:"expect,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Expect []string `protobuf:"bytes,4,rep,name=expect,proto3" json:"expect,omitempty"`
+	// The class: "IN" or "CH" (RFC 1035, 3.2.4). Default: "IN".
+	Class string `protobuf:"bytes,5,opt,name=class,proto3" json:"class,omitempty"`
+	// How the query travels. Default: UDP.
+	Transport Transport `protobuf:"varint,6,opt,name=transport,proto3,enum=elsewhere.v1.Transport" json:"transport,omitempty"`
+	// The name that the server's certificate must be valid for, over TLS, HTTPS and QUIC, and that is
+	// sent as server_name. Default: the server as resolver names it.
+	TlsHostname string `protobuf:"bytes,7,opt,name=tls_hostname,json=tlsHostname,proto3" json:"tls_hostname,omitempty"`
+	// The path of the query over HTTPS (RFC 8484). Default: "/dns-query".
+	HttpsPath string `protobuf:"bytes,8,opt,name=https_path,json=httpsPath,proto3" json:"https_path,omitempty"`
+	// Ask for DNSSEC records: the DO bit (RFC 3225; dig's +dnssec).
+	Dnssec bool `protobuf:"varint,9,opt,name=dnssec,proto3" json:"dnssec,omitempty"`
+	// Ask for data that fails validation too: the CD bit (RFC 4035, 3.2.2; dig's +cd).
+	CheckingDisabled bool `protobuf:"varint,10,opt,name=checking_disabled,json=checkingDisabled,proto3" json:"checking_disabled,omitempty"`
+	// Ask for what the server knows itself: RD is left clear (dig's +norec).
+	NoRecursion bool `protobuf:"varint,11,opt,name=no_recursion,json=noRecursion,proto3" json:"no_recursion,omitempty"`
+	// Ask which server it is (RFC 5001; dig's +nsid).
+	Nsid bool `protobuf:"varint,12,opt,name=nsid,proto3" json:"nsid,omitempty"`
+	// The client's network to ask for, as a prefix such as "192.0.2.0/24" (RFC 7871; dig's +subnet).
+	// Default: none is sent.
+	ClientSubnet string `protobuf:"bytes,13,opt,name=client_subnet,json=clientSubnet,proto3" json:"client_subnet,omitempty"`
+	// The largest UDP reply that is asked for, in bytes (RFC 6891, 6.2.3; dig's +bufsize), 512 to 65,535.
+	// Default: 1,232.
+	BufferSize uint32 `protobuf:"varint,14,opt,name=buffer_size,json=bufferSize,proto3" json:"buffer_size,omitempty"`
+	// Ask all of the zone's own servers, at each of their addresses. Default: two of them.
+	Authoritative bool `protobuf:"varint,15,opt,name=authoritative,proto3" json:"authoritative,omitempty"`
+	// Walk down from the root afresh and record every referral (dig's +trace). Default: what the agent
+	// knows of delegations is used.
+	Trace bool `protobuf:"varint,16,opt,name=trace,proto3" json:"trace,omitempty"`
+	// Public resolvers to ask beside the agent's own, recorded apart: "IP" or "IP:PORT". Default: none.
+	PublicResolvers []string `protobuf:"bytes,17,rep,name=public_resolvers,json=publicResolvers,proto3" json:"public_resolvers,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *DNSSpec) Reset() {
@@ -318,6 +486,97 @@ func (x *DNSSpec) GetExpect() []string {
 	return nil
 }
 
+func (x *DNSSpec) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *DNSSpec) GetTransport() Transport {
+	if x != nil {
+		return x.Transport
+	}
+	return Transport_TRANSPORT_UNSPECIFIED
+}
+
+func (x *DNSSpec) GetTlsHostname() string {
+	if x != nil {
+		return x.TlsHostname
+	}
+	return ""
+}
+
+func (x *DNSSpec) GetHttpsPath() string {
+	if x != nil {
+		return x.HttpsPath
+	}
+	return ""
+}
+
+func (x *DNSSpec) GetDnssec() bool {
+	if x != nil {
+		return x.Dnssec
+	}
+	return false
+}
+
+func (x *DNSSpec) GetCheckingDisabled() bool {
+	if x != nil {
+		return x.CheckingDisabled
+	}
+	return false
+}
+
+func (x *DNSSpec) GetNoRecursion() bool {
+	if x != nil {
+		return x.NoRecursion
+	}
+	return false
+}
+
+func (x *DNSSpec) GetNsid() bool {
+	if x != nil {
+		return x.Nsid
+	}
+	return false
+}
+
+func (x *DNSSpec) GetClientSubnet() string {
+	if x != nil {
+		return x.ClientSubnet
+	}
+	return ""
+}
+
+func (x *DNSSpec) GetBufferSize() uint32 {
+	if x != nil {
+		return x.BufferSize
+	}
+	return 0
+}
+
+func (x *DNSSpec) GetAuthoritative() bool {
+	if x != nil {
+		return x.Authoritative
+	}
+	return false
+}
+
+func (x *DNSSpec) GetTrace() bool {
+	if x != nil {
+		return x.Trace
+	}
+	return false
+}
+
+func (x *DNSSpec) GetPublicResolvers() []string {
+	if x != nil {
+		return x.PublicResolvers
+	}
+	return nil
+}
+
 // TCPSpec connects to every address of a host.
 type TCPSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -326,7 +585,9 @@ type TCPSpec struct {
 	// The TCP port, 1 to 65535. Required.
 	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	// What every region should see. Default: nothing is expected.
-	Expect        Reachability `protobuf:"varint,3,opt,name=expect,proto3,enum=elsewhere.v1.Reachability" json:"expect,omitempty"`
+	Expect Reachability `protobuf:"varint,3,opt,name=expect,proto3,enum=elsewhere.v1.Reachability" json:"expect,omitempty"`
+	// Trace the path to every address, hop by hop, by connects with a limited TTL.
+	Path          bool `protobuf:"varint,4,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,6 +643,13 @@ func (x *TCPSpec) GetExpect() Reachability {
 	return Reachability_REACHABILITY_UNSPECIFIED
 }
 
+func (x *TCPSpec) GetPath() bool {
+	if x != nil {
+		return x.Path
+	}
+	return false
+}
+
 // TLSSpec shakes hands with every address of a host and examines the certificates it serves.
 type TLSSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -390,7 +658,20 @@ type TLSSpec struct {
 	// The TCP port, 1 to 65535. Default: 443.
 	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	// The name sent in server_name (RFC 6066, 3) and compared with the certificate. Default: host.
-	ServerName    string `protobuf:"bytes,3,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	ServerName string `protobuf:"bytes,3,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	// Send no server_name; the certificate is still compared with server_name or host.
+	NoServerName bool `protobuf:"varint,4,opt,name=no_server_name,json=noServerName,proto3" json:"no_server_name,omitempty"`
+	// The application protocols to offer (RFC 7301). Default: "h2" and "http/1.1".
+	Alpn []string `protobuf:"bytes,5,rep,name=alpn,proto3" json:"alpn,omitempty"`
+	// What to offer in place of all that the agent can. An offer of TLS 1.2 and below alone is made by a
+	// hand-built ClientHello, which goes as far as ServerHelloDone: it can offer what no library
+	// completes. Default: all that the agent can.
+	Offer *TLSOffer `protobuf:"bytes,6,opt,name=offer,proto3" json:"offer,omitempty"`
+	// Find out which versions and suites the server accepts, in its order of preference.
+	Enumerate bool `protobuf:"varint,7,opt,name=enumerate,proto3" json:"enumerate,omitempty"`
+	// More names that the certificate is compared with, such as the Host that a CDN forwards. They are
+	// shown, and do not fail the handshake. Default: none.
+	Names         []string `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -446,46 +727,411 @@ func (x *TLSSpec) GetServerName() string {
 	return ""
 }
 
+func (x *TLSSpec) GetNoServerName() bool {
+	if x != nil {
+		return x.NoServerName
+	}
+	return false
+}
+
+func (x *TLSSpec) GetAlpn() []string {
+	if x != nil {
+		return x.Alpn
+	}
+	return nil
+}
+
+func (x *TLSSpec) GetOffer() *TLSOffer {
+	if x != nil {
+		return x.Offer
+	}
+	return nil
+}
+
+func (x *TLSSpec) GetEnumerate() bool {
+	if x != nil {
+		return x.Enumerate
+	}
+	return false
+}
+
+func (x *TLSSpec) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+// TLSOffer is what a ClientHello offers. Names are those of IANA's TLS registries; a number such as
+// "0xC028" stands for itself.
+type TLSOffer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "SSL 3.0", "TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3". Default: all that the suites allow.
+	Versions []string `protobuf:"bytes,1,rep,name=versions,proto3" json:"versions,omitempty"`
+	// Cipher suites, such as "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", the best first. Default: all known.
+	CipherSuites []string `protobuf:"bytes,2,rep,name=cipher_suites,json=cipherSuites,proto3" json:"cipher_suites,omitempty"`
+	// Groups, such as "x25519" or "secp256r1", the best first. Default: all known that are not
+	// post-quantum.
+	Groups []string `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Signature schemes, such as "rsa_pkcs1_sha256", the best first. Default: all known.
+	SignatureSchemes []string `protobuf:"bytes,4,rep,name=signature_schemes,json=signatureSchemes,proto3" json:"signature_schemes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *TLSOffer) Reset() {
+	*x = TLSOffer{}
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TLSOffer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TLSOffer) ProtoMessage() {}
+
+func (x *TLSOffer) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TLSOffer.ProtoReflect.Descriptor instead.
+func (*TLSOffer) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TLSOffer) GetVersions() []string {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *TLSOffer) GetCipherSuites() []string {
+	if x != nil {
+		return x.CipherSuites
+	}
+	return nil
+}
+
+func (x *TLSOffer) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *TLSOffer) GetSignatureSchemes() []string {
+	if x != nil {
+		return x.SignatureSchemes
+	}
+	return nil
+}
+
+// HTTPSpec exchanges a request and a response with every address of a URL's host.
+type HTTPSpec struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL, http or https, without user information and fragment, at most 8,192 bytes; an
+	// internationalised host as A-labels. Required.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// "GET" or "HEAD". Default: "GET".
+	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	// The Host that is sent (RFC 9110, 7.2), also as server_name and for the certificate unless
+	// server_name says otherwise. Default: the URL's host, and its port unless it is the scheme's own.
+	HostHeader string `protobuf:"bytes,3,opt,name=host_header,json=hostHeader,proto3" json:"host_header,omitempty"`
+	// The name sent in server_name and compared with the certificate. Default: that of host_header.
+	ServerName string `protobuf:"bytes,4,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	// Header fields to send besides. Default: User-Agent and Accept alone are.
+	Headers []*HeaderField `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`
+	// The version of HTTP. Default: HTTP/2 where the server agrees to it, else HTTP/1.1.
+	Version HTTPVersion `protobuf:"varint,6,opt,name=version,proto3,enum=elsewhere.v1.HTTPVersion" json:"version,omitempty"`
+	// How many redirects to follow, at most 5. Each one is resolved and checked against the agent's
+	// policy anew. Default: 0, none.
+	MaxRedirects uint32 `protobuf:"varint,7,opt,name=max_redirects,json=maxRedirects,proto3" json:"max_redirects,omitempty"`
+	// Status codes that are as expected: "200", "2xx" or "200-299", any of them. Default: below 400.
+	ExpectStatus []string `protobuf:"bytes,8,rep,name=expect_status,json=expectStatus,proto3" json:"expect_status,omitempty"`
+	// Header fields that the response must have, each "NAME: REGEXP" (RE2) that one of the fields of that
+	// name must match. Default: none.
+	ExpectHeader []string `protobuf:"bytes,9,rep,name=expect_header,json=expectHeader,proto3" json:"expect_header,omitempty"`
+	// A regular expression (RE2) that the body must match, as far as it is read. Default: none.
+	ExpectBody    string `protobuf:"bytes,10,opt,name=expect_body,json=expectBody,proto3" json:"expect_body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPSpec) Reset() {
+	*x = HTTPSpec{}
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPSpec) ProtoMessage() {}
+
+func (x *HTTPSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPSpec.ProtoReflect.Descriptor instead.
+func (*HTTPSpec) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HTTPSpec) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *HTTPSpec) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HTTPSpec) GetHostHeader() string {
+	if x != nil {
+		return x.HostHeader
+	}
+	return ""
+}
+
+func (x *HTTPSpec) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *HTTPSpec) GetHeaders() []*HeaderField {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *HTTPSpec) GetVersion() HTTPVersion {
+	if x != nil {
+		return x.Version
+	}
+	return HTTPVersion_HTTP_VERSION_UNSPECIFIED
+}
+
+func (x *HTTPSpec) GetMaxRedirects() uint32 {
+	if x != nil {
+		return x.MaxRedirects
+	}
+	return 0
+}
+
+func (x *HTTPSpec) GetExpectStatus() []string {
+	if x != nil {
+		return x.ExpectStatus
+	}
+	return nil
+}
+
+func (x *HTTPSpec) GetExpectHeader() []string {
+	if x != nil {
+		return x.ExpectHeader
+	}
+	return nil
+}
+
+func (x *HTTPSpec) GetExpectBody() string {
+	if x != nil {
+		return x.ExpectBody
+	}
+	return ""
+}
+
+// HeaderField is a header field of HTTP (RFC 9110, 6.3).
+type HeaderField struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name, as it was sent.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The value, as it was sent; what is not valid UTF-8 or a control is escaped.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderField) Reset() {
+	*x = HeaderField{}
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderField) ProtoMessage() {}
+
+func (x *HeaderField) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderField.ProtoReflect.Descriptor instead.
+func (*HeaderField) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *HeaderField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeaderField) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 var File_elsewhere_v1_spec_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x17elsewhere/v1/spec.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\"\xf3\x03\n" +
+	"\x17elsewhere/v1/spec.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\"\xa1\x04\n" +
 	"\x04Spec\x12)\n" +
 	"\x03dns\x18\x01 \x01(\v2\x15.elsewhere.v1.DNSSpecH\x00R\x03dns\x12)\n" +
 	"\x03tcp\x18\x02 \x01(\v2\x15.elsewhere.v1.TCPSpecH\x00R\x03tcp\x12)\n" +
-	"\x03tls\x18\x03 \x01(\v2\x15.elsewhere.v1.TLSSpecH\x00R\x03tls\x126\n" +
+	"\x03tls\x18\x03 \x01(\v2\x15.elsewhere.v1.TLSSpecH\x00R\x03tls\x12,\n" +
+	"\x04http\x18\x04 \x01(\v2\x16.elsewhere.v1.HTTPSpecH\x00R\x04http\x126\n" +
 	"\x06family\x18\x06 \x01(\x0e2\x14.elsewhere.v1.FamilyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06family:\xa1\x02\xbaH\x9d\x02\x1a\x9a\x02\n" +
 	"\vspec.family\x12*the host is an address of the other family\x1a\xde\x01!(this.family == 1 && ((has(this.tcp) && this.tcp.host.isIp(6)) || (has(this.tls) && this.tls.host.isIp(6)))) && !(this.family == 2 && ((has(this.tcp) && this.tcp.host.isIp(4)) || (has(this.tls) && this.tls.host.isIp(4))))B\x0e\n" +
-	"\x05check\x12\x05\xbaH\x02\b\x01\"\xf6\x06\n" +
+	"\x05check\x12\x05\xbaH\x02\b\x01\"\xe6\x10\n" +
 	"\aDNSSpec\x12\xd4\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\xbf\x01\xbaH\xbb\x01\xba\x01\xb7\x01\n" +
 	"\bdns.name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a\\this == '.' || (size(this) <= 254 && this.matches('^([^.\\\\s]{1,63}\\\\.)*[^.\\\\s]{1,63}\\\\.?$'))R\x04name\x12\x83\x03\n" +
 	"\x04type\x18\x02 \x01(\tB\xee\x02\xbaH\xea\x02\xba\x01\xe6\x02\n" +
-	"\bdns.type\x12\x96\x01must be one of A, AAAA, CAA, CNAME, DNSKEY, DS, HTTPS, MX, NAPTR, NS, NSEC, NSEC3, PTR, RRSIG, SOA, SRV, SSHFP, SVCB, TLSA, TXT, or TYPE1 to TYPE65535\x1a\xc0\x01this.matches('^(|A|AAAA|CAA|CNAME|DNSKEY|DS|HTTPS|MX|NAPTR|NS|NSEC|NSEC3|PTR|RRSIG|SOA|SRV|SSHFP|SVCB|TLSA|TXT)$') || (this.matches('^TYPE[1-9][0-9]{0,4}$') && int(this.substring(4)) <= 65535)R\x04type\x12\xe2\x01\n" +
-	"\bresolver\x18\x03 \x01(\tB\xc5\x01\xbaH\xc1\x01\xba\x01\xbd\x01\n" +
-	"\fdns.resolver\x126must be an IP address, or IP:PORT ([IP]:PORT for IPv6)\x1authis == '' || this.isIp() || (this.isHostAndPort(true) && (this.matches('^[0-9.]+:[0-9]+$') || this.startsWith('[')))R\bresolver\x12)\n" +
-	"\x06expect\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\x80\bR\x06expect\"\xd2\x02\n" +
+	"\bdns.type\x12\x96\x01must be one of A, AAAA, CAA, CNAME, DNSKEY, DS, HTTPS, MX, NAPTR, NS, NSEC, NSEC3, PTR, RRSIG, SOA, SRV, SSHFP, SVCB, TLSA, TXT, or TYPE1 to TYPE65535\x1a\xc0\x01this.matches('^(|A|AAAA|CAA|CNAME|DNSKEY|DS|HTTPS|MX|NAPTR|NS|NSEC|NSEC3|PTR|RRSIG|SOA|SRV|SSHFP|SVCB|TLSA|TXT)$') || (this.matches('^TYPE[1-9][0-9]{0,4}$') && int(this.substring(4)) <= 65535)R\x04type\x12\xc4\x01\n" +
+	"\bresolver\x18\x03 \x01(\tB\xa7\x01\xbaH\xa3\x01\xba\x01\x9f\x01\n" +
+	"\fdns.resolver\x12Wmust be an IP address or a domain name, or one of them with a port ([IP]:PORT for IPv6)\x1a6this == '' || this.isIp() || this.isHostAndPort(false)R\bresolver\x12)\n" +
+	"\x06expect\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\x80\bR\x06expect\x12%\n" +
+	"\x05class\x18\x05 \x01(\tB\x0f\xbaH\fr\n" +
+	"R\x00R\x02INR\x02CHR\x05class\x12?\n" +
+	"\ttransport\x18\x06 \x01(\x0e2\x17.elsewhere.v1.TransportB\b\xbaH\x05\x82\x01\x02\x10\x01R\ttransport\x12\xec\x01\n" +
+	"\ftls_hostname\x18\a \x01(\tB\xc8\x01\xbaH\xc4\x01\xba\x01\xc0\x01\n" +
+	"\x10dns.tls_hostname\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a]this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\vtlsHostname\x12\xe8\x01\n" +
+	"\n" +
+	"https_path\x18\b \x01(\tB\xc8\x01\xbaH\xc4\x01\xba\x01\xc0\x01\n" +
+	"\x0edns.https_path\x12Umust begin with a slash and hold neither spaces, controls, ? nor #; at most 255 bytes\x1aWthis == '' || (size(this) <= 255 && this.matches('^/[!-~]*$') && !this.matches('[?#]'))R\thttpsPath\x12\x16\n" +
+	"\x06dnssec\x18\t \x01(\bR\x06dnssec\x12+\n" +
+	"\x11checking_disabled\x18\n" +
+	" \x01(\bR\x10checkingDisabled\x12!\n" +
+	"\fno_recursion\x18\v \x01(\bR\vnoRecursion\x12\x12\n" +
+	"\x04nsid\x18\f \x01(\bR\x04nsid\x12\x8b\x01\n" +
+	"\rclient_subnet\x18\r \x01(\tBf\xbaHc\xba\x01`\n" +
+	"\x11dns.client_subnet\x12*must be an IP prefix, such as 192.0.2.0/24\x1a\x1fthis == '' || this.isIpPrefix()R\fclientSubnet\x12\x8d\x01\n" +
+	"\vbuffer_size\x18\x0e \x01(\rBl\xbaHi\xba\x01f\n" +
+	"\x0fdns.buffer_size\x12\x14must be 512 to 65535\x1a=this == uint(0) || (this >= uint(512) && this <= uint(65535))R\n" +
+	"bufferSize\x12$\n" +
+	"\rauthoritative\x18\x0f \x01(\bR\rauthoritative\x12\x14\n" +
+	"\x05trace\x18\x10 \x01(\bR\x05trace\x12\xf3\x01\n" +
+	"\x10public_resolvers\x18\x11 \x03(\tB\xc7\x01\xbaH\xc3\x01\x92\x01\xbf\x01\x10\x10\"\xba\x01\xba\x01\xb6\x01\n" +
+	"\x13dns.public_resolver\x126must be an IP address, or IP:PORT ([IP]:PORT for IPv6)\x1agthis.isIp() || (this.isHostAndPort(true) && (this.matches('^[0-9.]+:[0-9]+$') || this.startsWith('[')))R\x0fpublicResolvers\"\xe6\x02\n" +
 	"\aTCPSpec\x12\xe7\x01\n" +
 	"\x04host\x18\x01 \x01(\tB\xd2\x01\xbaH\xce\x01\xba\x01\xca\x01\n" +
 	"\btcp.host\x12^must be an IP address or a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a^this.isIp() || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\x04host\x12\x1f\n" +
 	"\x04port\x18\x02 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\x03(\x01R\x04port\x12<\n" +
-	"\x06expect\x18\x03 \x01(\x0e2\x1a.elsewhere.v1.ReachabilityB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06expect\"\xfe\x03\n" +
+	"\x06expect\x18\x03 \x01(\x0e2\x1a.elsewhere.v1.ReachabilityB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06expect\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\bR\x04path\"\xeb\x06\n" +
 	"\aTLSSpec\x12\xe7\x01\n" +
 	"\x04host\x18\x01 \x01(\tB\xd2\x01\xbaH\xce\x01\xba\x01\xca\x01\n" +
 	"\btls.host\x12^must be an IP address or a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a^this.isIp() || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\x04host\x12\x1d\n" +
 	"\x04port\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18\xff\xff\x03R\x04port\x12\xe9\x01\n" +
 	"\vserver_name\x18\x03 \x01(\tB\xc7\x01\xbaH\xc3\x01\xba\x01\xbf\x01\n" +
 	"\x0ftls.server_name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a]this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\n" +
-	"serverName*B\n" +
+	"serverName\x12$\n" +
+	"\x0eno_server_name\x18\x04 \x01(\bR\fnoServerName\x12%\n" +
+	"\x04alpn\x18\x05 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\b\"\ar\x05 \x01(\xff\x01R\x04alpn\x12,\n" +
+	"\x05offer\x18\x06 \x01(\v2\x16.elsewhere.v1.TLSOfferR\x05offer\x12\x1c\n" +
+	"\tenumerate\x18\a \x01(\bR\tenumerate\x12\xd1\x01\n" +
+	"\x05names\x18\b \x03(\tB\xba\x01\xbaH\xb6\x01\x92\x01\xb2\x01\x10\b\"\xad\x01\xba\x01\xa9\x01\n" +
+	"\ttls.names\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1aMsize(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$')R\x05names\"\x82\x02\n" +
+	"\bTLSOffer\x12U\n" +
+	"\bversions\x18\x01 \x03(\tB9\xbaH6\x92\x013\x10\x05\"/r-R\aSSL 3.0R\aTLS 1.0R\aTLS 1.1R\aTLS 1.2R\aTLS 1.3R\bversions\x126\n" +
+	"\rcipher_suites\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x80\x04\"\x06r\x04\x10\x01\x18@R\fcipherSuites\x12(\n" +
+	"\x06groups\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10@\"\x06r\x04\x10\x01\x18@R\x06groups\x12=\n" +
+	"\x11signature_schemes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10@\"\x06r\x04\x10\x01\x18@R\x10signatureSchemes\"\xa0\b\n" +
+	"\bHTTPSpec\x12\xe1\x01\n" +
+	"\x03url\x18\x01 \x01(\tB\xce\x01\xbaH\xca\x01\xba\x01\xc6\x01\n" +
+	"\bhttp.url\x12cmust be an http or https URL with a host, without user information and fragment, at most 8192 bytes\x1aUsize(this) <= 8192 && this.isUri() && this.matches('^https?://[^/?#@]+([/?][^#]*)?$')R\x03url\x12*\n" +
+	"\x06method\x18\x02 \x01(\tB\x12\xbaH\x0fr\rR\x00R\x03GETR\x04HEADR\x06method\x12\xa4\x01\n" +
+	"\vhost_header\x18\x03 \x01(\tB\x82\x01\xbaH\x7f\xba\x01|\n" +
+	"\x10http.host_header\x12\x1bmust be a host or HOST:PORT\x1aKthis == '' || this.isHostname() || this.isIp() || this.isHostAndPort(false)R\n" +
+	"hostHeader\x12\xea\x01\n" +
+	"\vserver_name\x18\x04 \x01(\tB\xc8\x01\xbaH\xc4\x01\xba\x01\xc0\x01\n" +
+	"\x10http.server_name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a]this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\n" +
+	"serverName\x12=\n" +
+	"\aheaders\x18\x05 \x03(\v2\x19.elsewhere.v1.HeaderFieldB\b\xbaH\x05\x92\x01\x02\x10 R\aheaders\x12=\n" +
+	"\aversion\x18\x06 \x01(\x0e2\x19.elsewhere.v1.HTTPVersionB\b\xbaH\x05\x82\x01\x02\x10\x01R\aversion\x12,\n" +
+	"\rmax_redirects\x18\a \x01(\rB\a\xbaH\x04*\x02\x18\x05R\fmaxRedirects\x12a\n" +
+	"\rexpect_status\x18\b \x03(\tB<\xbaH9\x92\x016\x10 \"2r02.^([1-5][0-9][0-9](-[1-5][0-9][0-9])?|[1-5]xx)$R\fexpectStatus\x126\n" +
+	"\rexpect_header\x18\t \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\x80\bR\fexpectHeader\x12)\n" +
+	"\vexpect_body\x18\n" +
+	" \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\n" +
+	"expectBody\"\x8b\x01\n" +
+	"\vHeaderField\x12>\n" +
+	"\x04name\x18\x01 \x01(\tB*\xbaH'r%2#^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$R\x04name\x12<\n" +
+	"\x05value\x18\x02 \x01(\tB&\xbaH#r!\x18\x80@2\x1c^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$R\x05value*B\n" +
 	"\x06Family\x12\x16\n" +
 	"\x12FAMILY_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFAMILY_IPV4\x10\x01\x12\x0f\n" +
-	"\vFAMILY_IPV6\x10\x02*]\n" +
+	"\vFAMILY_IPV6\x10\x02*\x8e\x01\n" +
+	"\tTransport\x12\x19\n" +
+	"\x15TRANSPORT_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rTRANSPORT_TCP\x10\x01\x12\x11\n" +
+	"\rTRANSPORT_TLS\x10\x02\x12\x13\n" +
+	"\x0fTRANSPORT_HTTPS\x10\x03\x12\x17\n" +
+	"\x13TRANSPORT_HTTPS_GET\x10\x04\x12\x12\n" +
+	"\x0eTRANSPORT_QUIC\x10\x05*]\n" +
 	"\fReachability\x12\x1c\n" +
 	"\x18REACHABILITY_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REACHABILITY_OPEN\x10\x01\x12\x18\n" +
-	"\x14REACHABILITY_BLOCKED\x10\x02B\xb1\x01\n" +
+	"\x14REACHABILITY_BLOCKED\x10\x02*U\n" +
+	"\vHTTPVersion\x12\x1c\n" +
+	"\x18HTTP_VERSION_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10HTTP_VERSION_1_1\x10\x01\x12\x12\n" +
+	"\x0eHTTP_VERSION_2\x10\x02B\xb1\x01\n" +
 	"\x10com.elsewhere.v1B\tSpecProtoP\x01ZAgithub.com/elsewhere-net/elsewhere/proto/elsewhere/v1;elsewherev1\xa2\x02\x03EXX\xaa\x02\fElsewhere.V1\xca\x02\fElsewhere\\V1\xe2\x02\x18Elsewhere\\V1\\GPBMetadata\xea\x02\rElsewhere::V1b\x06proto3"
 
 var (
@@ -500,27 +1146,37 @@ func file_elsewhere_v1_spec_proto_rawDescGZIP() []byte {
 	return file_elsewhere_v1_spec_proto_rawDescData
 }
 
-var file_elsewhere_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_elsewhere_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_elsewhere_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_elsewhere_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_elsewhere_v1_spec_proto_goTypes = []any{
-	(Family)(0),       // 0: elsewhere.v1.Family
-	(Reachability)(0), // 1: elsewhere.v1.Reachability
-	(*Spec)(nil),      // 2: elsewhere.v1.Spec
-	(*DNSSpec)(nil),   // 3: elsewhere.v1.DNSSpec
-	(*TCPSpec)(nil),   // 4: elsewhere.v1.TCPSpec
-	(*TLSSpec)(nil),   // 5: elsewhere.v1.TLSSpec
+	(Family)(0),         // 0: elsewhere.v1.Family
+	(Transport)(0),      // 1: elsewhere.v1.Transport
+	(Reachability)(0),   // 2: elsewhere.v1.Reachability
+	(HTTPVersion)(0),    // 3: elsewhere.v1.HTTPVersion
+	(*Spec)(nil),        // 4: elsewhere.v1.Spec
+	(*DNSSpec)(nil),     // 5: elsewhere.v1.DNSSpec
+	(*TCPSpec)(nil),     // 6: elsewhere.v1.TCPSpec
+	(*TLSSpec)(nil),     // 7: elsewhere.v1.TLSSpec
+	(*TLSOffer)(nil),    // 8: elsewhere.v1.TLSOffer
+	(*HTTPSpec)(nil),    // 9: elsewhere.v1.HTTPSpec
+	(*HeaderField)(nil), // 10: elsewhere.v1.HeaderField
 }
 var file_elsewhere_v1_spec_proto_depIdxs = []int32{
-	3, // 0: elsewhere.v1.Spec.dns:type_name -> elsewhere.v1.DNSSpec
-	4, // 1: elsewhere.v1.Spec.tcp:type_name -> elsewhere.v1.TCPSpec
-	5, // 2: elsewhere.v1.Spec.tls:type_name -> elsewhere.v1.TLSSpec
-	0, // 3: elsewhere.v1.Spec.family:type_name -> elsewhere.v1.Family
-	1, // 4: elsewhere.v1.TCPSpec.expect:type_name -> elsewhere.v1.Reachability
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	5,  // 0: elsewhere.v1.Spec.dns:type_name -> elsewhere.v1.DNSSpec
+	6,  // 1: elsewhere.v1.Spec.tcp:type_name -> elsewhere.v1.TCPSpec
+	7,  // 2: elsewhere.v1.Spec.tls:type_name -> elsewhere.v1.TLSSpec
+	9,  // 3: elsewhere.v1.Spec.http:type_name -> elsewhere.v1.HTTPSpec
+	0,  // 4: elsewhere.v1.Spec.family:type_name -> elsewhere.v1.Family
+	1,  // 5: elsewhere.v1.DNSSpec.transport:type_name -> elsewhere.v1.Transport
+	2,  // 6: elsewhere.v1.TCPSpec.expect:type_name -> elsewhere.v1.Reachability
+	8,  // 7: elsewhere.v1.TLSSpec.offer:type_name -> elsewhere.v1.TLSOffer
+	10, // 8: elsewhere.v1.HTTPSpec.headers:type_name -> elsewhere.v1.HeaderField
+	3,  // 9: elsewhere.v1.HTTPSpec.version:type_name -> elsewhere.v1.HTTPVersion
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_spec_proto_init() }
@@ -532,14 +1188,15 @@ func file_elsewhere_v1_spec_proto_init() {
 		(*Spec_Dns)(nil),
 		(*Spec_Tcp)(nil),
 		(*Spec_Tls)(nil),
+		(*Spec_Http)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_spec_proto_rawDesc), len(file_elsewhere_v1_spec_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   4,
+			NumEnums:      4,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
