@@ -291,7 +291,7 @@ func TestTheDoor(t *testing.T) {
 		{"a name of 300 bytes", dns(&pb.DNSSpec{Name: strings.Repeat("a.", 150)}), codes.InvalidArgument, "spec.dns.name"},
 		{"an unknown type", dns(&pb.DNSSpec{Name: "example.com", Type: "BOGUS"}), codes.InvalidArgument, "spec.dns.type"},
 		{"a type beyond the last", dns(&pb.DNSSpec{Name: "example.com", Type: "TYPE65536"}), codes.InvalidArgument, "spec.dns.type"},
-		{"a resolver that is a name", dns(&pb.DNSSpec{Name: "example.com", Resolver: "dns.example:53"}), codes.InvalidArgument, "spec.dns.resolver"},
+		{"a resolver that is a name", dns(&pb.DNSSpec{Name: "example.com", Resolver: "dns..example:53"}), codes.InvalidArgument, "spec.dns.resolver"},
 		{"port 0", tcp(&pb.TCPSpec{Host: "example.com"}), codes.InvalidArgument, "spec.tcp.port"},
 		{"port 99999", tcp(&pb.TCPSpec{Host: "example.com", Port: 99999}), codes.InvalidArgument, "spec.tcp.port"},
 		{"a host with a space", tcp(&pb.TCPSpec{Host: "exa mple.com", Port: 1}), codes.InvalidArgument, "spec.tcp.host"},
