@@ -103,7 +103,7 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 	err := conn.HandshakeContext(attempt)
 	// If a certificate cannot be parsed, crypto/tls fails before anyone can look at the chain.
 	if err == nil {
-		h.examine(conn.ConnectionState(), ev)
+		h.examine(ctx, conn.ConnectionState(), ev)
 		if h.certAsked {
 			err = lastWord(attempt, conn, 2*time.Since(began)+h.t.env.patience)
 		}
@@ -161,22 +161,27 @@ func (h *shaker) config() *tls.Config {
 }
 
 // examine notes what was agreed on and judges the chain.
-func (h *shaker) examine(state tls.ConnectionState, ev *pb.TLSEvidence) {
-	now := h.t.now()
+func (h *shaker) examine(ctx context.Context, state tls.ConnectionState, ev *pb.TLSEvidence) {
 	ev.Version = tls.VersionName(state.Version)
 	ev.CipherSuite = tls.CipherSuiteName(state.CipherSuite)
 	ev.Alpn = clean(state.NegotiatedProtocol, 255)
-	ev.JudgedTime = timestamppb.New(now)
-	ev.Roots = rootsName(h.t.env.Roots)
-	served := state.PeerCertificates[:min(len(state.PeerCertificates), maxChain)]
-	for _, c := range served {
-		ev.Chain = append(ev.GetChain(), certificate(c))
+	c := servedChain{name: h.name, staple: state.OCSPResponse}
+	for _, cert := range state.PeerCertificates {
+		c.raw = append(c.raw, cert.Raw)
 	}
-	j := judgement{served: served, name: h.name, now: now, anchors: h.t.anchors()}
-	h.certificate = j.judge()
-	if j.text != "" {
-		h.say(errors.New(j.text))
+	h.certificate = h.judged(ctx, c, ev)
+}
+
+// judged judges a chain, notes all that is to be said about it, and returns what is wrong with it.
+func (s *step) judged(ctx context.Context, c servedChain, ev *pb.TLSEvidence) []pb.Failure {
+	ev.JudgedTime = timestamppb.New(s.t.now())
+	ev.Roots = rootsName(s.t.env.Roots)
+	x := s.t.certificates(ctx, c)
+	ev.Chain, ev.Served, ev.ChainAnalysis, ev.Names, ev.Ocsp = x.chain, x.served, x.analysis, x.names, x.ocsp
+	if x.text != "" {
+		s.say(errors.New(x.text))
 	}
+	return x.failures
 }
 
 // lastWord waits for the alert of a server that wanted a certificate: in TLS 1.3 it comes after the
