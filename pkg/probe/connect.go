@@ -36,9 +36,20 @@ func (t *trace) knock(ctx context.Context, addr netip.AddrPort) {
 	}))
 }
 
-// connect connects to a target's address for what comes next. Nil: it failed.
-func (t *trace) connect(ctx context.Context, addr netip.AddrPort) net.Conn {
-	s := t.open(connectStep(addr, pb.Role_ROLE_TARGET))
+// aim is what steps are for, and the step that they stand beside, if any.
+type aim struct {
+	role   pb.Role
+	beside *int32
+}
+
+// toTarget is the aim of what looks at the target itself.
+var toTarget = aim{role: pb.Role_ROLE_TARGET}
+
+// connect connects to an address for what comes next. Nil: it failed.
+func (t *trace) connect(ctx context.Context, addr netip.AddrPort, a aim) net.Conn {
+	p := connectStep(addr, a.role)
+	p.Beside = a.beside
+	s := t.open(p)
 	if s.refused(addr, toConnect) {
 		return nil
 	}

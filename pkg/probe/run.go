@@ -67,7 +67,7 @@ func (t *trace) check(ctx context.Context) {
 		name := serverName(c.Tls)
 		t.resolve(ctx, host, func(ip netip.Addr) {
 			addr := netip.AddrPortFrom(ip, port)
-			if conn := t.connect(ctx, addr); conn != nil {
+			if conn := t.connect(ctx, addr, toTarget); conn != nil {
 				t.handshake(ctx, conn, addr, name)
 			}
 		})

@@ -47,40 +47,76 @@ func sni(name string) string {
 	return name
 }
 
-// handshake shakes hands on a connection and closes it. The second attempt opens one of its own.
+// greeting is a handshake that is to be made, and where.
+type greeting struct {
+	addr netip.AddrPort
+	name string   // Asked for, and compared with the certificate.
+	alpn []string // Offered (RFC 7301). Nil: none.
+	aim  aim
+}
+
+// handshake shakes hands on a connection and closes it.
 func (t *trace) handshake(ctx context.Context, conn net.Conn, addr netip.AddrPort, name string) {
+	if c := t.secure(ctx, conn, greeting{addr: addr, name: name, alpn: bothVersions, aim: toTarget}); c != nil {
+		_ = c.Close()
+	}
+}
+
+// secure shakes hands on a connection for what comes next, and owns it. The second attempt opens one of
+// its own. Nil: no handshake was completed; what is wrong with the certificates does not stop one.
+func (t *trace) secure(ctx context.Context, conn net.Conn, g greeting) *securedConn {
 	s := t.open(&pb.Step{
-		Kind: pb.StepKind_STEP_KIND_TLS_HANDSHAKE, Role: pb.Role_ROLE_TARGET, Name: sni(name), Address: addr.String(),
+		Kind: pb.StepKind_STEP_KIND_TLS_HANDSHAKE, Role: g.aim.role, Beside: g.aim.beside,
+		Name: sni(g.name), Address: g.addr.String(),
 	})
-	h := &shaker{step: s, name: name}
+	h := &shaker{step: s, greeting: g}
 	// Certificate failures do not stop a handshake: it completes, and needs no second attempt.
-	stopped := h.twice(ctx, t.controlsFor(ctx, s, addr.Addr()), func(ctx context.Context) pb.Failure {
+	stopped := h.twice(ctx, t.controlsFor(ctx, s, g.addr.Addr()), func(ctx context.Context) pb.Failure {
 		if conn == nil {
 			var f pb.Failure
-			if conn, f = s.dial(ctx, addr); conn == nil {
+			if conn, f = s.dial(ctx, g.addr); conn == nil {
 				return h.unconnected(f)
 			}
 		}
 		c := conn
 		conn = nil // One connection for one attempt.
-		defer func() { _ = c.Close() }()
 		h.first = h.shake(ctx, c)
+		if h.secured == nil {
+			_ = c.Close()
+		}
 		return h.first
 	})
 	if conn != nil { // There was no time for an attempt.
 		_ = conn.Close()
 	}
 	s.end(append([]pb.Failure{stopped}, h.certificate...)...)
+	return h.secured
 }
 
 // shaker is a handshake step while it is made.
 type shaker struct {
 	*step
-	name        string
+	greeting
+	secured     *securedConn // The connection, if the handshake was completed.
 	first       pb.Failure   // How the last handshake failed.
 	certificate []pb.Failure // What is wrong with the certificates, if it completed.
 	certAsked   bool
 	noALPN      bool
+}
+
+// securedConn is a connection with a completed handshake.
+type securedConn struct {
+	*tls.Conn
+	early []byte // Read while the last word was waited for, and not yet by anyone else.
+}
+
+func (c *securedConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 && len(p) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
 }
 
 // unconnected decides how the step ends if its second connection failed: as the handshake did, unless
@@ -97,7 +133,7 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 	attempt, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	counted := &countedConn{Conn: raw}
-	conn := tls.Client(counted, h.config())
+	conn := &securedConn{Conn: tls.Client(counted, h.config())}
 	ev := &pb.TLSEvidence{ServerName: sni(h.name)}
 	began := time.Now()
 	err := conn.HandshakeContext(attempt)
@@ -109,7 +145,9 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 		}
 	}
 	f := pb.Failure_FAILURE_NONE
-	if err != nil {
+	if err == nil {
+		h.secured = conn
+	} else {
 		f, ev.Alert = handshakeFailure(ctx, err, h.certAsked)
 		h.say(explain(err))
 		// A server that speaks neither HTTP is asked for no protocol the second time: what it does with
@@ -141,7 +179,7 @@ func (h *shaker) config() *tls.Config {
 	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 		suites = append(suites, s.ID)
 	}
-	protocols := []string{"h2", "http/1.1"}
+	protocols := h.alpn
 	if h.noALPN {
 		protocols = nil
 	}
@@ -186,17 +224,26 @@ func (s *step) judged(ctx context.Context, c servedChain, ev *pb.TLSEvidence) []
 
 // lastWord waits for the alert of a server that wanted a certificate: in TLS 1.3 it comes after the
 // handshake is complete for the client (RFC 8446, 4.4.2.4). Silence and data are both consent.
-func lastWord(ctx context.Context, conn *tls.Conn, patience time.Duration) error {
+func lastWord(ctx context.Context, conn *securedConn, patience time.Duration) error {
 	if err := conn.SetReadDeadline(time.Now().Add(min(max(patience, minLinger), maxLastWord))); err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(aLongTimeAgo) })()
-	_, err := conn.Read(make([]byte, 1))
-	if _, alert := remoteAlert(err); !alert {
-		return nil
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(aLongTimeAgo) })
+	word := make([]byte, 1)
+	n, err := conn.Conn.Read(word)
+	conn.early = word[:n]
+	if _, alert := remoteAlert(err); alert {
+		stop()
+		return err
 	}
-	return err
+	if stop() {
+		return conn.SetReadDeadline(time.Time{})
+	}
+	return nil // There is no time left for anything else.
 }
+
+// bothVersions are the protocols of HTTP over TLS, the newer one first.
+var bothVersions = []string{"h2", "http/1.1"}
 
 // countedConn counts what is read and stops a server that sends too much.
 type countedConn struct {
