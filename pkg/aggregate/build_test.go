@@ -41,6 +41,14 @@ const (
 	deadline   = pb.Failure_FAILURE_AGENT_DEADLINE
 	noEgress   = pb.Failure_FAILURE_AGENT_NO_EGRESS
 	noFamily   = pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+	bogon      = pb.Failure_FAILURE_DNS_BOGON
+	bogus      = pb.Failure_FAILURE_DNS_DNSSEC_BOGUS
+	brokenName = pb.Failure_FAILURE_DNS_CNAME_BROKEN
+	tlsReset   = pb.Failure_FAILURE_TLS_RESET
+	tlsAlert   = pb.Failure_FAILURE_TLS_ALERT
+	httpStatus = pb.Failure_FAILURE_HTTP_STATUS
+
+	httpHung = pb.Failure_FAILURE_HTTP_TIMEOUT
 )
 
 // judgedTime is the coordinator's time in every handshake.

@@ -51,7 +51,7 @@ func (f *facts) badCertificate(shut []*spot) *pb.Finding {
 	p.Blame = pb.Blame_BLAME_TARGET
 	p.Confidence = confidence(failsOf(shut))
 	p.Summary = f.certSummary(p, failsOf(shut), nil)
-	p.Hint = f.certHint(p)
+	p.Hint = f.certHint(p, failsOf(shut))
 	return p
 }
 
@@ -84,7 +84,7 @@ func (f *facts) regionalCertificate(g group, all []*spot) *pb.Finding {
 	fails, contrast := failsOf(g.spots), contrastOf(g.spots, all)
 	r := newFinding(pb.FindingCode_FINDING_CODE_REGIONAL_CERTIFICATE, g.spots, contrast)
 	r.Summary = f.certSummary(r, fails, contrast)
-	r.Hint = f.certHint(r)
+	r.Hint = f.certHint(r, fails)
 	return r
 }
 
@@ -256,7 +256,7 @@ func (f *facts) weakCertificate(oks []*sight) *pb.Finding {
 	p.Failure = p.Failures[0]
 	p.Summary = join(p.GetRegions()) + ": the certificate of " + join(p.GetAddresses()) + " is accepted, but " +
 		join(wordsOf(p.GetFailures())) + ": " + weak[0].leaf.describe() + "."
-	p.Hint = f.certHint(p)
+	p.Hint = f.certHint(p, weak)
 	return p
 }
 

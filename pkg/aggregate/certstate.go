@@ -27,11 +27,11 @@ func certFailures(s *pb.Step) []pb.Failure {
 	return slices.Compact(all)
 }
 
-// readCert judges the certificate of a completed handshake. Its failure is the first ERROR of the
-// step's own list.
-func (f *facts) readCert(v *sight, s *pb.Step) {
+// readCert judges the certificate of a completed handshake and says whether it is bad. Its failure is
+// the first ERROR of the step's own list.
+func (f *facts) readCert(v *sight, s *pb.Step) bool {
 	if v.state != good || len(s.GetEvidence().GetTls().GetChain()) == 0 && !certFailure(s) {
-		return
+		return false
 	}
 	c := f.room()
 	*c = *v
@@ -43,6 +43,7 @@ func (f *facts) readCert(v *sight, s *pb.Step) {
 		}
 	}
 	f.certs = append(f.certs, c)
+	return c.state == bad
 }
 
 // leafOf is the first certificate served, and how long it was still valid by the coordinator's time.

@@ -44,7 +44,7 @@ func (f *facts) nameFindings() []*pb.Finding {
 	case len(shut) == 0:
 	case anyOpen(spots):
 		findings = append(findings, f.regionalResolution(shut, spots)...)
-	case len(shut) == 1 && !aboutName(mainFailureOf(shut)):
+	case len(shut) == 1 && !aboutName(mainFailureOf(shut)) && !wrongData(mainFailureOf(shut)):
 		// One region's resolver may be the only one that cannot; "there is no such name" is an answer
 		// of the zone's.
 		findings = append(findings, f.loneFailure(shut))
@@ -60,8 +60,13 @@ func (f *facts) regionalResolution(shut, all []*spot) []*pb.Finding {
 	var findings []*pb.Finding
 	for _, g := range byWay(all, shut) {
 		contrast := oksOf(all)
-		r := newFinding(pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE, g.spots, contrast)
+		code := resolutionCode(mainFailureOf(g.spots), pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE)
+		r := newFinding(code, g.spots, contrast)
 		r.Block, r.Blame = pb.BlockKind_BLOCK_KIND_DNS, pb.Blame_BLAME_RESOLVER
+		if code == pb.FindingCode_FINDING_CODE_DNSSEC_BOGUS || code == pb.FindingCode_FINDING_CODE_CNAME_BROKEN {
+			// Resolvers that do not validate, or hold an old answer, do not see it; it is the zone's all the same.
+			r.Block, r.Blame = pb.BlockKind_BLOCK_KIND_UNSPECIFIED, pb.Blame_BLAME_ZONE
+		}
 		r.Confidence = regionalConfidence(g.spots)
 		r.Summary = f.resolutionSummary(r, g.spots, contrast)
 		r.Hint = f.resolverHint(r, g.spots)
@@ -72,7 +77,7 @@ func (f *facts) regionalResolution(shut, all []*spot) []*pb.Finding {
 
 // unresolvable is a name that resolves nowhere.
 func (f *facts) unresolvable(shut []*spot) *pb.Finding {
-	u := newFinding(pb.FindingCode_FINDING_CODE_UNRESOLVABLE, shut, nil)
+	u := newFinding(resolutionCode(mainFailureOf(shut), pb.FindingCode_FINDING_CODE_UNRESOLVABLE), shut, nil)
 	u.Blame = pb.Blame_BLAME_ZONE
 	u.Confidence = confidence(failsOf(shut))
 	u.Summary = f.resolutionSummary(u, shut, nil)

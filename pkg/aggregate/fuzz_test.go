@@ -30,6 +30,8 @@ func choose[T any](d *dice, options ...T) T { return options[d.roll(len(options)
 // randomWorld builds a measurement of any kind with agents that saw anything, sensible or not.
 func randomWorld(d *dice) *world {
 	w := choose(d, tcpWorld, tlsWorld, func() *world { return dnsWorld("A") },
+		func() *world { return httpWorld("https://www.example/") },
+		func() *world { return expectStatus(httpWorld("https://www.example/"), "200") },
 		func() *world { return dnsWorld("A", "192.0.2.1") },
 		func() *world { return expectWorld(pb.Reachability_REACHABILITY_OPEN) },
 		func() *world { return expectWorld(pb.Reachability_REACHABILITY_BLOCKED) })()
@@ -64,6 +66,12 @@ func randomSteps(d *dice, spec *pb.Spec) []*pb.Step {
 		case 0:
 		case 1:
 			steps = append(steps, tls(address, choose(d, "c1", "c2", ""), randomFailures(d, expired, weakKey, hung, pb.Failure_FAILURE_TLS_RESET, pb.Failure_FAILURE_TLS_ALERT)...)...)
+			if d.roll(3) == 0 {
+				steps = variants(steps, choose(d, pb.Variant_VARIANT_NO_NAME, pb.Variant_VARIANT_SMALL_HELLO))
+			}
+			if d.roll(2) == 0 {
+				steps = append(steps, response(address, uint32(100*d.roll(6)+d.roll(4)), choose(d, none, none, httpStatus, httpHung, refused, expired, servfail)))
+			}
 		default:
 			steps = append(steps, attemptsOf(int32(d.roll(3)), tcp(address, choose(d, none, none, timeout, refused, prohibited, noFamily, noEgress, deadline, servfail, pb.Failure(0))))...)
 		}
@@ -79,7 +87,7 @@ func randomSteps(d *dice, spec *pb.Spec) []*pb.Step {
 func randomQuery(d *dice) []*pb.Step {
 	n := 1 + d.roll(3)
 	var steps []*pb.Step
-	if f := choose(d, none, none, nxdomain, servfail, dnsSilent, nodata, timeout); f == none {
+	if f := choose(d, none, none, nxdomain, servfail, dnsSilent, nodata, timeout, bogon, bogus); f == none {
 		steps = answers(n, "A", choose(d, "192.0.2.1", "192.0.2.2"))
 		steps[0].Evidence.Addresses = choose(d, nil, []string{"192.0.2.1"})
 	} else {

@@ -69,6 +69,10 @@ func (f *facts) readName(a *agent, queries []answer) {
 	for _, query := range queries {
 		q := query.sight
 		switch {
+		case q.state == bad && q.failure == pb.Failure_FAILURE_DNS_BOGON: // beside what the other family has, too
+			f.names = append(f.names, q)
+			a.see(q)
+			return
 		case q.state == good && f.gaveAnswer(q):
 			f.names = append(f.names, q)
 			if f.settles(query) {
@@ -90,7 +94,7 @@ func (f *facts) readName(a *agent, queries []answer) {
 // has to be so for all queries, or for those of both families at one resolver.
 func (f *facts) settled(failed *sight, queries []answer) bool {
 	spec := f.m.GetSpec()
-	if spec.GetDns() != nil || failed.failure == pb.Failure_FAILURE_DNS_NXDOMAIN {
+	if spec.GetDns() != nil || failed.failure == pb.Failure_FAILURE_DNS_NXDOMAIN || wrongData(failed.failure) {
 		return true
 	}
 	families := 2
@@ -125,14 +129,13 @@ func (f *facts) settles(q answer) bool {
 // decisive ranks failing queries of one agent: there is no such name, then what kept the resolver from
 // answering, then that one type has no data.
 func decisive(q *sight) int {
-	switch q.failure {
-	case pb.Failure_FAILURE_DNS_NXDOMAIN:
+	switch {
+	case q.failure == pb.Failure_FAILURE_DNS_NXDOMAIN, wrongData(q.failure):
 		return 2
-	case pb.Failure_FAILURE_DNS_NODATA:
+	case q.failure == pb.Failure_FAILURE_DNS_NODATA:
 		return 0
-	default:
-		return 1
 	}
+	return 1
 }
 
 // gaveAnswer says whether a query that went well gave what was asked for: an address where addresses

@@ -13,6 +13,8 @@ func (f *facts) reachFindings() []*pb.Finding {
 	if expect := f.m.GetSpec().GetTcp().GetExpect(); expect != pb.Reachability_REACHABILITY_UNSPECIFIED {
 		return append(findings, f.unexpected(expect, spots)...)
 	}
+	told, spots := f.exchangeFindings(spots)
+	findings = append(findings, told...)
 	if !anyOpen(spots) {
 		return append(findings, f.allShut(only(spots, (*spot).shut))...)
 	}
@@ -134,7 +136,11 @@ func (f *facts) regionalBlock(g group, all []*spot) *pb.Finding {
 	b := newFinding(pb.FindingCode_FINDING_CODE_REGIONAL_BLOCK, g.spots, contrast)
 	b.Block = g.way.block
 	b.Confidence = regionalConfidence(g.spots)
-	if b.Block != pb.BlockKind_BLOCK_KIND_UNSPECIFIED {
+	switch b.GetBlock() {
+	case pb.BlockKind_BLOCK_KIND_UNSPECIFIED:
+	case pb.BlockKind_BLOCK_KIND_HTTP_DENY: // the server's own word
+		b.Blame = pb.Blame_BLAME_TARGET
+	default:
 		b.Blame = pb.Blame_BLAME_PATH
 	}
 	b.Summary = f.contrastSummary(b, g.spots, contrast)

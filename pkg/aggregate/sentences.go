@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"cmp"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -28,9 +29,12 @@ func (f *facts) contrastSummary(b *pb.Finding, spots []*spot, contrast []*sight)
 // works says who gets through, and to which addresses if they are others.
 func works(b *pb.Finding, oks []*sight) string {
 	text := join(regionNames(oks))
-	if b.GetStage() == pb.Stage_STAGE_TLS {
+	switch got := responses(oks); {
+	case b.GetStage() == pb.Stage_STAGE_TLS:
 		text += " " + verb(regionNames(oks), "completes", "complete") + " the handshake"
-	} else {
+	case b.GetStage() == pb.Stage_STAGE_HTTP && got != "":
+		text += " " + verb(regionNames(oks), "gets", "get") + " " + got
+	default:
 		text += connects(oks)
 	}
 	if other := collect(oks, func(v *sight) string { return v.thing.text }); joined(other) != joined(b.GetAddresses()) {
@@ -51,6 +55,12 @@ func (f *facts) blockHint(b *pb.Finding, spots []*spot) string {
 		return "check that the service listens on " + where + " for everyone, and firewall rules that reset the addresses of " + f.places(spots) + "."
 	case pb.BlockKind_BLOCK_KIND_RESET_AFTER_CONNECT:
 		return "check allowlists in the server or load balancer at " + where + " for the addresses of " + f.places(spots) + "."
+	case pb.BlockKind_BLOCK_KIND_SNI_RESET, pb.BlockKind_BLOCK_KIND_SNI_DROP:
+		return "another name gets through to " + where + " from there: ask the networks on the way from " + f.places(spots) + " about filters by name (SNI)."
+	case pb.BlockKind_BLOCK_KIND_LARGE_PACKET_DROP:
+		return "let ICMP “packet too big” (IPv4: “fragmentation needed”) through, or lower the MSS on the way between " + f.places(spots) + " and " + where + "."
+	case pb.BlockKind_BLOCK_KIND_HTTP_DENY:
+		return "check rules by country or address in the server, WAF or CDN at " + where + " for " + f.places(spots) + "."
 	default:
 		return "compare what " + where + " does for the addresses of " + f.places(spots) + " with what it does for the other regions."
 	}
@@ -86,6 +96,8 @@ func (f *facts) downSummary(d *pb.Finding, spots []*spot) string {
 // downHint says what to look at first (rule 9).
 func downHint(d *pb.Finding) string {
 	switch d.GetStage() {
+	case pb.Stage_STAGE_HTTP:
+		return "the server is there and does not serve this: check the URL, the Host that was sent, and its log."
 	case pb.Stage_STAGE_TLS:
 		return "the port is open but the handshake fails: check what listens on " + join(d.GetAddresses()) + " and its TLS configuration."
 	case pb.Stage_STAGE_TCP:
@@ -170,7 +182,7 @@ func (f *facts) resolutionSummary(r *pb.Finding, spots []*spot, contrast []*sigh
 	if len(r.GetFailures()) > 1 {
 		text += "; ways seen: " + join(wordsOf(r.GetFailures()))
 	}
-	text += inBrackets(sole(fails))
+	text += inBrackets(detail(fails[0].at())) + inBrackets(sole(fails))
 	if len(contrast) > 0 {
 		text += " while the name resolves in " + join(regionNames(contrast))
 	}
@@ -180,10 +192,40 @@ func (f *facts) resolutionSummary(r *pb.Finding, spots []*spot, contrast []*sigh
 	return text + "."
 }
 
+// detail is the value that makes an answer wrong, in words; "" where the failure says it all.
+func detail(s *pb.Step) string {
+	e := s.GetEvidence()
+	switch s.GetFailure() {
+	case pb.Failure_FAILURE_DNS_BOGON:
+		return join(unique(e.GetAddresses()))
+	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
+		return shown(e.GetDnssec().GetDetail())
+	case pb.Failure_FAILURE_DNS_CNAME_LOOP, pb.Failure_FAILURE_DNS_CNAME_BROKEN:
+		return brokenLink(e.GetCnameChain())
+	default:
+		return ""
+	}
+}
+
+// brokenLink says which link of a chain leads nowhere, as far as it is known.
+func brokenLink(chain []*pb.CNAMELink) string {
+	for _, l := range chain {
+		if l.GetFailure() <= pb.Failure_FAILURE_NONE {
+			continue
+		}
+		text := shown(l.GetName()) + " leads to " + shown(l.GetTarget()) + ": " + ShortFailure(l.GetFailure())
+		if l.GetZone() != "" {
+			text += " in zone " + shown(l.GetZone())
+		}
+		return text
+	}
+	return ""
+}
+
 // targetName is the name that is looked at.
 func (f *facts) targetName() string {
 	s := f.m.GetSpec()
-	for _, name := range []string{s.GetDns().GetName(), s.GetTcp().GetHost(), s.GetTls().GetHost()} {
+	for _, name := range []string{s.GetDns().GetName(), s.GetTcp().GetHost(), s.GetTls().GetHost(), f.urlHost()} {
 		if name != "" {
 			return shown(name)
 		}
@@ -193,13 +235,20 @@ func (f *facts) targetName() string {
 
 // serverName is the name that certificates are compared with.
 func (f *facts) serverName() string {
-	tls := f.m.GetSpec().GetTls()
-	return cmp.Or(tls.GetServerName(), tls.GetHost())
+	tls, http := f.m.GetSpec().GetTls(), f.m.GetSpec().GetHttp()
+	host, _, err := net.SplitHostPort(http.GetHostHeader())
+	if err != nil {
+		host = http.GetHostHeader()
+	}
+	return cmp.Or(tls.GetServerName(), tls.GetHost(), http.GetServerName(), host, f.urlHost())
 }
 
 // resolverHint says what a failing resolver needs.
 func (f *facts) resolverHint(r *pb.Finding, spots []*spot) string {
 	servers := join(collect(failsOf(spots), (*sight).server))
+	if wrongData(r.GetFailure()) {
+		return unresolvableHint(r)
+	}
 	if aboutName(r.GetFailure()) {
 		return "ask the zone's own servers from " + join(r.GetRegions()) + "; if they have the record, " + servers +
 			" holds an old answer or filters it."
@@ -214,6 +263,12 @@ func unresolvableHint(u *pb.Finding) string {
 		return "check the spelling, and that the record is in the zone and the zone is delegated."
 	case pb.Failure_FAILURE_DNS_NODATA:
 		return "the name exists without such a record: add it to the zone."
+	case pb.Failure_FAILURE_DNS_BOGON:
+		return "take the address out of the public zone; if it is meant to be looked at from inside, the agents' operators can allow its range."
+	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
+		return "sign the zone anew, or make the DS record at its parent fit its keys; until then validating resolvers do not answer for it."
+	case pb.Failure_FAILURE_DNS_CNAME_LOOP, pb.Failure_FAILURE_DNS_CNAME_BROKEN:
+		return "repair the link, or take it out: what it leads to does not exist."
 	default:
 		return "check the zone's own servers, its delegation and its DNSSEC signatures."
 	}
@@ -300,6 +355,11 @@ func (f *facts) validity(p *pb.Finding, v *sight) string {
 			return ": it names no host, asked was " + quote(f.serverName())
 		}
 		return ": it is for " + join(quoted(names)) + ", asked was " + quote(f.serverName())
+	case pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT, pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE:
+		if detail := v.at().GetEvidence().GetTls().GetChainAnalysis().GetDetail(); detail != "" {
+			return ": " + shown(detail)
+		}
+		return ""
 	default:
 		return ""
 	}
@@ -313,10 +373,29 @@ func quoted(names []string) []string {
 	return all
 }
 
+// lacking names the certificate that completes a chain, and where it is to be had, as the first agent
+// that looked for it found.
+func lacking(fails []*sight) string {
+	var c *pb.ChainEvidence
+	for _, v := range fails {
+		if c = v.at().GetEvidence().GetTls().GetChainAnalysis(); len(c.GetMissing()) > 0 {
+			break
+		}
+	}
+	text := ""
+	if len(c.GetMissing()) > 0 {
+		text = " " + quote(c.GetMissing()[0].GetSubject())
+	}
+	if c.GetIssuerUrl() != "" {
+		text += " (" + shown(c.GetIssuerUrl()) + ")"
+	}
+	return text
+}
+
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // certHint says what repairs a certificate.
-func (f *facts) certHint(p *pb.Finding) string {
+func (f *facts) certHint(p *pb.Finding, fails []*sight) string {
 	where := join(p.GetAddresses())
 	switch p.GetFailure() {
 	case pb.Failure_FAILURE_CERT_EXPIRED, pb.Failure_FAILURE_CERT_INTERMEDIATE_EXPIRED:
@@ -329,7 +408,7 @@ func (f *facts) certHint(p *pb.Finding) string {
 		return "load a certificate of a publicly trusted authority on " + where +
 			", and its intermediates with it; if only some agents get this one, something near them may inspect TLS."
 	case pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE:
-		return "append the missing intermediate to the chain file of " + where + ", leaf first."
+		return "append the missing intermediate" + lacking(fails) + " to the chain file of " + where + ", leaf first."
 	case pb.Failure_FAILURE_CERT_CHAIN_ORDER:
 		return "put the chain file of " + where + " in order: leaf first, each followed by its issuer."
 	default:

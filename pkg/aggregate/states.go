@@ -23,9 +23,10 @@ type sight struct {
 	state   state
 	failure pb.Failure // why it is bad; FAILURE_NONE otherwise
 	block   pb.BlockKind
-	step    int // the index of the step that shows it
-	connect int // the index of the connect below it, or -1
-	control int // the index of a control step that passed, or -1
+	step    int  // the index of the step that shows it
+	connect int  // the index of the connect below it, or -1
+	control int  // the index of a control step that passed, or -1
+	pending bool // what went well proves nothing until the layer above it is known
 
 	leaf *leaf         // the server's own certificate, if the sight is about it and it is known
 	left time.Duration // how long it was still valid; beyond soon if that is not known
@@ -100,6 +101,9 @@ func (f *facts) read(a *agent) {
 			f.readConnect(a, i, s)
 		case pb.StepKind_STEP_KIND_TLS_HANDSHAKE:
 			f.readHandshake(a, i, s)
+		case pb.StepKind_STEP_KIND_HTTP_EXCHANGE:
+			f.readExchange(a, i, s)
+		case pb.StepKind_STEP_KIND_PATH_TRACE, pb.StepKind_STEP_KIND_TLS_ENUMERATION: // to look at, not to judge by
 		case pb.StepKind_STEP_KIND_UNSPECIFIED:
 		}
 	}
@@ -118,7 +122,7 @@ func (f *facts) readControl(a *agent, i int, s *pb.Step) {
 		if t := f.address(s.GetAddress()); t != nil {
 			a.control(t).note(i, s)
 		}
-	case pb.StepKind_STEP_KIND_TLS_HANDSHAKE, pb.StepKind_STEP_KIND_UNSPECIFIED:
+	default: // nothing else is a control
 	}
 }
 
@@ -160,7 +164,9 @@ func canFail(k pb.StepKind, s pb.Stage) bool {
 		return s == pb.Stage_STAGE_TCP
 	case pb.StepKind_STEP_KIND_TLS_HANDSHAKE:
 		return s == pb.Stage_STAGE_TCP || s == pb.Stage_STAGE_TLS
-	case pb.StepKind_STEP_KIND_UNSPECIFIED:
+	case pb.StepKind_STEP_KIND_HTTP_EXCHANGE: // a redirect that is followed may fail in any stage
+		return s != pb.Stage_STAGE_AGENT && s != pb.Stage_STAGE_UNSPECIFIED
+	case pb.StepKind_STEP_KIND_PATH_TRACE, pb.StepKind_STEP_KIND_TLS_ENUMERATION, pb.StepKind_STEP_KIND_UNSPECIFIED:
 	}
 	return false
 }
@@ -176,7 +182,7 @@ func (f *facts) newSight(a *agent, t *thing, i int) *sight {
 func (v *sight) weigh(c *control) {
 	s := v.at()
 	if v.state = weigh(s, c); v.state == bad {
-		v.failure, v.block, v.control = s.GetFailure(), blockOf(s), c.passed()
+		v.failure, v.block, v.control = s.GetFailure(), v.blockOf(), c.passed()
 	}
 }
 
@@ -190,7 +196,31 @@ func (f *facts) room() *sight {
 	return v
 }
 
-// readConnect judges a connect. Where a handshake has to follow, a connection alone proves nothing yet.
+// await makes what went well wait for the layer above.
+func (v *sight) await() {
+	if v.state == good {
+		v.state, v.pending = unknown, true
+	}
+}
+
+// onTop puts v in the place of what the agent saw one layer below at the same address, if that went
+// well. It returns nil if the layer below is what broke, and has been judged.
+func (f *facts) onTop(v *sight) *sight {
+	old := v.thing.seenAt
+	if v.thing.seenBy != v.agent {
+		f.addReach(v)
+		return v
+	}
+	if !old.pending {
+		return nil
+	}
+	v.connect = old.connect
+	*old = *v
+	return old
+}
+
+// readConnect judges a connect. Where a handshake or an exchange has to follow, a connection alone
+// proves nothing yet.
 func (f *facts) readConnect(a *agent, i int, s *pb.Step) {
 	t := f.address(s.GetAddress())
 	if t == nil || t.seenBy == a {
@@ -199,8 +229,8 @@ func (f *facts) readConnect(a *agent, i int, s *pb.Step) {
 	v := f.newSight(a, t, i)
 	v.weigh(a.control(t))
 	v.connect = i
-	if v.state == good && f.m.GetSpec().GetTls() != nil {
-		v.state = unknown
+	if f.m.GetSpec().GetTls() != nil || f.m.GetSpec().GetHttp() != nil {
+		v.await()
 	}
 	f.addReach(v)
 }
@@ -216,17 +246,13 @@ func (f *facts) readHandshake(a *agent, i int, s *pb.Step) {
 	if certFailure(s) {
 		v.state = good // it connects and shakes hands; the certificate is judged by itself
 	}
-	if old := t.seenAt; t.seenBy == a {
-		if old.state != unknown || old.step != old.connect {
-			return
-		}
-		v.connect = old.connect
-		*old = *v
-		v = old
-	} else {
-		f.addReach(v)
+	if v = f.onTop(v); v == nil {
+		return
 	}
-	f.readCert(v, s)
+	// With a bad certificate the first broken stage is known (rule 12), whatever the server answers.
+	if wrong := f.readCert(v, s); f.m.GetSpec().GetHttp() != nil && !wrong {
+		v.await()
+	}
 	a.see(v)
 }
 

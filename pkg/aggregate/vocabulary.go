@@ -96,8 +96,7 @@ func stageOf(f pb.Failure) pb.Stage {
 	return pb.Stage_STAGE_UNSPECIFIED
 }
 
-// blockOf says how the way is shut, as far as the step alone shows it. Silence after a ClientHello is
-// not told apart here (a filter, a hung server, a path that loses full-sized packets).
+// blockOf says how the way is shut, as far as the step alone shows it.
 func blockOf(s *pb.Step) pb.BlockKind {
 	switch s.GetFailure() {
 	case pb.Failure_FAILURE_TCP_TIMEOUT:
@@ -116,6 +115,11 @@ func blockOf(s *pb.Step) pb.BlockKind {
 			return pb.BlockKind_BLOCK_KIND_UNSPECIFIED
 		}
 		return pb.BlockKind_BLOCK_KIND_RESET_AFTER_CONNECT
+	case pb.Failure_FAILURE_HTTP_STATUS:
+		if denied(s) {
+			return pb.BlockKind_BLOCK_KIND_HTTP_DENY
+		}
+		return pb.BlockKind_BLOCK_KIND_UNSPECIFIED
 	default:
 		return pb.BlockKind_BLOCK_KIND_UNSPECIFIED
 	}
@@ -136,10 +140,15 @@ func answered(f pb.Failure) bool {
 		pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER,
 		pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME,
 		pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED,
-		pb.Failure_FAILURE_TLS_MALFORMED:
+		pb.Failure_FAILURE_TLS_MALFORMED,
+		pb.Failure_FAILURE_HTTP_MALFORMED,
+		pb.Failure_FAILURE_HTTP_TOO_LARGE,
+		pb.Failure_FAILURE_HTTP_REDIRECT_LOOP,
+		pb.Failure_FAILURE_HTTP_STATUS,
+		pb.Failure_FAILURE_HTTP_BODY_MISMATCH:
 		return true
 	default:
-		return false
+		return stageOf(f) == pb.Stage_STAGE_CERTIFICATE || wrongData(f)
 	}
 }
 
@@ -147,6 +156,26 @@ func answered(f pb.Failure) bool {
 // of that type.
 func aboutName(f pb.Failure) bool {
 	return f == pb.Failure_FAILURE_DNS_NXDOMAIN || f == pb.Failure_FAILURE_DNS_NODATA
+}
+
+// wrongData says whether a DNS failure is about the data that came: it is there, and it is wrong.
+func wrongData(f pb.Failure) bool {
+	return f == pb.Failure_FAILURE_DNS_BOGON || f == pb.Failure_FAILURE_DNS_DNSSEC_BOGUS ||
+		f == pb.Failure_FAILURE_DNS_CNAME_LOOP || f == pb.Failure_FAILURE_DNS_CNAME_BROKEN
+}
+
+// resolutionCode is the finding that a name's failure is, or otherwise where there is none for it.
+func resolutionCode(f pb.Failure, otherwise pb.FindingCode) pb.FindingCode {
+	switch f {
+	case pb.Failure_FAILURE_DNS_BOGON:
+		return pb.FindingCode_FINDING_CODE_BOGON_ANSWER
+	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
+		return pb.FindingCode_FINDING_CODE_DNSSEC_BOGUS
+	case pb.Failure_FAILURE_DNS_CNAME_LOOP, pb.Failure_FAILURE_DNS_CNAME_BROKEN:
+		return pb.FindingCode_FINDING_CODE_CNAME_BROKEN
+	default:
+		return otherwise
+	}
 }
 
 // minorCert says whether a certificate failure is a warning (rule 19, without a profile).

@@ -89,6 +89,22 @@ func seen(f pb.Failure) string {
 		return "something else than TLS spoken by"
 	case pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED:
 		return "a client certificate demanded by"
+	case pb.Failure_FAILURE_HTTP_TIMEOUT:
+		return "connection accepted, then no whole response to the request from"
+	case pb.Failure_FAILURE_HTTP_RESET:
+		return "connection reset during the exchange by"
+	case pb.Failure_FAILURE_HTTP_CLOSED:
+		return "connection closed before the response was complete by"
+	case pb.Failure_FAILURE_HTTP_MALFORMED:
+		return "something else than HTTP spoken by"
+	case pb.Failure_FAILURE_DNS_BOGON:
+		return "an address that cannot be public from"
+	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
+		return "DNSSEC validation fails at"
+	case pb.Failure_FAILURE_DNS_CNAME_LOOP:
+		return "a CNAME chain that comes back to itself from"
+	case pb.Failure_FAILURE_DNS_CNAME_BROKEN:
+		return "a CNAME that leads nowhere from"
 	case pb.Failure_FAILURE_DNS_NXDOMAIN:
 		return "“no such name” (NXDOMAIN) from"
 	case pb.Failure_FAILURE_DNS_NODATA:
@@ -137,6 +153,9 @@ func failing(f *pb.Finding, fails []*sight) string {
 		return join(f.GetAddresses()) + " " + verb(f.GetAddresses(), "fails", "fail") + " in several ways: " + ways(fails) + inBrackets(attempts(fails))
 	}
 	text := seen(f.GetFailure()) + " " + join(f.GetAddresses())
+	if f.GetFailure() == pb.Failure_FAILURE_HTTP_STATUS {
+		text = responses(fails) + " from " + join(f.GetAddresses())
+	}
 	notes := slices.DeleteFunc([]string{attempts(fails), icmpSender(fails), errnoOnly(f, fails), sole(fails)},
 		func(note string) bool { return note == "" })
 	if len(notes) > 0 {

@@ -1,0 +1,50 @@
+package aggregate
+
+import (
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// blockOf says how the way is shut: by the step, and by the variants of a handshake that stand beside it.
+func (v *sight) blockOf() pb.BlockKind {
+	if block := v.interference(); block != pb.BlockKind_BLOCK_KIND_UNSPECIFIED {
+		return block
+	}
+	return blockOf(v.at())
+}
+
+// interference tells what a handshake that was reset or met silence ran into, by which of its variants
+// got through to the server (domain.md, 6.2). Another name or none at the same address: it was the name.
+// Otherwise a small hello or small segments: it was the size.
+func (v *sight) interference() pb.BlockKind {
+	failure := v.at().GetFailure()
+	if failure != pb.Failure_FAILURE_TLS_RESET && failure != pb.Failure_FAILURE_TLS_CLOSED && failure != pb.Failure_FAILURE_TLS_TIMEOUT {
+		return pb.BlockKind_BLOCK_KIND_UNSPECIFIED
+	}
+	through := v.variantsThrough()
+	switch named := through[pb.Variant_VARIANT_OTHER_NAME] || through[pb.Variant_VARIANT_NO_NAME]; {
+	case named && failure == pb.Failure_FAILURE_TLS_TIMEOUT:
+		return pb.BlockKind_BLOCK_KIND_SNI_DROP
+	case named:
+		return pb.BlockKind_BLOCK_KIND_SNI_RESET
+	case through[pb.Variant_VARIANT_SMALL_HELLO] || through[pb.Variant_VARIANT_SMALL_SEGMENTS]:
+		return pb.BlockKind_BLOCK_KIND_LARGE_PACKET_DROP
+	}
+	return pb.BlockKind_BLOCK_KIND_UNSPECIFIED
+}
+
+// variantsThrough are the variants of a handshake that were answered by TLS.
+func (v *sight) variantsThrough() map[pb.Variant]bool {
+	through := map[pb.Variant]bool{}
+	for _, s := range v.agent.steps {
+		if s.GetRole() != pb.Role_ROLE_VARIANT || s.GetKind() != pb.StepKind_STEP_KIND_TLS_HANDSHAKE ||
+			s.Beside == nil || int(s.GetBeside()) != v.step {
+			continue
+		}
+		// An alert is the server's word too; something else than TLS may be the filter's.
+		f := s.GetFailure()
+		if clean(s) || answered(f) && f != pb.Failure_FAILURE_TLS_NOT_TLS && f != pb.Failure_FAILURE_TLS_MALFORMED {
+			through[s.GetVariant()] = true
+		}
+	}
+	return through
+}
