@@ -189,6 +189,7 @@ func (i *internet) env(p *place) *probe.Env {
 		Connect:   p.connect,
 		Controls:  []string{fmt.Sprintf("control.example:%d", httpsPort)},
 		Egress:    probe.Egress{Allow: []netip.Prefix{netip.PrefixFrom(i.at(0, 0).Addr(), 24)}},
+		Hints:     []netip.AddrPort{}, // This internet has no root.
 		Version:   flags.Version(),
 	}
 	env.Roots = append(env.Roots, i.ca.Root)

@@ -29,6 +29,12 @@ type Env struct {
 	// list of well-known public ones. Empty and not nil: none. Those listed may be connected to on
 	// their address and port whatever Egress says, as controls only.
 	Controls []string
+	// Hints are the root servers, which zones' own servers are found from. Nil: IANA's. Empty and not nil:
+	// none, nothing is walked. Those listed may be asked whatever Egress says; the servers that they lead
+	// to are asked on the first one's port.
+	Hints []netip.AddrPort
+	// Delegations is what is remembered of zones' servers from one Run to the next. Nil: nothing is.
+	Delegations *Delegations
 	// Version is the version of the agent's program, for the Result.
 	Version string
 

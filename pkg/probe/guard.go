@@ -10,9 +10,10 @@ import (
 type purpose int
 
 const (
-	toConnect purpose = iota // The target.
-	toQuery                  // A DNS server.
-	toControl                // A control.
+	toConnect  purpose = iota // The target.
+	toQuery                   // A DNS server.
+	toControl                 // A control.
+	toStranger                // A DNS server that somebody on the network named.
 )
 
 // permit returns nil if the operator lets the probe open a socket to addr, or why not. It is asked
@@ -20,6 +21,8 @@ const (
 func (t *trace) permit(addr netip.AddrPort, p purpose) error {
 	switch {
 	case p == toQuery && slices.Contains(t.resolvers, addr):
+		return nil
+	case p == toStranger && slices.Contains(t.env.Hints, addr): // The operator named it.
 		return nil
 	case p == toControl && t.env.Controls != nil: // The operator listed it.
 		return nil

@@ -64,6 +64,7 @@ func newEnv(t testing.TB, zone probetest.Zone) *Env {
 		Resolvers: []netip.AddrPort{resolver.Addr()},
 		Egress:    Egress{Allow: loopback},
 		Controls:  []string{netip.AddrPortFrom(control.Addr().Addr(), control.Addr().Port()).String(), "control.example:1"},
+		Hints:     []netip.AddrPort{}, // Nobody outside is asked.
 		Version:   "test",
 	}
 }

@@ -39,6 +39,15 @@ type query struct {
 	// opts are the options that the query is sent with: class, transport, flags. Nil: the defaults.
 	opts    *pb.DNSSpec
 	variant pb.Variant
+	// serverName is the server's name, where it was named. Default: it is known by its address alone.
+	serverName string
+	// quick bounds a query that is sent once: the first reply ends it, whatever it says, and silence ends
+	// it after this long, without TCP. 0: it is asked with all patience.
+	quick time.Duration
+	// judge says what is wrong with a reply. Nil: replyFailure.
+	judge func(m *dns.Msg, qtype uint16) pb.Failure
+	// stranger: somebody on the network named the server, so that no exception of the policy holds for it.
+	stranger bool
 }
 
 // answer is how a query ended.
@@ -46,6 +55,7 @@ type answer struct {
 	step      *step
 	failure   pb.Failure
 	addresses []netip.Addr
+	msg       *dns.Msg // The reply that decided, whatever it says. Nil: there was none.
 }
 
 // reply is what one send brought: a message that belongs to the query, or an error.
@@ -64,20 +74,31 @@ type asker struct {
 	lastErr     error      // Why there was no usable reply.
 	unreachable int        // Sends that were answered by an error of the network.
 	edns        bool
+	last        *dns.Msg // The last reply that was judged.
 }
 
 // ask asks a question over UDP, up to five times in five seconds, each time from a fresh socket, then
 // over TCP. A reply that is a failure is asked for once more, at least a second later.
 func (t *trace) ask(ctx context.Context, q query) answer {
-	if q.sends == 0 {
+	switch {
+	case q.quick > 0:
+		q.sends = 1
+	case q.sends == 0:
 		q.sends = udpSends
+	}
+	if q.judge == nil {
+		q.judge = replyFailure
 	}
 	a := &asker{query: q, edns: true, replies: make(chan reply, 4*q.sends)}
 	a.step = t.open(&pb.Step{
 		Kind: pb.StepKind_STEP_KIND_DNS_QUERY, Role: q.role, Name: q.name, Address: q.server.String(), Beside: q.beside,
 		Type: dns.Type(q.qtype).String(), Variant: q.variant,
 	})
-	if a.refused(q.server, toQuery) {
+	p := toQuery
+	if q.stranger {
+		p = toStranger
+	}
+	if a.refused(q.server, p) {
 		return answer{step: a.step, failure: pb.Failure_FAILURE_AGENT_POLICY_DENIED}
 	}
 	// asking ends with the query: the sockets that wait for a reply need not go on. A socket that has
@@ -86,9 +107,9 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 	defer cancel()
 	msg, f := a.overUDP(ctx, asking)
 	if msg == nil && f == pb.Failure_FAILURE_UNSPECIFIED {
-		msg, f = a.overTCP(ctx)
+		msg, f = a.unanswered(ctx)
 	}
-	out := answer{step: a.step, failure: f}
+	out := answer{step: a.step, failure: f, msg: a.last}
 	if msg != nil && (a.qtype == dns.TypeA || a.qtype == dns.TypeAAAA) {
 		out.addresses = addresses(msg)
 		a.see(func(e *pb.Evidence) {
@@ -114,10 +135,14 @@ func (a *asker) overUDP(ctx, asking context.Context) (*dns.Msg, pb.Failure) {
 		a.t.mu.Lock()
 		a.pb.Attempts++
 		a.t.mu.Unlock()
-		m := message(a.name, a.qtype, a.edns && n <= ednsSends)
+		m := a.message(a.edns && n <= ednsSends)
 		a.t.spawn(func() { a.send(ctx, asking, m) })
 		began, tries := time.Now(), len(a.pb.GetEvidence().GetTries())
-		msg, done := a.wait(ctx, a.began.Add(time.Duration(n)*time.Second))
+		patience := time.Duration(n) * time.Second
+		if a.quick > 0 {
+			patience = a.quick
+		}
+		msg, done := a.wait(ctx, a.began.Add(patience))
 		if done {
 			return msg, a.failed
 		}
@@ -165,12 +190,16 @@ func (a *asker) take(ctx context.Context, r reply) (*dns.Msg, bool) {
 			// It may have been forged, or pass: only the second one ends the sends.
 			a.unreachable++
 			a.tried(f, time.Since(a.began))
+			if a.quick > 0 {
+				a.failed = f
+				return nil, true
+			}
 		}
 		return nil, false
 	}
 	// The reply belongs to the query. What is wrong with it is asked for once more, from another
 	// socket: a resolver may have been busy, and a forger may have been faster.
-	msg, f := r.msg, replyFailure(r.msg, a.qtype)
+	msg, f := r.msg, a.judge(r.msg, a.qtype)
 	a.see(func(e *pb.Evidence) { e.Rtt = duration(r.rtt) })
 	if msg.Truncated {
 		var err error
@@ -178,15 +207,18 @@ func (a *asker) take(ctx context.Context, r reply) (*dns.Msg, bool) {
 			a.say(err)
 			f = pb.Failure_FAILURE_DNS_TRUNCATED_NO_TCP
 		} else {
-			f = replyFailure(msg, a.qtype)
+			f = a.judge(msg, a.qtype)
 		}
+	}
+	if msg != nil {
+		a.last = msg
 	}
 	if f == pb.Failure_FAILURE_NONE {
 		a.failed = f
 		return msg, true
 	}
 	a.tried(f, time.Since(a.began))
-	again := a.failed != pb.Failure_FAILURE_UNSPECIFIED
+	again := a.failed != pb.Failure_FAILURE_UNSPECIFIED || a.quick > 0
 	a.failed = f
 	// Servers that do not know EDNS say so by an error (RFC 6891, 7).
 	a.edns = f != pb.Failure_FAILURE_DNS_FORMERR && f != pb.Failure_FAILURE_DNS_NOTIMP
@@ -295,12 +327,24 @@ func (a *asker) keep(m *dns.Msg, transport string, size int, rtt time.Duration) 
 	})
 }
 
+// unanswered goes on after UDP was silent or unreachable. A quick query has no time to.
+func (a *asker) unanswered(ctx context.Context) (*dns.Msg, pb.Failure) {
+	switch {
+	case a.quick == 0:
+		return a.overTCP(ctx)
+	case a.lastErr != nil:
+		return nil, queryFailure(ctx, a.lastErr)
+	}
+	return nil, pb.Failure_FAILURE_DNS_TIMEOUT
+}
+
 // overTCP asks over TCP after UDP was silent or unreachable. That TCP is refused or closed too says
 // nothing more than the silence did.
 func (a *asker) overTCP(ctx context.Context) (*dns.Msg, pb.Failure) {
 	msg, err := a.exchangeTCP(ctx)
 	if err == nil {
-		return msg, replyFailure(msg, a.qtype)
+		a.last = msg
+		return msg, a.judge(msg, a.qtype)
 	}
 	a.say(err)
 	switch {
@@ -316,7 +360,11 @@ func (a *asker) overTCP(ctx context.Context) (*dns.Msg, pb.Failure) {
 
 // exchangeTCP asks once over TCP (RFC 7766).
 func (a *asker) exchangeTCP(ctx context.Context) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, tcpTimeout)
+	patience := tcpTimeout
+	if a.quick > 0 {
+		patience = a.quick
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	began := time.Now()
 	raw, _, err := a.t.env.connect(ctx, a.server)
@@ -325,7 +373,7 @@ func (a *asker) exchangeTCP(ctx context.Context) (*dns.Msg, error) {
 	}
 	defer func() { _ = raw.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(aLongTimeAgo) })()
-	m := message(a.name, a.qtype, true)
+	m := a.message(true)
 	conn := &dns.Conn{Conn: raw}
 	if err := conn.WriteMsg(m); err != nil {
 		return nil, err

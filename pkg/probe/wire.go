@@ -34,6 +34,20 @@ func message(name string, qtype uint16, edns bool) *dns.Msg {
 	return m
 }
 
+// message builds the query's next message, as its options say.
+func (q *query) message(edns bool) *dns.Msg {
+	m := message(q.name, q.qtype, edns)
+	m.RecursionDesired = !q.opts.GetNoRecursion()
+	m.CheckingDisabled = q.opts.GetCheckingDisabled()
+	if q.opts.GetClass() == "CH" {
+		m.Question[0].Qclass = dns.ClassCHAOS
+	}
+	if opt := m.IsEdns0(); opt != nil && q.opts.GetDnssec() {
+		opt.SetDo()
+	}
+	return m
+}
+
 // parseReply reads a reply and checks that it belongs to the query: same ID and same question. The ID
 // alone would let anyone who guesses 16 bits answer.
 func parseReply(query *dns.Msg, wire []byte) (*dns.Msg, error) {
