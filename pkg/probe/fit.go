@@ -24,7 +24,7 @@ const cutNote = "(cut to fit the result's bound) "
 func fit(r *pb.Result) {
 	keepDER(r)
 	for _, cut := range []func(*pb.Step, map[string]bool) bool{
-		cutRepeated, cutControl, cutAuthority, cutDER, cutHalf, cutHalf, cutHalf, cutHalf, cutAll,
+		cutRepeated, cutAside, cutSections, cutDER, cutBodies, cutHalf, cutHalf, cutHalf, cutHalf, cutAll,
 	} {
 		seen := map[string]bool{}
 		for _, s := range r.GetSteps() {
@@ -42,7 +42,8 @@ func fit(r *pb.Result) {
 func keepDER(r *pb.Result) {
 	seen, kept := map[string]bool{}, 0
 	for _, s := range r.GetSteps() {
-		for _, c := range s.GetEvidence().GetTls().GetChain() {
+		tls := s.GetEvidence().GetTls()
+		for _, c := range slices.Concat(tls.GetChain(), tls.GetChainAnalysis().GetMissing()) {
 			if seen[c.GetSha256()] || kept+len(c.GetDer()) > maxDER {
 				c.Der = nil
 			}
@@ -63,29 +64,42 @@ func cutRepeated(s *pb.Step, seen map[string]bool) (cut bool) {
 	return cut
 }
 
-// cutControl drops what controls were answered.
-func cutControl(s *pb.Step, _ map[string]bool) bool {
-	cut := s.GetRole() == pb.Role_ROLE_CONTROL && len(s.GetEvidence().GetReplies()) > 0
+// cutAside drops what those were answered that stand beside the question: controls, and the servers on
+// the way to the zone's own.
+func cutAside(s *pb.Step, _ map[string]bool) bool {
+	aside := s.GetRole() == pb.Role_ROLE_CONTROL || s.GetRole() == pb.Role_ROLE_REFERRAL
+	cut := aside && len(s.GetEvidence().GetReplies()) > 0
 	if cut {
 		s.Evidence.Replies = nil
 	}
 	return cut
 }
 
-// cutAuthority drops the authority sections.
-func cutAuthority(s *pb.Step, _ map[string]bool) (cut bool) {
+// cutSections drops the sections of replies that are not the answer.
+func cutSections(s *pb.Step, _ map[string]bool) (cut bool) {
 	for _, r := range s.GetEvidence().GetReplies() {
-		cut = cut || len(r.GetAuthority()) > 0
-		r.Authority = nil
+		cut = cut || len(r.GetAuthority())+len(r.GetAdditional()) > 0
+		r.Authority, r.Additional = nil, nil
 	}
 	return cut
 }
 
 // cutDER drops the certificates themselves.
 func cutDER(s *pb.Step, _ map[string]bool) (cut bool) {
-	for _, c := range s.GetEvidence().GetTls().GetChain() {
+	tls := s.GetEvidence().GetTls()
+	for _, c := range slices.Concat(tls.GetChain(), tls.GetChainAnalysis().GetMissing()) {
 		cut = cut || len(c.GetDer()) > 0
 		c.Der = nil
+	}
+	return cut
+}
+
+// cutBodies drops what of a response is for people to look at.
+func cutBodies(s *pb.Step, _ map[string]bool) bool {
+	h := s.GetEvidence().GetHttp()
+	cut := h.GetBodyExcerpt() != ""
+	if cut {
+		h.BodyExcerpt = ""
 	}
 	return cut
 }
@@ -101,12 +115,21 @@ func cutHalf(s *pb.Step, _ map[string]bool) bool {
 		r.LeftOut += int32(len(r.GetAnswers()) - half)
 		r.Answers = r.GetAnswers()[:half]
 	}
-	for _, c := range s.GetEvidence().GetTls().GetChain() {
-		c.DnsNames = c.GetDnsNames()[:len(c.GetDnsNames())/2]
-		c.IpAddresses = c.GetIpAddresses()[:len(c.GetIpAddresses())/2]
+	tls := s.GetEvidence().GetTls()
+	for _, c := range slices.Concat(tls.GetChain(), tls.GetChainAnalysis().GetMissing()) {
+		c.DnsNames = half(c.GetDnsNames())
+		c.IpAddresses = half(c.GetIpAddresses())
+	}
+	for _, v := range tls.GetVersions() {
+		v.CipherSuites = half(v.GetCipherSuites())
+	}
+	if h := s.GetEvidence().GetHttp(); h != nil {
+		h.Headers = half(h.GetHeaders())
 	}
 	return true
 }
+
+func half[T any](list []T) []T { return list[:len(list)/2] }
 
 // cutAll drops what a target can make long and leaves what is small anyway.
 func cutAll(s *pb.Step, _ map[string]bool) bool {
@@ -114,6 +137,11 @@ func cutAll(s *pb.Step, _ map[string]bool) bool {
 	s.Evidence = &pb.Evidence{
 		Errno: e.GetErrno(), Icmp: e.GetIcmp(), ErrorQueue: e.GetErrorQueue(), LocalAddress: e.GetLocalAddress(),
 		BytesRead: e.GetBytesRead(), Tries: e.GetTries(), Rtt: e.GetRtt(),
+	}
+	if h := e.GetHttp(); h != nil {
+		s.Evidence.Http = &pb.HTTPEvidence{
+			Version: h.GetVersion(), Status: h.GetStatus(), FirstByte: h.GetFirstByte(), Done: h.GetDone(), BodySize: h.GetBodySize(),
+		}
 	}
 	return true
 }

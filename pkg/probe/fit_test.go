@@ -38,12 +38,36 @@ func TestAResultIsBounded(t *testing.T) {
 		}
 		return &pb.Evidence{Replies: []*pb.DNSReply{r, r}, Text: "the last error"}
 	}
+	response := func() *pb.Evidence {
+		h := &pb.HTTPEvidence{Status: 502, BodyExcerpt: strings.Repeat("b", 1024)}
+		for range 200 {
+			h.Headers = append(h.Headers, &pb.HeaderField{Name: "x", Value: strings.Repeat("h", 8000)})
+		}
+		return &pb.Evidence{Http: h}
+	}
+	enumerated := func() *pb.Evidence {
+		e := &pb.Evidence{Tls: &pb.TLSEvidence{}}
+		for range 5 {
+			e.Tls.Versions = append(e.Tls.Versions, &pb.VersionSupport{CipherSuites: names(350)})
+		}
+		return e
+	}
+	sections := func() *pb.Evidence {
+		e := replies()
+		for _, r := range e.GetReplies() {
+			r.Answers, r.Additional = nil, r.GetAnswers()
+		}
+		return e
+	}
 	step := func(role pb.Role, e *pb.Evidence) *pb.Step {
 		return &pb.Step{Role: role, Failures: []pb.Failure{pb.Failure_FAILURE_TLS_RESET}, Evidence: e}
 	}
 	for name, r := range map[string]*pb.Result{
 		"long chains":   {Steps: []*pb.Step{step(pb.Role_ROLE_TARGET, chain(16)), step(pb.Role_ROLE_TARGET, chain(16))}},
 		"long answers":  {Steps: []*pb.Step{step(pb.Role_ROLE_TARGET, replies()), step(pb.Role_ROLE_CONTROL, replies())}},
+		"long headers":  {Steps: []*pb.Step{step(pb.Role_ROLE_TARGET, response()), step(pb.Role_ROLE_REDIRECT, response())}},
+		"many suites":   {Steps: []*pb.Step{step(pb.Role_ROLE_TARGET, enumerated())}},
+		"all sections":  {Steps: []*pb.Step{step(pb.Role_ROLE_TARGET, sections()), step(pb.Role_ROLE_REFERRAL, sections())}},
 		"nothing to do": {Steps: []*pb.Step{step(pb.Role_ROLE_TARGET, &pb.Evidence{Text: "fine"})}},
 	} {
 		before := proto.Size(r)
