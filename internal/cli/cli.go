@@ -83,8 +83,9 @@ func (p Program) root() *cobra.Command {
 		Short: "It works here. Does it work elsewhere?",
 		Long: `It works here. Does it work elsewhere?
 
-Elsewhere asks small agents in many regions to resolve, connect to and shake hands with a target, and
-says which regions see something different, what is in the way, how sure it is, and what to do.`,
+Elsewhere asks small agents in many regions to resolve, connect to, shake hands with and exchange a
+request with a target, and says which regions see something different, what is in the way, how sure it
+is, and what to do.`,
 		Example: `  elsewhere tls example.com
   elsewhere tcp example.com:443 from Germany+AWS,JP
   elsewhere dns example.com AAAA --expect 2001:db8::1
@@ -97,7 +98,7 @@ says which regions see something different, what is in the way, how sure it is, 
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	s := newSettings(root, p)
-	root.AddCommand(s.dns(), s.tcp(), s.tls(), s.agents(), s.measurements(), s.show(), s.watch(), s.version(p.Version))
+	root.AddCommand(s.dns(), s.tcp(), s.tls(), s.http(), s.agents(), s.measurements(), s.show(), s.watch(), s.version(p.Version))
 	root.AddCommand(p.Extra...)
 	root.SetHelpCommand(help(root))
 	root.InitDefaultCompletionCmd()

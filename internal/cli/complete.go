@@ -38,7 +38,7 @@ func complete(cmd *cobra.Command, flag string, words ...string) {
 // completeDNS completes the words of dns: a type after the name, then as completeFrom.
 func (s *settings) completeDNS(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	if strings.HasPrefix(word, "+") {
-		return []string{"+short"}, cobra.ShellCompDirectiveNoFileComp
+		return question.DigOptions(), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	}
 	words, directive := s.completeFrom(cmd, args, word)
 	if len(args) > 0 && !slices.Contains(args, "from") {

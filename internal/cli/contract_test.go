@@ -25,11 +25,11 @@ func TestAWrongRequestIsOneLineAndExit2(t *testing.T) {
 		says string
 	}{
 		"an unknown command":                      {args: "ping example.com", says: `"ping" is not a command`},
-		"a command that is not built yet":         {args: "http https://example.com", says: `"http" is not a command`},
+		"a command that is not built yet":         {args: "origin https://example.com", says: `"origin" is not a command`},
 		"a command with a typing error":           {args: "tlss example.com", says: `did you mean "tls"`},
 		"an unknown flag":                         {args: "tcp example.com:443 --nope", says: "unknown flag: --nope"},
 		"an unknown flag before the command":      {args: "--nope", says: "unknown flag: --nope"},
-		"an unknown letter":                       {args: "dns example.com -x", says: "'x'"},
+		"an unknown letter":                       {args: "dns example.com -y", says: "'y'"},
 		"a flag without its value":                {args: "tcp example.com:443 --limit", says: "--limit"},
 		"a flag of another check":                 {args: "tls example.com --expect open", says: "--expect"},
 		"no name":                                 {args: "dns", says: "needs a NAME"},
@@ -44,13 +44,40 @@ func TestAWrongRequestIsOneLineAndExit2(t *testing.T) {
 		"a type beyond the numbers":               {args: "dns example.com TYPE70000", says: "TYPE70000"},
 		"a transfer":                              {args: "dns example.com AXFR", says: "AXFR cannot be asked"},
 		"a third word":                            {args: "dns example.com A extra", says: `"extra"`},
-		"a resolver by name":                      {args: "dns example.com @dns.example", says: "IP address"},
-		"an empty resolver":                       {args: "dns example.com @", says: "resolver"},
-		"a resolver's port 0":                     {args: "dns example.com @192.0.2.1:0", says: "resolver"},
+		"an empty server":                         {args: "dns example.com @", says: "not a server"},
+		"a server's port 0":                       {args: "dns example.com @192.0.2.1:0", says: `port "0"`},
+		"a server that is a URL":                  {args: "dns example.com @https://dns.example/dns-query", says: "not a server"},
 		"two resolvers":                           {args: "dns example.com @192.0.2.1 @192.0.2.2", says: "twice"},
-		"an option of dig that is not there":      {args: "dns example.com +trace", says: `"+trace" is not supported`},
+		"an option of dig that is not there":      {args: "dns example.com +edns=0", says: `"+edns" is not supported; supported are +dnssec +cdflag`},
+		"another one, turned off":                 {args: "dns example.com +noall", says: `"+noall" is not supported`},
+		"an option that is none":                  {args: "dns example.com +", says: "not supported"},
+		"an abbreviation of two options":          {args: "dns example.com +t", says: "short for more than one; write +tcp, +tls"},
+		"one that could be another one of dig's":  {args: "dns example.com +q", says: "write +quic in full"},
+		"an option with a value that it has not":  {args: "dns example.com +tcp=yes", says: "takes no value"},
+		"an option without its value":             {args: "dns example.com +bufsize", says: "needs a value; write +bufsize="},
+		"an option with an empty value":           {args: "dns example.com +subnet=", says: "needs a value; write +subnet="},
+		"a value for what is turned off":          {args: "dns example.com +nosubnet=0", says: "takes no value"},
+		"two ways at once":                        {args: "dns example.com +tcp +tls", says: "+tcp and +tls exclude each other"},
+		"two methods at once":                     {args: "dns example.com +https-get +https-post", says: "+https-get and +https-post exclude"},
+		"a path without a slash":                  {args: "dns example.com +https=dns-query", says: "begins with a slash"},
+		"a path with a question mark":             {args: "dns example.com +https=/q?x", says: "https_path"},
+		"a certificate's name over UDP":           {args: "dns example.com +tls-hostname=dns.example", says: "add one of them"},
+		"a certificate's name that is none":       {args: "dns example.com +tls +tls-hostname=a..b", says: "empty label"},
+		"a size of 511":                           {args: "dns example.com +bufsize=511", says: "512 to 65535"},
+		"a size of 65536":                         {args: "dns example.com +bufsize=65536", says: "512 to 65535"},
+		"a network that is none":                  {args: "dns example.com +subnet=192.0.2.0/33", says: "not a network"},
+		"a network that is a name":                {args: "dns example.com +subnet=example", says: "not a network"},
+		"a class that is not served":              {args: "dns example.com A HS", says: `class "HS" is not supported`},
+		"two types":                               {args: "dns example.com A -t MX", says: "too many"},
+		"two classes":                             {args: "dns example.com CH IN TXT", says: "too many"},
+		"a name beside -x":                        {args: "dns example.com -x 192.0.2.1", says: `"example.com" is asked too`},
+		"a name for -x":                           {args: "dns -x example.com", says: "-x \"example.com\" is not an IP address"},
+		"another type beside -x":                  {args: "dns -x 192.0.2.1 A", says: "-x asks for PTR"},
+		"a public resolver by name":               {args: "dns example.com --public=dns.example", says: "not a resolver's address"},
+		"an empty list of public resolvers":       {args: "dns example.com --public=", says: "--public is empty"},
+		"too many public resolvers":               {args: "dns example.com --public=" + strings.Repeat("192.0.2.1,", 16) + "192.0.2.1", says: "public_resolvers"},
 		"+short as JSON":                          {args: "dns example.com +short -J", says: "+short and --format json"},
-		"+short of a connect":                     {args: "tcp example.com:443 +short", says: "+short belongs to dns"},
+		"+short of a connect":                     {args: "tcp example.com:443 +short", says: `"+short" belongs to dns`},
 		"an empty expectation":                    {args: "dns example.com --expect ''", says: "--expect is empty"},
 		"an IPv6 address for A":                   {args: "dns example.com --expect 2001:db8::1", says: "not an IPv4 address"},
 		"too many expectations":                   {args: "dns example.com TXT" + strings.Repeat(" --expect x", 33), says: "expect"},
@@ -71,11 +98,49 @@ func TestAWrongRequestIsOneLineAndExit2(t *testing.T) {
 		"an address that is none":                 {args: "tcp 192.0.2.300:443", says: "do not end in a number"},
 		"a path":                                  {args: "tls example.com/path", says: "not a name"},
 		"two targets":                             {args: "tcp example.com:443 example.org:443", says: `unexpected word "example.org:443"`},
-		"a resolver for a connect":                {args: "tcp example.com:443 @192.0.2.1", says: "@RESOLVER belongs to dns"},
+		"a resolver for a connect":                {args: "tcp example.com:443 @192.0.2.1", says: "@SERVER belongs to dns"},
 		"an expectation that is not known":        {args: "tcp example.com:443 --expect shut", says: "open or blocked"},
 		"an expectation that is empty":            {args: "tcp example.com:443 --expect ''", says: "--expect is empty"},
 		"an address for a server name":            {args: "tls 192.0.2.1 --servername 192.0.2.1", says: "--servername"},
 		"an empty server name":                    {args: "tls 192.0.2.1 --servername ''", says: "--servername is empty"},
+		"a version of TLS that is none":           {args: "tls example.com --tls-version 1.4", says: `--tls-version "1.4" is not known`},
+		"an empty item of a list":                 {args: "tls example.com --alpn h2,,http/1.1", says: "empty item"},
+		"a list of suites with a command":         {args: "tls example.com --ciphers ALL:!aNULL", says: `--ciphers: "!aNULL"`},
+		"an empty list":                           {args: "tls example.com --groups ''", says: "--groups is empty"},
+		"a name to compare that is none":          {args: "tls example.com --name a..b", says: "--name \"a..b\" has an empty label"},
+		"too many names to compare":               {args: "tls example.com" + strings.Repeat(" --name a", 9), says: "names"},
+		"no URL":                                  {args: "http", says: "http needs URL"},
+		"an empty URL":                            {args: "http ''", says: "the URL is empty"},
+		"a URL without a scheme":                  {args: "http example.com/x", says: `write "https://example.com/x" or "http://example.com/x"`},
+		"a scheme that is not spoken":             {args: "http ftp://example.com/", says: "it is http or https"},
+		"a URL without a host":                    {args: "http https:///x", says: "has no host"},
+		"a URL with a user":                       {args: "http https://user:secret@example.com/", says: "has a user"},
+		"a URL with a fragment":                   {args: "http https://example.com/#top", says: "fragment"},
+		"a URL with a space":                      {args: "http https://example.com/a␣b", says: "%20"},
+		"a URL with half an escape":               {args: "http https://example.com/%zz", says: "hexadecimal"},
+		"a URL with port 0":                       {args: "http https://example.com:0/", says: `port "0"`},
+		"a URL with an address that is none":      {args: "http https://192.0.2.300/", says: "do not end in a number"},
+		"a URL with IPv6 without brackets":        {args: "http https://2001:db8::1/", says: "in brackets"},
+		"a URL of 9 KiB":                          {args: "http https://example.com/" + strings.Repeat("a", 9<<10), says: "http.url"},
+		"a URL of the other family":               {args: "http http://192.0.2.1:8080/ -6", says: "IPv4 address"},
+		"a method that changes things":            {args: "http https://example.com/ -X POST", says: `-X "POST" is not supported`},
+		"a Host that is none":                     {args: "http https://example.com/ --host-header a/b", says: "--host-header"},
+		"a header field without a colon":          {args: "http https://example.com/ -H Accept", says: "NAME: VALUE"},
+		"a header field with a space in its name": {args: "http https://example.com/ -H X␣Y:␣z", says: "NAME: VALUE"},
+		"a header field of two lines":             {args: "http https://example.com/ -H X:␣y␍␊Z:␣z", says: "control character"},
+		"Host as a header field":                  {args: "http https://example.com/ -H host:␣a", says: "--host-header"},
+		"a field of the connection":               {args: "http https://example.com/ -H Transfer-Encoding:chunked", says: "connection's own"},
+		"two versions of HTTP":                    {args: "http https://example.com/ --http1.1 --http2", says: "--http1.1 and --http2 exclude"},
+		"HTTP/2 in clear":                         {args: "http http://example.com/ --http2", says: "over TLS alone"},
+		"a server name without TLS":               {args: "http http://example.com/ --servername a.example", says: "--servername is for https"},
+		"too many redirects":                      {args: "http https://example.com/ --follow=6", says: "at most 5"},
+		"redirects that are no number":            {args: "http https://example.com/ --follow=all", says: "--follow"},
+		"a status that is none":                   {args: "http https://example.com/ --expect-status 2xx,600", says: `--expect-status "600"`},
+		"a range of statuses upside down":         {args: "http https://example.com/ --expect-status 299-200", says: "--expect-status"},
+		"an empty status":                         {args: "http https://example.com/ --expect-status ''", says: "--expect-status"},
+		"a header's expression that is none":      {args: "http https://example.com/ --expect-header Server:[", says: "missing closing ]"},
+		"an expected header without a name":       {args: "http https://example.com/ --expect-header :x", says: "NAME: REGEXP"},
+		"a body's expression that is none":        {args: "http https://example.com/ --expect-body (", says: "--expect-body"},
 		"from without a place":                    {args: "tcp example.com:443 from", says: "'from' needs a place"},
 		"from twice":                              {args: "tcp example.com:443 from JP from DE", says: "twice"},
 		"from in words and as a flag":             {args: "tcp example.com:443 from JP -F DE", says: "said twice"},
@@ -139,13 +204,11 @@ func TestAWrongRequestIsOneLineAndExit2(t *testing.T) {
 	}
 }
 
-// fields splits a command line at spaces; ” is an empty word.
+// fields splits a command line at spaces; ” is an empty word, ␣ a space, ␍ and ␊ what ends a line.
 func fields(line string) []string {
 	args := strings.Fields(line)
 	for i := range args {
-		if args[i] == "''" {
-			args[i] = ""
-		}
+		args[i] = strings.NewReplacer("''", "", "␣", " ", "␍", "\r", "␊", "\n").Replace(args[i])
 	}
 	return args
 }
@@ -200,7 +263,7 @@ func TestARefusalOfTheCoordinatorIsOneLineAndItsExitCode(t *testing.T) {
 
 func TestWithoutACoordinatorAllThatNeedOneExit4(t *testing.T) {
 	for _, line := range []string{
-		"dns example.com", "tcp example.com:443", "tls example.com -J", "agents", "measurements", "show " + theID, "watch " + theID,
+		"dns example.com", "tcp example.com:443", "tls example.com -J", "http https://example.com/", "agents", "measurements", "show " + theID, "watch " + theID,
 	} {
 		w := newWorld(t).at(nobody(t))
 		for _, secure := range []string{"true", "false"} {

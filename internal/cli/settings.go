@@ -49,6 +49,7 @@ func newSettings(root *cobra.Command, p Program) *settings {
 	f.Bool("insecure", false, "speak in clear and send no token, to a coordinator that runs with --insecure")
 	f.String("format", "", "`FORMAT` of the output: "+strings.Join(render.Formats(), ", ")+" (default table)")
 	f.BoolP("json", "J", false, "the same as --format json")
+	f.BoolP("verbose", "v", false, "show all that each agent saw; in JSON it is always there")
 	s := &settings{root: root, program: p}
 	s.completions()
 	return s
@@ -198,6 +199,10 @@ func (s *settings) screen() (render.Screen, error) {
 			return screen, usagef("%s: %w", name, err)
 		}
 		screen.Format = format
+	}
+	var err error
+	if screen.Verbose, err = s.truth("verbose"); err != nil {
+		return screen, err
 	}
 	flags := s.root.PersistentFlags()
 	asJSON, err := s.truth("json")

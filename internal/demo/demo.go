@@ -171,11 +171,11 @@ func (s scene) request() (*pb.CreateMeasurementRequest, error) {
 	var err error
 	switch rest := s.words[1:]; s.words[0] {
 	case "dns":
-		q, err = question.DNS(rest, nil)
+		q, err = question.DNS(rest, question.DNSFlags{})
 	case "tcp":
-		q, err = question.TCP(rest, "")
+		q, err = question.TCP(rest, question.TCPFlags{})
 	default:
-		q, err = question.TLS(rest, "")
+		q, err = question.TLS(rest, question.TLSFlags{})
 	}
 	if err != nil {
 		return nil, err

@@ -19,11 +19,13 @@ func ask(line string, extra ...string) (*question.Question, error) {
 	value := strings.Join(extra, "")
 	switch words[0] {
 	case "tcp":
-		return question.TCP(words[1:], value)
+		return question.TCP(words[1:], question.TCPFlags{Expect: value})
 	case "tls":
-		return question.TLS(words[1:], value)
+		return question.TLS(words[1:], question.TLSFlags{ServerName: value})
+	case "http":
+		return question.HTTP(words[1:], question.HTTPFlags{ExpectBody: value})
 	}
-	return question.DNS(words[1:], extra)
+	return question.DNS(words[1:], question.DNSFlags{Expect: extra})
 }
 
 func dnsSpec(s *pb.DNSSpec) *pb.Spec { return &pb.Spec{Check: &pb.Spec_Dns{Dns: s}} }
@@ -99,6 +101,191 @@ func TestWordsBecomeASpec(t *testing.T) {
 	}
 }
 
+func TestTheOptionsOfDig(t *testing.T) {
+	for line, want := range map[string]*pb.DNSSpec{
+		"+dnssec":                              {Dnssec: true},
+		"+do":                                  {Dnssec: true},
+		"+dnssec +nodnssec":                    {},
+		"+cd":                                  {CheckingDisabled: true},
+		"+cdflag":                              {CheckingDisabled: true},
+		"+nocd":                                {},
+		"+norec":                               {NoRecursion: true},
+		"+norecurse":                           {NoRecursion: true},
+		"+nordflag":                            {NoRecursion: true},
+		"+norec +rec":                          {},
+		"+NSID":                                {Nsid: true},
+		"+subnet=192.0.2.0/24":                 {ClientSubnet: "192.0.2.0/24"},
+		"+subnet=192.0.2.77/24":                {ClientSubnet: "192.0.2.0/24"},
+		"+subnet=192.0.2.1":                    {ClientSubnet: "192.0.2.1/32"},
+		"+subnet=192.0/16":                     {ClientSubnet: "192.0.0.0/16"},
+		"+subnet=0":                            {ClientSubnet: "0.0.0.0/0"},
+		"+subnet=::/0":                         {ClientSubnet: "::/0"},
+		"+sub=2001:db8::1":                     {ClientSubnet: "2001:db8::1/128"},
+		"+subnet=192.0.2.1 +nosubnet":          {},
+		"+bufsize=4096":                        {BufferSize: 4096},
+		"+buf=512 +nobufsize":                  {},
+		"+tcp":                                 {Transport: pb.Transport_TRANSPORT_TCP},
+		"+vc":                                  {Transport: pb.Transport_TRANSPORT_TCP},
+		"+tcp +notcp +tls":                     {Transport: pb.Transport_TRANSPORT_TLS},
+		"+tls +tls-hostname=Dns.example":       {Transport: pb.Transport_TRANSPORT_TLS, TlsHostname: "Dns.example"},
+		"+tls +tls-h=Bücher.example":           {Transport: pb.Transport_TRANSPORT_TLS, TlsHostname: "xn--bcher-kva.example"},
+		"+https":                               {Transport: pb.Transport_TRANSPORT_HTTPS},
+		"+https-post":                          {Transport: pb.Transport_TRANSPORT_HTTPS},
+		"+https=/Q":                            {Transport: pb.Transport_TRANSPORT_HTTPS, HttpsPath: "/Q"},
+		"+https=/Q +https-get":                 {Transport: pb.Transport_TRANSPORT_HTTPS_GET, HttpsPath: "/Q"},
+		"+https-get=/Q":                        {Transport: pb.Transport_TRANSPORT_HTTPS_GET, HttpsPath: "/Q"},
+		"+https-get +nohttps-get":              {},
+		"+https-get +https-post +nohttps-post": {Transport: pb.Transport_TRANSPORT_HTTPS_GET},
+		"+https-get +nohttps +quic":            {Transport: pb.Transport_TRANSPORT_QUIC},
+		"+trace":                               {Trace: true},
+		"+tra +notrace":                        {},
+		"+dnssec +cd +norec +nsid +bufsize=1400 +tcp +trace": {
+			Dnssec: true, CheckingDisabled: true, NoRecursion: true, Nsid: true, BufferSize: 1400, Transport: pb.Transport_TRANSPORT_TCP, Trace: true,
+		},
+	} {
+		want.Name, want.Type = "example.com", "A"
+		q, err := ask("dns " + line + " example.com")
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+			continue
+		}
+		if diff := cmp.Diff(dnsSpec(want), q.Spec, protocmp.Transform()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", line, diff)
+		}
+		if _, err := q.Request(question.Options{Limit: 20, Timeout: 30 * time.Second}); err != nil {
+			t.Errorf("%s: the contract refuses it: %v", line, err)
+		}
+	}
+}
+
+func TestTheFlagsOfDig(t *testing.T) {
+	for name, tc := range map[string]struct {
+		line  string
+		flags question.DNSFlags
+		want  *pb.DNSSpec
+	}{
+		"a type by -t":                    {"example.com", question.DNSFlags{Type: "mx"}, &pb.DNSSpec{Name: "example.com", Type: "MX"}},
+		"the name may then look like one": {"mx", question.DNSFlags{Type: "mx"}, &pb.DNSSpec{Name: "mx", Type: "MX"}},
+		"a class as a word":               {"id.server CH TXT", question.DNSFlags{}, &pb.DNSSpec{Name: "id.server", Type: "TXT", Class: "CH"}},
+		"in any order":                    {"txt chaos id.server", question.DNSFlags{}, &pb.DNSSpec{Name: "id.server", Type: "TXT", Class: "CH"}},
+		"a class by -c has TXT":           {"version.bind", question.DNSFlags{Class: "ch"}, &pb.DNSSpec{Name: "version.bind", Type: "TXT", Class: "CH"}},
+		"IN need not be said":             {"example.com in", question.DNSFlags{}, &pb.DNSSpec{Name: "example.com", Type: "A"}},
+		"a name that is called IN":        {"in", question.DNSFlags{}, &pb.DNSSpec{Name: "in", Type: "A"}},
+		"the name of an IPv4 address":     {"@192.0.2.53", question.DNSFlags{Reverse: "192.0.2.1"}, &pb.DNSSpec{Name: "1.2.0.192.in-addr.arpa.", Type: "PTR", Resolver: "192.0.2.53"}},
+		"the name of an IPv6 address": {"from New York", question.DNSFlags{Reverse: "2001:db8::1"}, &pb.DNSSpec{
+			Name: "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.", Type: "PTR",
+		}},
+		"PTR may be said too":             {"PTR", question.DNSFlags{Reverse: "192.0.2.1"}, &pb.DNSSpec{Name: "1.2.0.192.in-addr.arpa.", Type: "PTR"}},
+		"a server by name":                {"a @Bücher.example", question.DNSFlags{}, &pb.DNSSpec{Name: "a", Type: "A", Resolver: "xn--bcher-kva.example"}},
+		"a server by name with a port":    {"b.example @dns.example:853", question.DNSFlags{}, &pb.DNSSpec{Name: "b.example", Type: "A", Resolver: "dns.example:853"}},
+		"a server in brackets":            {"b.example @[2001:db8::1]", question.DNSFlags{}, &pb.DNSSpec{Name: "b.example", Type: "A", Resolver: "2001:db8::1"}},
+		"all of the zone's own servers":   {"b.example", question.DNSFlags{Authoritative: true}, &pb.DNSSpec{Name: "b.example", Type: "A", Authoritative: true}},
+		"public resolvers that are known": {"b.example", question.DNSFlags{Public: true}, &pb.DNSSpec{Name: "b.example", Type: "A", PublicResolvers: []string{"1.1.1.1", "8.8.8.8", "9.9.9.9"}}},
+		"public resolvers that are chosen": {"b.example", question.DNSFlags{Public: true, PublicAt: "192.0.2.1, [2001:db8::1]:5353,192.0.2.2:54,2001:DB8::2"}, &pb.DNSSpec{
+			Name: "b.example", Type: "A", PublicResolvers: []string{"192.0.2.1", "[2001:db8::1]:5353", "192.0.2.2:54", "2001:db8::2"},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, err := question.DNS(strings.Fields(tc.line), tc.flags)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := q.Request(question.Options{Limit: 20, Timeout: 30 * time.Second}); err != nil {
+				t.Errorf("the contract refuses it: %v", err)
+			}
+			if diff := cmp.Diff(dnsSpec(tc.want), q.Spec, protocmp.Transform()); diff != "" {
+				t.Errorf("spec (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPublicResolversAreOfTheFamilyThatIsAsked(t *testing.T) {
+	q, err := question.DNS([]string{"example.com"}, question.DNSFlags{Public: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := q.Request(question.Options{Limit: 20, Timeout: 30 * time.Second, Family: pb.Family_FAMILY_IPV6})
+	if got := req.GetSpec().GetDns().GetPublicResolvers(); err != nil || len(got) != 3 || !strings.Contains(got[0], ":") {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestTLSFlagsBecomeASpec(t *testing.T) {
+	for name, tc := range map[string]struct {
+		flags question.TLSFlags
+		want  *pb.TLSSpec
+	}{
+		"no server name":         {question.TLSFlags{NoServerName: true}, &pb.TLSSpec{NoServerName: true}},
+		"more names":             {question.TLSFlags{Names: []string{"a.example", "Bücher.example"}}, &pb.TLSSpec{Names: []string{"a.example", "xn--bcher-kva.example"}}},
+		"application protocols":  {question.TLSFlags{ALPN: "h2, http/1.1"}, &pb.TLSSpec{Alpn: []string{"h2", "http/1.1"}}},
+		"versions in all spells": {question.TLSFlags{Versions: "SSLv3,tls1,TLSv1.1,tls1_2,TLS 1.3,ssl3"}, &pb.TLSSpec{Offer: &pb.TLSOffer{Versions: []string{"SSL 3.0", "TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3"}}}},
+		"suites, groups, schemes": {
+			question.TLSFlags{Ciphers: "TLS_RSA_WITH_AES_128_CBC_SHA:0xC02F", Groups: "x25519:secp256r1", SigAlgs: "rsa_pkcs1_sha256"},
+			&pb.TLSSpec{Offer: &pb.TLSOffer{CipherSuites: []string{"TLS_RSA_WITH_AES_128_CBC_SHA", "0xC02F"}, Groups: []string{"x25519", "secp256r1"}, SignatureSchemes: []string{"rsa_pkcs1_sha256"}}},
+		},
+		"what it accepts": {question.TLSFlags{Enumerate: true}, &pb.TLSSpec{Enumerate: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.want.Host, tc.want.Port = "example.com", 443
+			q, err := question.TLS([]string{"example.com"}, tc.flags)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tlsSpec(tc.want), q.Spec, protocmp.Transform()); diff != "" {
+				t.Errorf("spec (-want +got):\n%s", diff)
+			}
+			if _, err := q.Request(question.Options{Limit: 20, Timeout: 30 * time.Second}); err != nil {
+				t.Errorf("the contract refuses it: %v", err)
+			}
+		})
+	}
+}
+
+func TestURLsAndFlagsOfHTTPBecomeASpec(t *testing.T) {
+	for name, tc := range map[string]struct {
+		url   string
+		flags question.HTTPFlags
+		want  *pb.HTTPSpec
+	}{
+		"a URL as it is":               {"https://example.com/a?b=c&d=%20", question.HTTPFlags{}, &pb.HTTPSpec{Url: "https://example.com/a?b=c&d=%20"}},
+		"a URL without a path":         {"HTTP://example.com", question.HTTPFlags{}, &pb.HTTPSpec{Url: "http://example.com"}},
+		"a query without a path":       {"http://example.com?q", question.HTTPFlags{}, &pb.HTTPSpec{Url: "http://example.com?q"}},
+		"another script":               {"https://Bücher.example:8443/größe?ü", question.HTTPFlags{}, &pb.HTTPSpec{Url: "https://xn--bcher-kva.example:8443/gr%C3%B6%C3%9Fe?%C3%BC"}},
+		"characters that are not safe": {`https://example.com/a|b"c`, question.HTTPFlags{}, &pb.HTTPSpec{Url: "https://example.com/a%7Cb%22c"}},
+		"an IPv6 address":              {"https://[2001:DB8::1]/", question.HTTPFlags{}, &pb.HTTPSpec{Url: "https://[2001:db8::1]/"}},
+		"an IPv6 address with a port":  {"http://[2001:db8::1]:8080/", question.HTTPFlags{}, &pb.HTTPSpec{Url: "http://[2001:db8::1]:8080/"}},
+		"names and a version": {
+			"https://192.0.2.1/", question.HTTPFlags{Method: "head", Host: "Bücher.example:8443", ServerName: "a.example", HTTP1: true},
+			&pb.HTTPSpec{Url: "https://192.0.2.1/", Method: "HEAD", HostHeader: "xn--bcher-kva.example:8443", ServerName: "a.example", Version: pb.HTTPVersion_HTTP_VERSION_1_1},
+		},
+		"header fields": {
+			"https://a.example/", question.HTTPFlags{Headers: []string{"Accept:text/html", "X-Empty:", "X-Two:  a: b "}},
+			&pb.HTTPSpec{Url: "https://a.example/", Headers: []*pb.HeaderField{{Name: "Accept", Value: "text/html"}, {Name: "X-Empty"}, {Name: "X-Two", Value: "a: b"}}},
+		},
+		"expectations": {
+			"https://a.example/", question.HTTPFlags{Follow: 3, HTTP2: true, ExpectStatus: []string{"200, 3XX", "400-404"}, ExpectHeader: []string{"Server: ^nginx"}, ExpectBody: "o+k"},
+			&pb.HTTPSpec{
+				Url: "https://a.example/", MaxRedirects: 3, Version: pb.HTTPVersion_HTTP_VERSION_2,
+				ExpectStatus: []string{"200", "3xx", "400-404"}, ExpectHeader: []string{"Server: ^nginx"}, ExpectBody: "o+k",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, err := question.HTTP([]string{tc.url}, tc.flags)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(&pb.Spec{Check: &pb.Spec_Http{Http: tc.want}}, q.Spec, protocmp.Transform()); diff != "" {
+				t.Errorf("spec (-want +got):\n%s", diff)
+			}
+			if _, err := q.Request(question.Options{Limit: 20, Timeout: 30 * time.Second}); err != nil {
+				t.Errorf("the contract refuses it: %v", err)
+			}
+		})
+	}
+}
+
 func TestWhere(t *testing.T) {
 	for line, want := range map[string]string{"": "", "from JP": "JP", "from New York City": "New York City"} {
 		if got, err := question.Where(strings.Fields(line)); err != nil || got != want {
@@ -118,6 +305,7 @@ func FuzzWords(f *testing.F) {
 	for _, seed := range []string{
 		"dns example.com MX @192.0.2.53 from Germany,JP +short", "tcp [2001:db8::1]:22 from New York", "tls from JP example.com:443",
 		"dns from from from", "tcp :::", "dns \x1b[2J \xff", "dns xn--a", "tls ☃.example", "dns 1.2.3.4 ptr", "tcp [::1%25eth0]:1",
+		"dns +subnet=1/0 -x +https=/ @a:1 CH", "http https://Bücher.example:1/%zz?é", "http HTTP://[::1]?", "http https://a/\xff",
 		"dns a\u200db.example", "dns \u3002", "tls EXAMPLE。com", "tcp a:1 from \xff", "dns a TXT",
 	} {
 		f.Add(seed, "203.0.113.10")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/elsewhere-net/elsewhere/internal/cli/public"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -30,6 +32,9 @@ type Options struct {
 // coordinator uses.
 func (q *Question) Request(o Options) (*pb.CreateMeasurementRequest, error) {
 	q.Spec.Family = o.Family
+	if q.public {
+		q.Spec.GetDns().PublicResolvers = wellKnown(o.Family)
+	}
 	if err := familyFits(q.Spec); err != nil {
 		return nil, err
 	}
@@ -42,9 +47,24 @@ func (q *Question) Request(o Options) (*pb.CreateMeasurementRequest, error) {
 	return req, firstViolation(protovalidate.Validate(req))
 }
 
+// wellKnown are the public resolvers that many people use, by the family that is asked.
+func wellKnown(f pb.Family) (out []string) {
+	for _, r := range public.Resolvers() {
+		addr := r.IPv4
+		if f == pb.Family_FAMILY_IPV6 {
+			addr = r.IPv6
+		}
+		out = append(out, addr.String())
+	}
+	return out
+}
+
 // familyFits refuses an address of the family that is not asked.
 func familyFits(spec *pb.Spec) error {
 	host := spec.GetTcp().GetHost() + spec.GetTls().GetHost()
+	if u, err := url.Parse(spec.GetHttp().GetUrl()); err == nil && spec.GetHttp() != nil {
+		host = u.Hostname()
+	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return nil //nolint:nilerr // a name may have addresses of either family

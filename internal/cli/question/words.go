@@ -15,7 +15,7 @@ type words struct {
 	resolver string   // without the @
 	asked    bool     // whether there was an @
 	from     string
-	short    bool
+	options  []string // those that begin with +
 }
 
 // split tells the words apart. After "from" comes one word of WHERE, and then more of it ("from New
@@ -31,7 +31,7 @@ func split(args []string, wants func(plain []string, word string) bool) (words, 
 		case strings.HasPrefix(arg, "@"):
 			err = w.at(arg[1:])
 		case strings.HasPrefix(arg, "+"):
-			err = w.option(arg)
+			w.options = append(w.options, arg)
 		default:
 			w.plain = append(w.plain, arg)
 		}
@@ -65,21 +65,12 @@ func (w *words) more(word string, wants func([]string, string) bool) bool {
 	return word != "" && word != "from" && word[0] != '@' && word[0] != '+' && !wants(w.plain, word)
 }
 
-// at takes an @RESOLVER.
+// at takes an @SERVER.
 func (w *words) at(s string) error {
 	if w.asked {
-		return errors.New("@RESOLVER is there twice; one question goes to one resolver")
+		return errors.New("@SERVER is there twice; one question goes to one server")
 	}
 	w.resolver, w.asked = s, true
-	return nil
-}
-
-// option takes a dig-style +option.
-func (w *words) option(s string) error {
-	if s != "+short" {
-		return fmt.Errorf("option %s is not supported; of dig's options there is +short", quote(s))
-	}
-	w.short = true
 	return nil
 }
 

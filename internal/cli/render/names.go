@@ -2,7 +2,6 @@ package render
 
 import (
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -29,64 +28,6 @@ func shortOutcome(m *pb.Measurement) string {
 		return strings.TrimPrefix(o.String(), "OUTCOME_")
 	}
 	return strings.TrimPrefix(m.GetState().String(), "STATE_")
-}
-
-// Question says in the command line's words what a Spec asks.
-func Question(spec *pb.Spec) string {
-	var words []string
-	switch check := spec.GetCheck().(type) {
-	case *pb.Spec_Dns:
-		words = dnsWords(check.Dns)
-	case *pb.Spec_Tcp:
-		words = []string{"tcp", hostPort(check.Tcp.GetHost(), check.Tcp.GetPort())}
-		if e := check.Tcp.GetExpect(); e != pb.Reachability_REACHABILITY_UNSPECIFIED {
-			words = append(words, "--expect", short(e, "REACHABILITY_"))
-		}
-	case *pb.Spec_Tls:
-		words = []string{"tls", hostPort(check.Tls.GetHost(), portOr443(check.Tls.GetPort()))}
-		if n := check.Tls.GetServerName(); n != "" {
-			words = append(words, "--servername", n)
-		}
-	}
-	switch spec.GetFamily() {
-	case pb.Family_FAMILY_IPV4:
-		words = append(words, "-4")
-	case pb.Family_FAMILY_IPV6:
-		words = append(words, "-6")
-	case pb.Family_FAMILY_UNSPECIFIED:
-	}
-	return Clean(strings.Join(words, " "))
-}
-
-// dnsWords are the words of a dns question.
-func dnsWords(spec *pb.DNSSpec) []string {
-	words := []string{"dns", spec.GetName(), typeOrA(spec.GetType())}
-	if r := spec.GetResolver(); r != "" {
-		words = append(words, "@"+r)
-	}
-	for _, e := range spec.GetExpect() {
-		words = append(words, "--expect", e)
-	}
-	return words
-}
-
-// typeOrA and portOr443 fill in the contract's defaults.
-func typeOrA(t string) string {
-	if t == "" {
-		return "A"
-	}
-	return t
-}
-
-func portOr443(port uint32) uint32 {
-	if port == 0 {
-		return 443
-	}
-	return port
-}
-
-func hostPort(host string, port uint32) string {
-	return net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))
 }
 
 // asked is the question with its place.

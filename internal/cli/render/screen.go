@@ -23,6 +23,8 @@ type Screen struct {
 	Terminal bool
 	// Short shows the distinct answers of a dns question alone.
 	Short bool
+	// Verbose shows all that each agent saw, not only what matters.
+	Verbose bool
 }
 
 // NewScreen makes a Screen of stdout and stderr. Out counts as a terminal if it is one, CI is unset
