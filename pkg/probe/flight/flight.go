@@ -126,7 +126,7 @@ func (d *reader) read() error {
 		switch kind {
 		case recordHandshake:
 			err = d.handshake(payload)
-		case 21:
+		case recordAlert:
 			err = d.alert(payload)
 		default: // ChangeCipherSpec and data have no place in a first flight.
 			err = fmt.Errorf("%w: a record of type %d", ErrMalformed, kind)

@@ -14,20 +14,28 @@ import (
 
 // Extensions that the package writes or reads (IANA, "TLS ExtensionType Values").
 const (
-	extServerName       uint16 = 0     // RFC 6066, 3
-	extStatusRequest    uint16 = 5     // RFC 6066, 8
-	extGroups           uint16 = 10    // RFC 8422, 5.1.1
-	extPointFormats     uint16 = 11    // RFC 8422, 5.1.2
-	extSchemes          uint16 = 13    // RFC 5246, 7.4.1.4.1
-	extALPN             uint16 = 16    // RFC 7301
-	extMasterSecret     uint16 = 23    // RFC 7627
-	extVersions         uint16 = 43    // RFC 8446, 4.2.1
-	extKeyShare         uint16 = 51    // RFC 8446, 4.2.8
-	extRenegotiation    uint16 = 65281 // RFC 5746
-	typeClientHello     byte   = 1
-	recordHandshake     byte   = 22
-	maxSuites                  = (1<<16 - 2) / 2
-	maxServerNameLength        = 255
+	extServerName    uint16 = 0     // RFC 6066, 3
+	extStatusRequest uint16 = 5     // RFC 6066, 8
+	extGroups        uint16 = 10    // RFC 8422, 5.1.1
+	extPointFormats  uint16 = 11    // RFC 8422, 5.1.2
+	extSchemes       uint16 = 13    // RFC 5246, 7.4.1.4.1
+	extALPN          uint16 = 16    // RFC 7301
+	extMasterSecret  uint16 = 23    // RFC 7627
+	extVersions      uint16 = 43    // RFC 8446, 4.2.1
+	extKeyShare      uint16 = 51    // RFC 8446, 4.2.8
+	extRenegotiation uint16 = 65281 // RFC 5746
+)
+
+// Types of records (RFC 8446, 5.1).
+const (
+	recordAlert     byte = 21
+	recordHandshake byte = 22
+)
+
+const (
+	typeClientHello byte = 1 // RFC 8446, 4
+	maxSuites            = (1<<16 - 2) / 2
+	maxServerName        = 255
 )
 
 var errHello = errors.New("a ClientHello cannot say that")
@@ -74,7 +82,7 @@ type Extension struct {
 // Marshal returns the ClientHello in its record, with a fresh random. The error says what the wire has
 // no room for.
 func (h *Hello) Marshal() ([]byte, error) {
-	if len(h.Suites) == 0 || len(h.Suites) > maxSuites || len(h.ServerName) > maxServerNameLength {
+	if len(h.Suites) == 0 || len(h.Suites) > maxSuites || len(h.ServerName) > maxServerName {
 		return nil, fmt.Errorf("%w: %d suites, a server_name of %d bytes", errHello, len(h.Suites), len(h.ServerName))
 	}
 	var body builder
