@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,6 +68,7 @@ type Agent struct {
 	jobs  *jobs
 
 	mu         sync.Mutex
+	services   []netip.AddrPort     // where coordinators and NATS are
 	registered *pb.RegisterResponse // the last one
 	conn       *bus.AgentConn
 	connected  string // what conn was made with
@@ -98,6 +101,9 @@ func New(opts Options) (*Agent, error) {
 	}
 	a := &Agent{opts: opts, id: id, spool: sp}
 	a.opts.Log = opts.Log.With("agent", id)
+	env := *opts.Env
+	env.Services = a.ownServices
+	a.opts.Env = &env
 	a.jobs = newJobs(a.opts, id, sp)
 	return a, nil
 }
@@ -237,7 +243,37 @@ func (a *Agent) register(ctx context.Context, cc *grpc.ClientConn, addr string) 
 		}
 		addresses = append(addresses, net.JoinHostPort(natsHost, port))
 	}
+	a.noteServices(callCtx, append(slices.Clone(a.opts.Coordinators), addresses...))
 	return a.connectBus(ctx, r, addresses)
+}
+
+// noteServices finds out where the network's own services are: no job may connect there.
+func (a *Agent) noteServices(ctx context.Context, hosts []string) {
+	var found []netip.AddrPort
+	for _, hp := range hosts {
+		host, port, err := net.SplitHostPort(hp)
+		if err != nil {
+			continue
+		}
+		number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+		if err != nil {
+			continue
+		}
+		ips, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host) // a name that is gone leads nowhere
+		for _, ip := range ips {
+			found = append(found, netip.AddrPortFrom(ip.Unmap(), uint16(number)))
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.services = found
+}
+
+// ownServices are where coordinators and NATS were when the agent registered last.
+func (a *Agent) ownServices() []netip.AddrPort {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.services
 }
 
 // connectBus connects to NATS as registered; a connection that is the same already stays, and beats so

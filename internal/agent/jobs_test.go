@@ -216,3 +216,33 @@ func TestName(t *testing.T) {
 		t.Errorf("%q, %v", given, err)
 	}
 }
+
+// TestHostileCoordinator: an agent obeys its own limits whatever a coordinator says. 500 jobs at once for
+// one address connect no more often than the burst lets them, and never to a private address.
+func TestHostileCoordinator(t *testing.T) {
+	const jobs, burst = 500, 50
+	b := newBench(t, 2*jobs)
+	b.env.Budget = &probe.Budget{PerSecond: 0.001}
+	close(b.pass)
+	refused := map[string]int{}
+	for i := range jobs {
+		for _, host := range []string{"127.0.0.1", "10.0.0.1"} {
+			j := job(fmt.Sprint(host, " ", i))
+			j.GetSpec().GetTcp().Host = host
+			switch reply := b.take(j); reply.GetFailure() {
+			case pb.Failure_FAILURE_NONE:
+			case pb.Failure_FAILURE_AGENT_POLICY_DENIED:
+				refused[host]++
+			default:
+				t.Error(reply)
+			}
+		}
+	}
+	b.wait()
+	if refused["127.0.0.1"] != jobs-burst || refused["10.0.0.1"] != jobs {
+		t.Errorf("refused: %v, want %d and all", refused, jobs-burst)
+	}
+	if n := len(b.arrived); n != burst {
+		t.Errorf("%d connects, want %d", n, burst)
+	}
+}

@@ -28,9 +28,9 @@ func (p *Probe) Add(set *pflag.FlagSet) {
 	set.StringArrayVar(&p.denied, "deny-target", nil, "`CIDR` that is never measured; repeatable")
 }
 
-// Env is what the flags say. An error is ErrUsage.
+// Env is what the flags say, with the default budget for each target. An error is ErrUsage.
 func (p *Probe) Env() (*probe.Env, error) {
-	env := &probe.Env{Controls: p.controls, Version: Version(), Delegations: &probe.Delegations{}}
+	env := &probe.Env{Controls: p.controls, Version: Version(), Delegations: &probe.Delegations{}, Budget: &probe.Budget{}}
 	for _, hp := range p.controls {
 		if host, port, err := net.SplitHostPort(hp); err != nil || host == "" || port == "" {
 			return nil, Usagef("--control %q: must be HOST:PORT", hp)

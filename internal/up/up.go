@@ -147,7 +147,7 @@ func (u *up) options() (network.Options, error) {
 		if !regionName.MatchString(region) {
 			return opts, flags.Usagef("--regions: %q must be 1 to 61 of a-z, 0-9 and -", region)
 		}
-		opts.Agents = append(opts.Agents, network.Agent{ID: region + "-1", Vantage: &pb.Vantage{Region: region}, Env: env})
+		opts.Agents = append(opts.Agents, network.Agent{ID: region + "-1", Vantage: &pb.Vantage{Region: region}})
 	}
 	if err := distinct(opts.Agents); err != nil {
 		return opts, err
@@ -156,6 +156,11 @@ func (u *up) options() (network.Options, error) {
 		if err := u.serveControl(env); err != nil {
 			return opts, err
 		}
+	}
+	for i := range opts.Agents { // Each has a budget of its own, as agents at different places have.
+		own := *env
+		own.Budget = &probe.Budget{}
+		opts.Agents[i].Env = &own
 	}
 	opts.Dir, err = u.dir()
 	return opts, err

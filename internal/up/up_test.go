@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -39,12 +40,19 @@ func TestUp(t *testing.T) {
 	}
 	addr := strings.TrimSpace(string(line[:n]))
 
+	target, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	open := target.Addr().String()
+
 	var out bytes.Buffer
 	if code := elsewhere(t.Context(), &out, &out, "agents"); code != 0 || strings.Count(out.String(), "online") != 3 {
 		t.Errorf("agents, without being told where: exit %d\n%s", code, &out)
 	}
 	out.Reset()
-	if code := elsewhere(t.Context(), &out, &out, "tcp", addr, "from", "a,b"); code != 0 || !strings.Contains(out.String(), "2 answered") {
+	if code := elsewhere(t.Context(), &out, &out, "tcp", open, "from", "a,b"); code != 0 || !strings.Contains(out.String(), "2 answered") {
 		t.Errorf("a port of this machine that is open: exit %d\n%s", code, &out)
 	}
 	out.Reset()
@@ -52,9 +60,13 @@ func TestUp(t *testing.T) {
 		t.Errorf("a port of this machine that is closed: exit %d\n%s", code, &out)
 	}
 	out.Reset()
-	_, port, _ := strings.Cut(addr, ":")
-	if code := elsewhere(t.Context(), &out, &out, "tcp", "localhost:"+port); code != 0 || !strings.Contains(out.String(), addr) {
+	_, port, _ := strings.Cut(open, ":")
+	if code := elsewhere(t.Context(), &out, &out, "tcp", "localhost:"+port); code != 0 || !strings.Contains(out.String(), open) {
 		t.Errorf("a name of this machine: exit %d\n%s", code, &out)
+	}
+	out.Reset()
+	if code := elsewhere(t.Context(), &out, &out, "tcp", addr); code != 3 || !strings.Contains(out.String(), "service of the network of agents") {
+		t.Errorf("the coordinator itself: exit %d\n%s", code, &out)
 	}
 	out.Reset()
 	if code := elsewhere(t.Context(), &out, &out, "tcp", "169.254.169.254:80"); code != 3 || !strings.Contains(out.String(), "refused") {

@@ -1,13 +1,15 @@
 package probe
 
 import (
+	"cmp"
 	"net/netip"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
 // Admit says at the agent's door, without touching the network, whether a job can be done here:
-// FAILURE_NONE; agent_policy_denied for an address that the egress policy refuses;
+// FAILURE_NONE; agent_policy_denied for an address that the egress policy refuses, or a host that was
+// looked at too often;
 // agent_capability_missing for an address family that the host has not; agent_internal for a job that
 // makes no sense. The text says why, for people.
 func Admit(env *Env, job *pb.Job) (pb.Failure, string) {
@@ -18,10 +20,20 @@ func Admit(env *Env, job *pb.Job) (pb.Failure, string) {
 	if err := wellFormed(spec); err != nil {
 		return pb.Failure_FAILURE_AGENT_INTERNAL, clean(err.Error(), maxText)
 	}
-	t := newTrace(env, job)
-	addr, purpose, ok := literal(spec)
-	if ok {
-		if err := t.permit(addr, purpose); err != nil {
+	if f, why := admissible(newTrace(env, job)); f != pb.Failure_FAILURE_NONE {
+		return f, why
+	}
+	if err := env.Budget.take(asked(spec)); err != nil {
+		return pb.Failure_FAILURE_AGENT_POLICY_DENIED, clean(err.Error(), maxText)
+	}
+	return pb.Failure_FAILURE_NONE, ""
+}
+
+// admissible says whether the policy and the families of the host let a job be done.
+func admissible(t *trace) (pb.Failure, string) {
+	spec := t.job.GetSpec()
+	if addr, purpose, ok := literal(spec); ok {
+		if _, err := t.policy(addr, purpose); err != nil {
 			return pb.Failure_FAILURE_AGENT_POLICY_DENIED, err.Error()
 		}
 		if addr.Addr().IsLoopback() {
@@ -33,6 +45,20 @@ func Admit(env *Env, job *pb.Job) (pb.Failure, string) {
 		return pb.Failure_FAILURE_NONE, ""
 	}
 	return lacks(spec.GetFamily() == pb.Family_FAMILY_IPV4, spec.GetFamily() == pb.Family_FAMILY_IPV6)
+}
+
+// asked is the bucket of the host that a job names, which is known before anything is resolved: many
+// names of one address are counted by the guard. A lookup is about its name, or about the server that it
+// names.
+func asked(spec *pb.Spec) bucketKey {
+	if addr, _, ok := literal(spec); ok && addr.Addr().Is6() {
+		return bucketKey{host: network(addr.Addr()).String()}
+	}
+	host, _ := target(spec)
+	if d := spec.GetDns(); d != nil {
+		host = cmp.Or(d.GetResolver(), d.GetName())
+	}
+	return bucketKey{host: canonical(host)}
 }
 
 // lacks says whether the host is without an address family that is needed. One that has the family and

@@ -6,6 +6,9 @@ import (
 	"slices"
 )
 
+// smtp is the port that mail is handed over on (RFC 5321, 4.5.4.2).
+const smtp = 25
+
 // Egress is an agent's policy on where its sockets may go. Its zero value admits what is globally
 // reachable and refuses the special-purpose ranges. Deny beats Allow; Allow beats the registry.
 type Egress struct {
@@ -15,8 +18,22 @@ type Egress struct {
 	Deny []netip.Prefix
 }
 
+// CheckPort returns nil if the policy admits a socket to addr, or why not: its address by Check, and its
+// port. Port 25 is refused unless the operator allowed the address: an agent must not look like a source
+// of mail to strangers.
+func (e Egress) CheckPort(addr netip.AddrPort) error {
+	if err := e.Check(addr.Addr()); err != nil {
+		return err
+	}
+	if addr.Port() == smtp && !e.allows(addr.Addr()) {
+		return fmt.Errorf("port %d is denied where the operator has not allowed the address", addr.Port())
+	}
+	return nil
+}
+
 // Check returns nil if the policy admits ip, or why not. An IPv4-mapped address counts as the IPv4
-// address, and an address that a translator would turn into an IPv4 address is judged by both.
+// address, and an address that a translator or tunnel turns into IPv4 addresses is judged by them too. A
+// cloud's metadata service is admitted only if Allow has its very address: a range does not mean it.
 func (e Egress) Check(ip netip.Addr) error {
 	if !ip.IsValid() || ip.Zone() != "" {
 		return fmt.Errorf("%q is not a plain address", ip)
@@ -25,10 +42,13 @@ func (e Egress) Check(ip netip.Addr) error {
 	if covers(e.Deny, ip) {
 		return fmt.Errorf("%s is denied by the operator", ip)
 	}
-	if v4, ok := embedded(ip); ok {
+	for _, v4 := range embedded(ip) {
 		if err := e.Check(v4); err != nil {
 			return fmt.Errorf("%s leads to %w", ip, err)
 		}
+	}
+	if slices.Contains(metadata, ip) {
+		return e.checkMetadata(ip)
 	}
 	if e.allows(ip) {
 		return nil
@@ -37,6 +57,14 @@ func (e Egress) Check(ip netip.Addr) error {
 		return fmt.Errorf("%s is special-purpose: %s", ip, why)
 	}
 	return nil
+}
+
+func (e Egress) checkMetadata(ip netip.Addr) error {
+	named := func(p netip.Prefix) bool { return p.IsSingleIP() && p.Addr().Unmap() == ip }
+	if slices.ContainsFunc(e.Allow, named) {
+		return nil
+	}
+	return fmt.Errorf("%s is special-purpose: a cloud's metadata service", ip)
 }
 
 // allows says whether the operator allowed ip by name.
@@ -52,22 +80,30 @@ func covers(prefixes []netip.Prefix, ip netip.Addr) bool {
 	})
 }
 
-// embedded returns the IPv4 address that packets to an IPv6 address end up at, for the translators
-// and tunnels that put one into the other.
-func embedded(ip netip.Addr) (netip.Addr, bool) {
+// embedded returns the IPv4 addresses that packets to an IPv6 address end up at or pass through, for the
+// translators and tunnels that put them into it.
+func embedded(ip netip.Addr) []netip.Addr {
 	if !ip.Is6() {
-		return netip.Addr{}, false
+		return nil
 	}
 	b := ip.As16()
+	v4 := func(from int) netip.Addr { return netip.AddrFrom4([4]byte(b[from : from+4])) }
 	switch {
-	case nat64.Contains(ip), compatible.Contains(ip) && !ip.IsLoopback() && !ip.IsUnspecified():
-		return netip.AddrFrom4([4]byte(b[12:16])), true
+	case nat64.Contains(ip), localNAT64.Contains(ip), compatible.Contains(ip) && !ip.IsLoopback() && !ip.IsUnspecified():
+		return []netip.Addr{v4(12)}
 	case sixToFour.Contains(ip):
-		return netip.AddrFrom4([4]byte(b[2:6])), true
-	case teredo.Contains(ip): // The client's address is stored inverted (RFC 4380, 4).
-		return netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]}), true
+		return []netip.Addr{v4(2)}
+	case teredo.Contains(ip): // The server's, and the client's, which is stored inverted (RFC 4380, 4).
+		return []netip.Addr{v4(4), netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]})}
+	case isatap(b):
+		return []netip.Addr{v4(12)}
 	}
-	return netip.Addr{}, false
+	return nil
+}
+
+// isatap says whether an address has the interface identifier of an ISATAP tunnel (RFC 5214, 6.1).
+func isatap(b [16]byte) bool {
+	return b[8]&^0x02 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }
 
 // special returns why ip is not a public unicast address, or "". The longest prefix decides.

@@ -1,7 +1,10 @@
 package probe
 
 import (
+	"context"
+	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
@@ -71,6 +74,25 @@ func TestEgress(t *testing.T) {
 		{"deny beats allow", Egress{Allow: prefixes("10.0.0.0/8"), Deny: prefixes("10.1.0.0/16")}, "10.1.2.3", false},
 		{"a tunnel to what is denied", Egress{Deny: prefixes("8.8.8.0/24")}, "64:ff9b::8.8.8.8", false},
 		{"a tunnel that is allowed to what is not", Egress{Allow: prefixes("2002::/16")}, "2002:a00:1::1", false},
+		{"local NAT64 that is allowed, to what is not", Egress{Allow: prefixes("64:ff9b:1::/48")}, "64:ff9b:1::10.0.0.1", false},
+		{"local NAT64 that is allowed, to what is public", Egress{Allow: prefixes("64:ff9b:1::/48")}, "64:ff9b:1::8.8.8.8", true},
+		{"compatible and allowed, to what is not", Egress{Allow: prefixes("::/96")}, "::10.0.0.1", false},
+		{"Teredo that is allowed, of a private client", Egress{Allow: prefixes("2001::/32")}, "2001:0:808:808::f5ff:fffe", false},
+		{"Teredo that is allowed, by a private server", Egress{Allow: prefixes("2001::/32")}, "2001:0:a00:1::f7f7:f7f7", false},
+		{"Teredo that is allowed, of a public client and server", Egress{Allow: prefixes("2001::/32")}, "2001:0:808:808::f7f7:f7f7", true},
+		{"ISATAP to a private address", Egress{}, "2606:4700::5efe:10.0.0.1", false},
+		{"ISATAP of a universal identifier to a private address", Egress{}, "2606:4700::200:5efe:10.0.0.1", false},
+		{"ISATAP to a public address", Egress{}, "2606:4700::5efe:8.8.8.8", true},
+		{"NAT64 to metadata", Egress{Allow: prefixes("0.0.0.0/0", "::/0")}, "64:ff9b::169.254.169.254", false},
+		{"metadata inside a range that is allowed", Egress{Allow: prefixes("169.254.0.0/16")}, "169.254.169.254", false},
+		{"the same over IPv6", Egress{Allow: prefixes("fc00::/7")}, "fd00:ec2::254", false},
+		{"another's", Egress{Allow: prefixes("fc00::/7")}, "fd20:ce::254", false},
+		{"another's that looks public", Egress{Allow: prefixes("168.63.0.0/16")}, "168.63.129.16", false},
+		{"another's in shared space", Egress{Allow: prefixes("100.64.0.0/10")}, "100.100.100.200", false},
+		{"another's in a protocol assignment", Egress{Allow: prefixes("192.0.0.0/24")}, "192.0.0.192", false},
+		{"metadata mapped", Egress{Allow: prefixes("0.0.0.0/0", "::/0")}, "::ffff:169.254.169.254", false},
+		{"metadata that the operator named", Egress{Allow: prefixes("169.254.169.254/32")}, "169.254.169.254", true},
+		{"the neighbour of metadata", Egress{Allow: prefixes("169.254.0.0/16")}, "169.254.169.253", true},
 		{"a tunnel that is allowed to what is public", Egress{Allow: prefixes("2002::/16")}, "2002:808:808::1", true},
 	} {
 		if err := tt.egress.Check(netip.MustParseAddr(tt.ip)); (err == nil) != tt.ok {
@@ -79,6 +101,35 @@ func TestEgress(t *testing.T) {
 	}
 	if (Egress{}).Check(netip.Addr{}) == nil {
 		t.Error("no address at all was admitted")
+	}
+}
+
+func TestPorts(t *testing.T) {
+	t.Parallel()
+	own := netip.MustParseAddrPort("10.0.0.7:7700")
+	env := &Env{Egress: Egress{Allow: prefixes("10.0.0.0/8")}, Services: func() []netip.AddrPort { return []netip.AddrPort{own} }}
+	tr := newTrace(env, &pb.Job{})
+	for _, tt := range []struct {
+		why  string
+		addr string
+		p    purpose
+		ok   bool
+	}{
+		{"the web", "8.8.8.8:443", toConnect, true},
+		{"mail to strangers", "8.8.8.8:25", toConnect, false},
+		{"mail to strangers in disguise", "[::ffff:8.8.8.8]:25", toConnect, false},
+		{"a DNS server on the port of mail", "8.8.8.8:25", toQuery, false},
+		{"an issuer on the port of mail", "8.8.8.8:25", toFetch, false},
+		{"mail to a server that the operator allowed", "10.0.0.9:25", toConnect, true},
+		{"a service of our own, on an address that is allowed", "10.0.0.7:7700", toConnect, false},
+		{"the same in disguise", "[::ffff:10.0.0.7]:7700", toConnect, false},
+		{"the same as a DNS server", "10.0.0.7:7700", toQuery, false},
+		{"another port of its host", "10.0.0.7:443", toConnect, true},
+		{"its port elsewhere", "8.8.8.8:7700", toConnect, true},
+	} {
+		if err := tr.permit(netip.MustParseAddrPort(tt.addr), tt.p); (err == nil) != tt.ok {
+			t.Errorf("%s: %v", tt.why, err)
+		}
 	}
 }
 
@@ -97,8 +148,10 @@ func FuzzEgress(f *testing.F) {
 		if (got == nil) != (unmapped == nil) {
 			t.Errorf("%s: %v, unmapped: %v", ip, got, unmapped)
 		}
-		if v4, ok := embedded(ip.Unmap()); ok && got == nil && policy.Check(v4) != nil {
-			t.Errorf("%s is admitted but leads to %s", ip, v4)
+		for _, v4 := range embedded(ip.Unmap()) {
+			if got == nil && policy.Check(v4) != nil {
+				t.Errorf("%s is admitted but leads to %s", ip, v4)
+			}
 		}
 		if got == nil && !policy.allows(ip) && (ip.Unmap().IsPrivate() || ip.Unmap().IsLoopback() || ip.Unmap().IsMulticast() || ip.Unmap().IsLinkLocalUnicast()) {
 			t.Errorf("%s is admitted", ip)
@@ -128,6 +181,34 @@ func TestRebinding(t *testing.T) {
 	}
 	if len(dialled) > 0 {
 		t.Errorf("a socket was opened to %s", <-dialled)
+	}
+}
+
+// TestRebindingBetweenQueries: a resolver answers one query with a public address and the next with
+// loopback. A name is resolved once, and each address is judged when its socket is about to open.
+func TestRebindingBetweenQueries(t *testing.T) {
+	t.Parallel()
+	env := newEnv(t, probetest.Zone{"evil.example": {Records: []string{
+		"evil.example. 0 IN A 8.8.8.8", "evil.example. 0 IN AAAA ::ffff:127.0.0.2",
+	}}})
+	env.Egress, env.Controls = Egress{}, []string{}
+	dialled := make(chan netip.AddrPort, 16)
+	env.Connect = func(_ context.Context, addr netip.AddrPort, _ ConnectOptions) (net.Conn, *pb.Evidence, error) {
+		dialled <- addr // Nothing leaves this machine.
+		return nil, &pb.Evidence{}, syscall.ECONNREFUSED
+	}
+	r := run(t, env, tcpSpec("evil.example", 443))
+	close(dialled)
+	public := 0
+	for addr := range dialled {
+		if addr.Addr() == netip.MustParseAddr("8.8.8.8") {
+			public++
+		} else {
+			t.Errorf("a socket was opened to %s", addr)
+		}
+	}
+	if public != 2 { // The proof that the name was followed at all.
+		t.Errorf("%d attempts at the public address, want 2: %v", public, r)
 	}
 }
 

@@ -35,6 +35,11 @@ type Env struct {
 	Hints []netip.AddrPort
 	// Delegations is what is remembered of zones' servers from one Run to the next. Nil: nothing is.
 	Delegations *Delegations
+	// Services returns the addresses and ports of the network of agents itself, which are refused even
+	// where Egress allows their address. Nil: there are none.
+	Services func() []netip.AddrPort
+	// Budget bounds how often a target is looked at. Nil: it is not bounded.
+	Budget *Budget
 	// Version is the version of the agent's program, for the Result.
 	Version string
 

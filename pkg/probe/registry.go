@@ -13,6 +13,7 @@ type block struct {
 // Ranges that carry an IPv4 address, and the space that unicast addresses are given out from.
 var (
 	nat64         = netip.MustParsePrefix("64:ff9b::/96")
+	localNAT64    = netip.MustParsePrefix("64:ff9b:1::/48") // By its /96, which most translators use.
 	compatible    = netip.MustParsePrefix("::/96")
 	sixToFour     = netip.MustParsePrefix("2002::/16")
 	teredo        = netip.MustParsePrefix("2001::/32")
@@ -48,7 +49,7 @@ var registry = []block{
 	{netip.MustParsePrefix("::1/128"), "loopback", false},
 	{netip.MustParsePrefix("::/128"), "unspecified", false},
 	{nat64, "IPv4-IPv6 translation", true},
-	{netip.MustParsePrefix("64:ff9b:1::/48"), "local IPv4-IPv6 translation", false},
+	{localNAT64, "local IPv4-IPv6 translation", false},
 	{netip.MustParsePrefix("100::/64"), "discard only", false},
 	{netip.MustParsePrefix("100:0:0:1::/64"), "dummy prefix", false},
 	{netip.MustParsePrefix("2001::/23"), "IETF protocol assignments", false},
@@ -73,6 +74,16 @@ var registry = []block{
 	// Multicast has registries of its own (RFC 5771, RFC 4291).
 	{netip.MustParsePrefix("224.0.0.0/4"), "multicast", false},
 	{netip.MustParsePrefix("ff00::/8"), "multicast", false},
-	// A metadata service on an address that looks public; the others of its kind are in ranges above.
-	{netip.MustParsePrefix("168.63.129.16/32"), "cloud platform service", false},
+}
+
+// metadata holds the addresses where clouds keep the credentials of their machines, as their own
+// documents name them: AWS, Google, Azure and others (169.254.169.254), AWS and Google over IPv6,
+// Azure's platform service, which looks public, Alibaba Cloud, and Oracle Cloud.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("169.254.169.254"),
+	netip.MustParseAddr("fd00:ec2::254"),
+	netip.MustParseAddr("fd20:ce::254"),
+	netip.MustParseAddr("168.63.129.16"),
+	netip.MustParseAddr("100.100.100.200"),
+	netip.MustParseAddr("192.0.0.192"),
 }

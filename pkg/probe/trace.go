@@ -29,8 +29,9 @@ type trace struct {
 
 	mu     sync.Mutex // Guards what follows, and each Step.
 	steps  []*step
-	groups map[string]bool // The control groups that were begun.
-	broken string          // What panicked.
+	groups map[string]bool     // The control groups that were begun.
+	spent  map[bucketKey]error // What was taken of the budget, and what it said.
+	broken string              // What panicked.
 }
 
 // step is one Step that is being made.
@@ -50,6 +51,7 @@ func newTrace(env *Env, job *pb.Job) *trace {
 		own:       sync.OnceValue(hostAddresses),
 		anchors:   sync.OnceValue(func() anchors { return newAnchors(env.Roots) }),
 		groups:    map[string]bool{},
+		spent:     map[bucketKey]error{},
 	}
 }
 
