@@ -1027,18 +1027,18 @@ var File_elsewhere_v1_spec_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x17elsewhere/v1/spec.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\"\xa1\x04\n" +
+	"\x17elsewhere/v1/spec.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\"\xaa\x05\n" +
 	"\x04Spec\x12)\n" +
 	"\x03dns\x18\x01 \x01(\v2\x15.elsewhere.v1.DNSSpecH\x00R\x03dns\x12)\n" +
 	"\x03tcp\x18\x02 \x01(\v2\x15.elsewhere.v1.TCPSpecH\x00R\x03tcp\x12)\n" +
 	"\x03tls\x18\x03 \x01(\v2\x15.elsewhere.v1.TLSSpecH\x00R\x03tls\x12,\n" +
 	"\x04http\x18\x04 \x01(\v2\x16.elsewhere.v1.HTTPSpecH\x00R\x04http\x126\n" +
-	"\x06family\x18\x06 \x01(\x0e2\x14.elsewhere.v1.FamilyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06family:\xa1\x02\xbaH\x9d\x02\x1a\x9a\x02\n" +
-	"\vspec.family\x12*the host is an address of the other family\x1a\xde\x01!(this.family == 1 && ((has(this.tcp) && this.tcp.host.isIp(6)) || (has(this.tls) && this.tls.host.isIp(6)))) && !(this.family == 2 && ((has(this.tcp) && this.tcp.host.isIp(4)) || (has(this.tls) && this.tls.host.isIp(4))))B\x0e\n" +
-	"\x05check\x12\x05\xbaH\x02\b\x01\"\xe6\x10\n" +
-	"\aDNSSpec\x12\xd4\x01\n" +
-	"\x04name\x18\x01 \x01(\tB\xbf\x01\xbaH\xbb\x01\xba\x01\xb7\x01\n" +
-	"\bdns.name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a\\this == '.' || (size(this) <= 254 && this.matches('^([^.\\\\s]{1,63}\\\\.)*[^.\\\\s]{1,63}\\\\.?$'))R\x04name\x12\x83\x03\n" +
+	"\x06family\x18\x06 \x01(\x0e2\x14.elsewhere.v1.FamilyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06family:\xaa\x03\xbaH\xa6\x03\x1a\xa3\x03\n" +
+	"\vspec.family\x12*the host is an address of the other family\x1a\xe7\x02!(this.family == 1 && ((has(this.tcp) && this.tcp.host.isIp(6)) || (has(this.tls) && this.tls.host.isIp(6)) || (has(this.http) && this.http.url.matches('^https?://\\\\[')))) && !(this.family == 2 && ((has(this.tcp) && this.tcp.host.isIp(4)) || (has(this.tls) && this.tls.host.isIp(4)) || (has(this.http) && this.http.url.matches('^https?://[0-9.]+([:/?]|$)'))))B\x0e\n" +
+	"\x05check\x12\x05\xbaH\x02\b\x01\"\xa6\x11\n" +
+	"\aDNSSpec\x12\xf4\x01\n" +
+	"\x04name\x18\x01 \x01(\tB\xdf\x01\xbaH\xdb\x01\xba\x01\xd7\x01\n" +
+	"\bdns.name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a|this == '.' || (size(this) <= 254 && this.matches('^([^.\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\x04name\x12\x83\x03\n" +
 	"\x04type\x18\x02 \x01(\tB\xee\x02\xbaH\xea\x02\xba\x01\xe6\x02\n" +
 	"\bdns.type\x12\x96\x01must be one of A, AAAA, CAA, CNAME, DNSKEY, DS, HTTPS, MX, NAPTR, NS, NSEC, NSEC3, PTR, RRSIG, SOA, SRV, SSHFP, SVCB, TLSA, TXT, or TYPE1 to TYPE65535\x1a\xc0\x01this.matches('^(|A|AAAA|CAA|CNAME|DNSKEY|DS|HTTPS|MX|NAPTR|NS|NSEC|NSEC3|PTR|RRSIG|SOA|SRV|SSHFP|SVCB|TLSA|TXT)$') || (this.matches('^TYPE[1-9][0-9]{0,4}$') && int(this.substring(4)) <= 65535)R\x04type\x12\xc4\x01\n" +
 	"\bresolver\x18\x03 \x01(\tB\xa7\x01\xbaH\xa3\x01\xba\x01\x9f\x01\n" +
@@ -1046,9 +1046,9 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\x06expect\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\x80\bR\x06expect\x12%\n" +
 	"\x05class\x18\x05 \x01(\tB\x0f\xbaH\fr\n" +
 	"R\x00R\x02INR\x02CHR\x05class\x12?\n" +
-	"\ttransport\x18\x06 \x01(\x0e2\x17.elsewhere.v1.TransportB\b\xbaH\x05\x82\x01\x02\x10\x01R\ttransport\x12\xec\x01\n" +
-	"\ftls_hostname\x18\a \x01(\tB\xc8\x01\xbaH\xc4\x01\xba\x01\xc0\x01\n" +
-	"\x10dns.tls_hostname\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a]this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\vtlsHostname\x12\xe8\x01\n" +
+	"\ttransport\x18\x06 \x01(\x0e2\x17.elsewhere.v1.TransportB\b\xbaH\x05\x82\x01\x02\x10\x01R\ttransport\x12\x8c\x02\n" +
+	"\ftls_hostname\x18\a \x01(\tB\xe8\x01\xbaH\xe4\x01\xba\x01\xe0\x01\n" +
+	"\x10dns.tls_hostname\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a}this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\vtlsHostname\x12\xe8\x01\n" +
 	"\n" +
 	"https_path\x18\b \x01(\tB\xc8\x01\xbaH\xc4\x01\xba\x01\xc0\x01\n" +
 	"\x0edns.https_path\x12Umust begin with a slash and hold neither spaces, controls, ? nor #; at most 255 bytes\x1aWthis == '' || (size(this) <= 255 && this.matches('^/[!-~]*$') && !this.matches('[?#]'))R\thttpsPath\x12\x16\n" +
@@ -1065,48 +1065,48 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\rauthoritative\x18\x0f \x01(\bR\rauthoritative\x12\x14\n" +
 	"\x05trace\x18\x10 \x01(\bR\x05trace\x12\xf3\x01\n" +
 	"\x10public_resolvers\x18\x11 \x03(\tB\xc7\x01\xbaH\xc3\x01\x92\x01\xbf\x01\x10\x10\"\xba\x01\xba\x01\xb6\x01\n" +
-	"\x13dns.public_resolver\x126must be an IP address, or IP:PORT ([IP]:PORT for IPv6)\x1agthis.isIp() || (this.isHostAndPort(true) && (this.matches('^[0-9.]+:[0-9]+$') || this.startsWith('[')))R\x0fpublicResolvers\"\xe6\x02\n" +
-	"\aTCPSpec\x12\xe7\x01\n" +
-	"\x04host\x18\x01 \x01(\tB\xd2\x01\xbaH\xce\x01\xba\x01\xca\x01\n" +
-	"\btcp.host\x12^must be an IP address or a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a^this.isIp() || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\x04host\x12\x1f\n" +
+	"\x13dns.public_resolver\x126must be an IP address, or IP:PORT ([IP]:PORT for IPv6)\x1agthis.isIp() || (this.isHostAndPort(true) && (this.matches('^[0-9.]+:[0-9]+$') || this.startsWith('[')))R\x0fpublicResolvers\"\x86\x03\n" +
+	"\aTCPSpec\x12\x87\x02\n" +
+	"\x04host\x18\x01 \x01(\tB\xf2\x01\xbaH\xee\x01\xba\x01\xea\x01\n" +
+	"\btcp.host\x12^must be an IP address or a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a~this.isIp() || (size(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\x04host\x12\x1f\n" +
 	"\x04port\x18\x02 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\x03(\x01R\x04port\x12<\n" +
 	"\x06expect\x18\x03 \x01(\x0e2\x1a.elsewhere.v1.ReachabilityB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06expect\x12\x12\n" +
-	"\x04path\x18\x04 \x01(\bR\x04path\"\xeb\x06\n" +
-	"\aTLSSpec\x12\xe7\x01\n" +
-	"\x04host\x18\x01 \x01(\tB\xd2\x01\xbaH\xce\x01\xba\x01\xca\x01\n" +
-	"\btls.host\x12^must be an IP address or a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a^this.isIp() || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\x04host\x12\x1d\n" +
-	"\x04port\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18\xff\xff\x03R\x04port\x12\xe9\x01\n" +
-	"\vserver_name\x18\x03 \x01(\tB\xc7\x01\xbaH\xc3\x01\xba\x01\xbf\x01\n" +
-	"\x0ftls.server_name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a]this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\n" +
+	"\x04path\x18\x04 \x01(\bR\x04path\"\xcb\a\n" +
+	"\aTLSSpec\x12\x87\x02\n" +
+	"\x04host\x18\x01 \x01(\tB\xf2\x01\xbaH\xee\x01\xba\x01\xea\x01\n" +
+	"\btls.host\x12^must be an IP address or a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a~this.isIp() || (size(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\x04host\x12\x1d\n" +
+	"\x04port\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18\xff\xff\x03R\x04port\x12\x89\x02\n" +
+	"\vserver_name\x18\x03 \x01(\tB\xe7\x01\xbaH\xe3\x01\xba\x01\xdf\x01\n" +
+	"\x0ftls.server_name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a}this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\n" +
 	"serverName\x12$\n" +
 	"\x0eno_server_name\x18\x04 \x01(\bR\fnoServerName\x12%\n" +
 	"\x04alpn\x18\x05 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\b\"\ar\x05 \x01(\xff\x01R\x04alpn\x12,\n" +
 	"\x05offer\x18\x06 \x01(\v2\x16.elsewhere.v1.TLSOfferR\x05offer\x12\x1c\n" +
-	"\tenumerate\x18\a \x01(\bR\tenumerate\x12\xd1\x01\n" +
-	"\x05names\x18\b \x03(\tB\xba\x01\xbaH\xb6\x01\x92\x01\xb2\x01\x10\b\"\xad\x01\xba\x01\xa9\x01\n" +
-	"\ttls.names\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1aMsize(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$')R\x05names\"\x82\x02\n" +
+	"\tenumerate\x18\a \x01(\bR\tenumerate\x12\xf1\x01\n" +
+	"\x05names\x18\b \x03(\tB\xda\x01\xbaH\xd6\x01\x92\x01\xd2\x01\x10\b\"\xcd\x01\xba\x01\xc9\x01\n" +
+	"\ttls.names\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1amsize(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$')R\x05names\"\x82\x02\n" +
 	"\bTLSOffer\x12U\n" +
 	"\bversions\x18\x01 \x03(\tB9\xbaH6\x92\x013\x10\x05\"/r-R\aSSL 3.0R\aTLS 1.0R\aTLS 1.1R\aTLS 1.2R\aTLS 1.3R\bversions\x126\n" +
 	"\rcipher_suites\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x80\x04\"\x06r\x04\x10\x01\x18@R\fcipherSuites\x12(\n" +
 	"\x06groups\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10@\"\x06r\x04\x10\x01\x18@R\x06groups\x12=\n" +
 	"\x11signature_schemes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
-	"\x10@\"\x06r\x04\x10\x01\x18@R\x10signatureSchemes\"\xa0\b\n" +
+	"\x10@\"\x06r\x04\x10\x01\x18@R\x10signatureSchemes\"\xe3\b\n" +
 	"\bHTTPSpec\x12\xe1\x01\n" +
 	"\x03url\x18\x01 \x01(\tB\xce\x01\xbaH\xca\x01\xba\x01\xc6\x01\n" +
 	"\bhttp.url\x12cmust be an http or https URL with a host, without user information and fragment, at most 8192 bytes\x1aUsize(this) <= 8192 && this.isUri() && this.matches('^https?://[^/?#@]+([/?][^#]*)?$')R\x03url\x12*\n" +
 	"\x06method\x18\x02 \x01(\tB\x12\xbaH\x0fr\rR\x00R\x03GETR\x04HEADR\x06method\x12\xa4\x01\n" +
 	"\vhost_header\x18\x03 \x01(\tB\x82\x01\xbaH\x7f\xba\x01|\n" +
 	"\x10http.host_header\x12\x1bmust be a host or HOST:PORT\x1aKthis == '' || this.isHostname() || this.isIp() || this.isHostAndPort(false)R\n" +
-	"hostHeader\x12\xea\x01\n" +
-	"\vserver_name\x18\x04 \x01(\tB\xc8\x01\xbaH\xc4\x01\xba\x01\xc0\x01\n" +
-	"\x10http.server_name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a]this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s]{1,63}\\\\.)*[^.:\\\\s]{1,63}\\\\.?$'))R\n" +
+	"hostHeader\x12\x8a\x02\n" +
+	"\vserver_name\x18\x04 \x01(\tB\xe8\x01\xbaH\xe4\x01\xba\x01\xe0\x01\n" +
+	"\x10http.server_name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a}this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\n" +
 	"serverName\x12=\n" +
 	"\aheaders\x18\x05 \x03(\v2\x19.elsewhere.v1.HeaderFieldB\b\xbaH\x05\x92\x01\x02\x10 R\aheaders\x12=\n" +
 	"\aversion\x18\x06 \x01(\x0e2\x19.elsewhere.v1.HTTPVersionB\b\xbaH\x05\x82\x01\x02\x10\x01R\aversion\x12,\n" +
 	"\rmax_redirects\x18\a \x01(\rB\a\xbaH\x04*\x02\x18\x05R\fmaxRedirects\x12a\n" +
-	"\rexpect_status\x18\b \x03(\tB<\xbaH9\x92\x016\x10 \"2r02.^([1-5][0-9][0-9](-[1-5][0-9][0-9])?|[1-5]xx)$R\fexpectStatus\x126\n" +
-	"\rexpect_header\x18\t \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\x80\bR\fexpectHeader\x12)\n" +
+	"\rexpect_status\x18\b \x03(\tB<\xbaH9\x92\x016\x10 \"2r02.^([1-5][0-9][0-9](-[1-5][0-9][0-9])?|[1-5]xx)$R\fexpectStatus\x12Y\n" +
+	"\rexpect_header\x18\t \x03(\tB4\xbaH1\x92\x01.\x10 \"*r(\x18\x80\b2#^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}:R\fexpectHeader\x12)\n" +
 	"\vexpect_body\x18\n" +
 	" \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\n" +
 	"expectBody\"\x8b\x01\n" +
