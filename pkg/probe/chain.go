@@ -6,218 +6,368 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// maxChain is how many certificates of a chain are looked at.
-const maxChain = 16
+// Bounds of a chain.
+const (
+	maxServed  = 500 // Certificates that are looked at.
+	maxChain   = 16  // Those that are kept as evidence.
+	maxRSABits = 8192
+)
 
 // judgement is a chain as it was served, and what is wrong with it. The failures are independent: each
 // is found whatever else is wrong (domain.md, 4.2).
 type judgement struct {
-	served  []*x509.Certificate // Leaf first.
-	name    string              // What the leaf must be valid for.
-	now     time.Time           // The coordinator's time.
+	servedChain
+	now     time.Time // The coordinator's time.
 	anchors anchors
+	// fetch gets the certificates at a URL. Nil: nothing is fetched.
+	fetch func(url string) ([]*x509.Certificate, error)
 
+	served   []*link // As served, up to maxServed; repeated ones are the same link.
+	leaf     *link
+	finder   *finder
+	best     *path // Nil: there is none.
+	fetched  fetches
 	failures []pb.Failure
-	text     string // What the failures leave open, for people.
+	wrong    map[*link][]pb.Failure // What is wrong with each certificate.
+	texts    []string
+	analysis *pb.ChainEvidence
+	matches  []*pb.NameMatch
+	ocsp     *pb.OCSP
+	turns    []time.Time // When the verdict may change.
 }
 
-// judge returns all that is wrong with the chain, the gravest first.
-func (j *judgement) judge() []pb.Failure {
+// judge returns all that is to be said about the chain.
+func (j *judgement) judge() examined {
+	j.wrong, j.analysis = map[*link][]pb.Failure{}, &pb.ChainEvidence{}
+	j.finder = newFinder(j.anchors)
+	j.parse()
 	if len(j.served) == 0 {
-		return []pb.Failure{pb.Failure_FAILURE_CERT_MALFORMED}
+		j.failures = []pb.Failure{pb.Failure_FAILURE_CERT_MALFORMED}
+		return j.examined()
 	}
-	leaf := j.served[0]
-	j.failIf(j.now.After(leaf.NotAfter), pb.Failure_FAILURE_CERT_EXPIRED)
-	j.failIf(j.now.Before(leaf.NotBefore), pb.Failure_FAILURE_CERT_NOT_YET_VALID)
-	// RFC 9525: the subjectAltName alone counts, and a wildcard stands for one whole label.
-	if err := leaf.VerifyHostname(j.name); err != nil {
-		j.fail(pb.Failure_FAILURE_CERT_NAME_MISMATCH)
-		j.say(err.Error())
+	j.chooseLeaf()
+	if j.leaf.malformed() {
+		j.blame(j.leaf, pb.Failure_FAILURE_CERT_MALFORMED)
+		j.say("the certificate cannot be parsed: %v", j.leaf.err)
 	}
-	path := j.trust()
-	for _, c := range path[1:] {
-		j.failIf(j.now.After(c.NotAfter), pb.Failure_FAILURE_CERT_INTERMEDIATE_EXPIRED)
-		j.failIf(j.now.Before(c.NotBefore), pb.Failure_FAILURE_CERT_NOT_YET_VALID)
+	j.blameIf(expired(j.leaf.Certificate, j.now), j.leaf, pb.Failure_FAILURE_CERT_EXPIRED)
+	j.blameIf(j.now.Before(j.leaf.NotBefore), j.leaf, pb.Failure_FAILURE_CERT_NOT_YET_VALID)
+	j.compareNames()
+	j.trust()
+	j.order()
+	j.status()
+	for _, judge := range []func(*link, func(pb.Failure)){j.validity, j.strength} {
+		for _, l := range j.path() {
+			judge(l, func(f pb.Failure) { j.blame(l, f) })
+		}
 	}
-	j.strength(path)
-	return j.failures
+	return j.examined()
 }
 
-func (j *judgement) fail(f pb.Failure) {
+// parse reads the certificates. One that cannot be parsed stays in its place, by its outline.
+func (j *judgement) parse() {
+	known := map[string]*link{}
+	for i, der := range j.raw[:min(len(j.raw), maxServed)] {
+		l := known[string(der)]
+		if l == nil {
+			l = parseLink(der, i)
+			known[string(der)] = l
+			if len(l.RawSubject) > 0 {
+				j.finder.add(l)
+			}
+			j.turns = append(j.turns, l.NotBefore, l.NotAfter)
+		} else if i < maxChain {
+			j.analysis.Duplicate = append(j.analysis.GetDuplicate(), int32(i))
+		}
+		j.served = append(j.served, l)
+	}
+}
+
+// parseLink reads one certificate.
+func parseLink(der []byte, index int) *link {
+	c, err := x509.ParseCertificate(der)
+	if err == nil {
+		return &link{Certificate: c, index: index}
+	}
+	c, keyUnknown := outline(der)
+	return &link{Certificate: c, err: err, keyUnknown: keyUnknown, index: index}
+}
+
+// chooseLeaf chooses the first certificate (RFC 8446, 4.4.2), unless that is an authority which another
+// one was issued below: then the whole chain stands on its head.
+func (j *judgement) chooseLeaf() {
+	j.leaf = j.served[0]
+	if !j.leaf.IsCA {
+		return
+	}
+	for _, l := range j.served {
+		if !l.IsCA && l.err == nil && j.finder.leads(l, j.leaf, maxPath) {
+			j.leaf = l
+			j.say("the server's own certificate was served as number %d", l.index+1)
+			return
+		}
+	}
+}
+
+// blame notes what is wrong with the chain, and with which certificate.
+func (j *judgement) blame(l *link, f pb.Failure) {
 	if !slices.Contains(j.failures, f) {
 		j.failures = append(j.failures, f)
 	}
+	j.note(l, f)
 }
 
-func (j *judgement) failIf(bad bool, f pb.Failure) {
+func (j *judgement) blameIf(bad bool, l *link, f pb.Failure) {
 	if bad {
-		j.fail(f)
+		j.blame(l, f)
 	}
 }
 
-func (j *judgement) say(text string) {
-	if j.text != "" {
-		j.text += "; "
+// note notes what is wrong with a certificate that may be none of the chain's path.
+func (j *judgement) note(l *link, f pb.Failure) {
+	if l != nil && !slices.Contains(j.wrong[l], f) {
+		j.wrong[l] = append(j.wrong[l], f)
 	}
-	j.text += text
 }
 
-// trust looks for a path from the leaf to a root, at a time that lies inside every certificate's
-// validity, so that expiry hides nothing. It returns the served certificates on the path.
-func (j *judgement) trust() []*x509.Certificate {
-	timeless := make([]*x509.Certificate, len(j.served))
-	intermediates := x509.NewCertPool()
-	for i, c := range j.served {
-		timeless[i] = validAt(c, j.now)
-		if i > 0 {
-			intermediates.AddCert(timeless[i])
+func (j *judgement) say(text string, args ...any) {
+	j.texts = append(j.texts, fmt.Sprintf(text, args...))
+}
+
+// trust looks for a path from the leaf to a root, and says what is wrong with the best one there is.
+func (j *judgement) trust() {
+	j.finder.from(j.leaf)
+	if len(j.finder.found) == 0 {
+		j.complete()
+	}
+	if j.finder.exhausted {
+		j.say("the chain was followed as far as the agent's bounds let it")
+	}
+	if j.choose(); j.best == nil {
+		j.pathless()
+		return
+	}
+	j.turns = append(j.turns, j.best.root.NotBefore, j.best.root.NotAfter)
+	for _, flaw := range j.best.flaws {
+		j.distrust(flaw.distrust, "%s", flaw.words)
+		j.blame(flaw.link, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT)
+	}
+	for i, l := range j.best.links {
+		parsed := l.err == nil && (i+1 == len(j.best.links) || j.best.links[i+1].err == nil)
+		if parsed && slices.Contains(j.best.unchecked, l) { // Otherwise that is the failure.
+			j.blame(nil, pb.Failure_FAILURE_CERT_KEY_UNSUPPORTED)
+			j.say("the signature of %q cannot be checked: its algorithm or its issuer's key is not supported", l.Subject)
 		}
 	}
-	chains, err := timeless[0].Verify(x509.VerifyOptions{
-		Roots: j.anchors.pool, Intermediates: intermediates, CurrentTime: j.now,
-	})
-	if err != nil {
-		// The library says only that there is no path, not which certificate it lacks.
-		path := j.climb()
-		j.distrust(path, err)
-		return path
+	j.absent(j.best.links)
+}
+
+// choose takes the best of the paths that were found. Of several, one that works counts.
+func (j *judgement) choose() {
+	rank := func(p *path) []int {
+		r := []int{len(p.unchecked), len(p.flaws), 0, 0, 0, 0, len(p.links)}
+		for i, l := range p.links {
+			weak := false
+			j.strength(l, func(pb.Failure) { weak = true })
+			r[2] += number(i > 0 && outside(l.Certificate, j.now))
+			r[3] += number(weak)
+			r[4] += number(l.index < 0)
+		}
+		r[5] = number(!j.inOrder(p))
+		return r
 	}
-	path := j.servedPart(chains[0])
-	for _, chain := range chains { // Of several paths, one that has not expired counts.
-		if p := j.servedPart(chain); !slices.ContainsFunc(p[1:], j.outside) {
-			path = p
-			break
+	for i := range j.finder.found {
+		p := &j.finder.found[i]
+		p.findFlaws(j.now)
+		if j.best == nil || slices.Compare(rank(p), rank(j.best)) < 0 {
+			j.best = p
 		}
 	}
-	ordered := slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool {
-		return j.inOrder(j.servedPart(chain))
-	})
-	j.failIf(!ordered, pb.Failure_FAILURE_CERT_CHAIN_ORDER)
-	return path
 }
 
-// outside says whether now is outside of a certificate's validity.
-func (j *judgement) outside(c *x509.Certificate) bool {
-	return j.now.Before(c.NotBefore) || j.now.After(c.NotAfter)
-}
-
-// validAt returns the certificate with its validity stretched to now. Only the parsed fields change;
-// signatures are checked on the raw bytes.
-func validAt(c *x509.Certificate, now time.Time) *x509.Certificate {
-	stretched := *c
-	if now.After(c.NotAfter) {
-		stretched.NotAfter = now
+func number(b bool) int {
+	if b {
+		return 1
 	}
-	if now.Before(c.NotBefore) {
-		stretched.NotBefore = now
-	}
-	return &stretched
+	return 0
 }
 
-// servedPart returns the certificates of a verified chain that the server sent, without the root.
-func (j *judgement) servedPart(chain []*x509.Certificate) []*x509.Certificate {
-	path := []*x509.Certificate{j.served[0]}
-	for _, c := range chain[1:max(len(chain)-1, 1)] {
-		if i := j.index(c); i >= 0 {
-			path = append(path, j.served[i])
-		}
-	}
-	return path
-}
-
-// index returns the first place of a certificate in what was served, or -1.
-func (j *judgement) index(c *x509.Certificate) int {
-	return slices.IndexFunc(j.served, func(s *x509.Certificate) bool { return bytes.Equal(s.Raw, c.Raw) })
-}
-
-// inOrder says whether the certificates of a path were served in its order. Others between them are
-// superfluous, not disorder; the root may come anywhere after the leaf only if it comes last.
-func (j *judgement) inOrder(path []*x509.Certificate) bool {
-	if !slices.IsSortedFunc(path, func(a, b *x509.Certificate) int { return j.index(a) - j.index(b) }) {
-		return false
-	}
-	// The path has no root in it: one that was served before the last intermediate is out of place.
-	top := j.index(path[len(path)-1])
-	return !slices.ContainsFunc(j.served[1:max(top, 1)], func(c *x509.Certificate) bool {
-		return selfIssued(c) && path[len(path)-1].CheckSignatureFrom(c) == nil
-	})
-}
-
-// climb follows issuers through what was served, as far as it goes.
-func (j *judgement) climb() []*x509.Certificate {
-	path := []*x509.Certificate{j.served[0]}
-	for len(path) < len(j.served) {
-		top := path[len(path)-1]
-		// Bounded by what was served: each turn adds a certificate that is not on the path yet.
-		i := slices.IndexFunc(j.served, func(c *x509.Certificate) bool {
-			return !slices.Contains(path, c) && !bytes.Equal(c.Raw, top.Raw) && issued(c, top)
-		})
-		if i < 0 {
-			break
-		}
-		path = append(path, j.served[i])
-	}
-	return path
-}
-
-// issued says whether parent issued child. A signature that is too weak to be checked counts.
-func issued(parent, child *x509.Certificate) bool {
-	if !bytes.Equal(parent.RawSubject, child.RawIssuer) {
-		return false
-	}
-	err := child.CheckSignatureFrom(parent)
-	var weak x509.InsecureAlgorithmError
-	return err == nil || errors.As(err, &weak)
-}
-
-// selfIssued says whether a certificate names itself as its issuer.
-func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
-
-// distrust says why a path that was followed as far as it goes is not trusted.
-func (j *judgement) distrust(path []*x509.Certificate, err error) {
-	top := path[len(path)-1]
-	var invalid x509.CertificateInvalidError
+// path returns the best path without its root, or how far one could be followed.
+func (j *judgement) path() []*link {
 	switch {
-	case len(path) == 1 && selfIssued(top):
-		j.fail(pb.Failure_FAILURE_CERT_SELF_SIGNED)
-	case j.anchors.subjects[string(top.RawIssuer)] && slices.ContainsFunc(path, weaklySigned):
-		// The path leads to a root; only the weak signature is in its way.
-	case errors.As(err, &invalid):
-		j.fail(pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT)
-		j.say(err.Error())
-	case selfIssued(top):
-		j.fail(pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT)
-	case len(top.IssuingCertificateURL) > 0:
-		j.fail(pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE)
-		j.say(fmt.Sprintf("%q was not served; it is said to be at %s, so whether its root is trusted is not known", top.Issuer, top.IssuingCertificateURL[0]))
+	case j.best != nil:
+		return j.best.links
+	case j.finder.furthest != nil:
+		return j.finder.furthest
+	}
+	return []*link{j.leaf}
+}
+
+// distrust says why there is no path to a root that is trusted for this server. The first reason counts.
+func (j *judgement) distrust(d pb.Distrust, words string, args ...any) {
+	text := fmt.Sprintf(words, args...)
+	if j.analysis.GetDistrust() == pb.Distrust_DISTRUST_UNSPECIFIED {
+		j.analysis.Distrust = d
+	}
+	if j.analysis.GetDetail() != "" {
+		text = j.analysis.GetDetail() + "; " + text
+	}
+	j.analysis.Detail = clean(text, maxText)
+}
+
+// pathless says why no path was found, as far as that can be known.
+func (j *judgement) pathless() {
+	way := j.finder.furthest
+	top := way[len(way)-1]
+	selfSigned := j.finder.selfSigned(top.Certificate)
+	broken := slices.IndexFunc(j.served, func(l *link) bool {
+		return l.malformed() && l != j.leaf && (len(l.RawSubject) == 0 || bytes.Equal(l.RawSubject, top.RawIssuer))
+	})
+	switch {
+	case selfSigned && len(way) == 1:
+		j.blame(top, pb.Failure_FAILURE_CERT_SELF_SIGNED)
+		j.distrust(pb.Distrust_DISTRUST_UNKNOWN_ROOT, "%q is signed by itself", top.Subject)
+	case selfSigned:
+		j.blame(top, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT)
+		j.distrust(pb.Distrust_DISTRUST_UNKNOWN_ROOT, "the chain ends at the root %q, which is not in the store", top.Subject)
+		j.absent(way[:len(way)-1])
+	case top.malformed():
+		j.blame(top, pb.Failure_FAILURE_CERT_MALFORMED)
+		j.distrust(pb.Distrust_DISTRUST_NO_PATH, "the path ends at %q, which cannot be parsed: %v", top.Subject, top.err)
+	case broken >= 0:
+		j.blame(j.served[broken], pb.Failure_FAILURE_CERT_MALFORMED)
+		j.distrust(pb.Distrust_DISTRUST_NO_PATH, "certificate number %d cannot be parsed: %v", broken+1, j.served[broken].err)
+	case len(j.anchors.named(top.RawIssuer)) > 0:
+		j.blame(top, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT)
+		j.distrust(pb.Distrust_DISTRUST_UNKNOWN_ROOT, "%q names the known root %q as its issuer, which did not sign it", top.Subject, top.Issuer)
 	default:
-		j.fail(pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT)
-		j.say(fmt.Sprintf("%q was not served and is not a known root: an untrusted root or a missing intermediate, which cannot be told apart", top.Issuer))
+		j.undecided(way)
 	}
 }
 
-// strength judges keys, and signatures but a root's own, which nobody checks.
-func (j *judgement) strength(path []*x509.Certificate) {
-	for _, c := range path {
-		switch key := c.PublicKey.(type) {
-		case *rsa.PublicKey:
-			j.failIf(key.N.BitLen() < 2048, pb.Failure_FAILURE_CERT_WEAK_KEY)
-		case *ecdsa.PublicKey:
-			j.failIf(key.Curve.Params().BitSize < 256, pb.Failure_FAILURE_CERT_WEAK_KEY)
-		case ed25519.PublicKey:
-		default:
-			j.fail(pb.Failure_FAILURE_CERT_KEY_UNSUPPORTED)
+// undecided speaks of a way that ends at a certificate whose issuer nobody has seen.
+func (j *judgement) undecided(way []*link) {
+	top := way[len(way)-1]
+	switch {
+	case j.absent(way): // More may be missing, or the root is unknown; that this one is missing is certain.
+		j.distrust(pb.Distrust_DISTRUST_NO_PATH, "the issuer %q of what was fetched could not be had: whether its root is trusted is not known", top.Issuer)
+	case len(top.IssuingCertificateURL) > 0:
+		j.blame(top, pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE)
+		j.distrust(pb.Distrust_DISTRUST_NO_PATH,
+			"%q was not served and could not be fetched (%s): a missing intermediate or an untrusted root, which cannot be told apart", top.Issuer, j.fetched.words())
+	default:
+		j.blame(top, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT)
+		j.distrust(pb.Distrust_DISTRUST_NO_PATH,
+			"%q was not served and is not a known root: an untrusted root or a missing intermediate, which cannot be told apart", top.Issuer)
+	}
+}
+
+// absent notes the certificates of a path that had to be fetched, and says whether there are any.
+func (j *judgement) absent(way []*link) bool {
+	for i, l := range way {
+		if l.index >= 0 || i == 0 {
+			continue
 		}
-		j.failIf(weaklySigned(c), pb.Failure_FAILURE_CERT_WEAK_SIGNATURE)
+		j.analysis.Missing = append(j.analysis.GetMissing(), certificate(l.Certificate))
+		j.blame(way[i-1], pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE)
+		j.say("the intermediate %q was not served", l.Subject)
+	}
+	return len(j.analysis.GetMissing()) > 0
+}
+
+// inOrder says whether a path was served in its order.
+func (j *judgement) inOrder(p *path) bool {
+	return inOrder(p.links, rootIndex(j.served, p.root.Certificate))
+}
+
+// order says how what was served is laid out.
+func (j *judgement) order() {
+	a, way := j.analysis, j.path()
+	used := map[*link]bool{}
+	for i := range j.finder.found {
+		p := &j.finder.found[i]
+		for _, l := range p.links {
+			used[l] = true
+		}
+		if at := rootIndex(j.served, p.root.Certificate); at >= 0 {
+			used[j.served[at]] = true
+		}
+	}
+	for _, l := range way {
+		a.Path = append(a.GetPath(), clean(l.Subject.String(), maxNameBytes))
+		used[l] = true
+	}
+	if j.best != nil && !bytes.Equal(j.best.root.Raw, way[len(way)-1].Raw) {
+		a.Path = append(a.GetPath(), clean(j.best.root.Subject.String(), maxNameBytes))
+	}
+	for i, l := range j.served[:min(len(j.served), maxChain)] {
+		_, root := j.anchors.find(l.Certificate)
+		a.RootIncluded = a.GetRootIncluded() || i > 0 && l != j.leaf && (root || selfIssued(l.Certificate) && l.IsCA)
+		if !used[l] && l.index == i {
+			a.Extra = append(a.GetExtra(), int32(i))
+		}
+	}
+	a.Ordered = j.ordered()
+	j.blameIf(!a.GetOrdered(), j.leaf, pb.Failure_FAILURE_CERT_CHAIN_ORDER)
+}
+
+// ordered says whether a path was served in its order: any that is as good as the best will do.
+func (j *judgement) ordered() bool {
+	if j.best == nil {
+		return inOrder(j.path(), -1)
+	}
+	return slices.ContainsFunc(j.finder.found, func(p path) bool {
+		return len(p.flaws) == len(j.best.flaws) && j.inOrder(&p)
+	})
+}
+
+// validity tells whether a certificate is out of time, whether it is on the path or not. The leaf has a
+// failure of its own.
+func (j *judgement) validity(l *link, tell func(pb.Failure)) {
+	switch {
+	case l == j.leaf:
+	case expired(l.Certificate, j.now):
+		tell(pb.Failure_FAILURE_CERT_INTERMEDIATE_EXPIRED)
+	case j.now.Before(l.NotBefore):
+		tell(pb.Failure_FAILURE_CERT_NOT_YET_VALID)
+	}
+}
+
+// strength tells what is wrong with a certificate wherever it is used: its form, its key, and its
+// signature unless it is a root's own, which nobody checks.
+func (j *judgement) strength(l *link, tell func(pb.Failure)) {
+	if l.malformed() {
+		tell(pb.Failure_FAILURE_CERT_MALFORMED)
+	}
+	switch key := l.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if key.N.BitLen() < 2048 {
+			tell(pb.Failure_FAILURE_CERT_WEAK_KEY)
+		} else if key.N.BitLen() > maxRSABits { // Go's and other clients' bound.
+			tell(pb.Failure_FAILURE_CERT_KEY_UNSUPPORTED)
+		}
+	case *ecdsa.PublicKey:
+		if key.Curve.Params().BitSize < 256 {
+			tell(pb.Failure_FAILURE_CERT_WEAK_KEY)
+		}
+	case ed25519.PublicKey:
+	default:
+		if !l.malformed() {
+			tell(pb.Failure_FAILURE_CERT_KEY_UNSUPPORTED)
+		}
+	}
+	if weaklySigned(l.Certificate) {
+		tell(pb.Failure_FAILURE_CERT_WEAK_SIGNATURE)
 	}
 }
 
@@ -226,6 +376,68 @@ func weaklySigned(c *x509.Certificate) bool {
 	if selfIssued(c) {
 		return false
 	}
-	name := c.SignatureAlgorithm.String()
-	return strings.Contains(name, "SHA1") || strings.Contains(name, "MD5") || strings.Contains(name, "MD2")
+	switch c.SignatureAlgorithm {
+	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
+		return true
+	}
+	return false
+}
+
+// status looks at the stapled OCSP response.
+func (j *judgement) status() {
+	if j.staple == nil {
+		if mustStaple(j.leaf.Certificate) {
+			j.say("the certificate asks for a stapled OCSP response (RFC 7633), and none was sent")
+		}
+		return
+	}
+	var issuer *x509.Certificate
+	if way := j.path(); len(way) > 1 {
+		issuer = way[1].Certificate
+	} else if j.best != nil {
+		issuer = j.best.root.Certificate
+	}
+	s := stapled{der: j.staple, leaf: j.leaf.Certificate, issuer: issuer, now: j.now}
+	j.ocsp = s.judge()
+	j.turns = append(j.turns, s.turns...)
+	j.blameIf(j.ocsp.GetStatus() == revokedStatus && j.ocsp.GetProblem() == "", j.leaf, pb.Failure_FAILURE_CERT_REVOKED)
+}
+
+// examined gathers what is to be said.
+func (j *judgement) examined() examined {
+	out := examined{served: int32(len(j.raw)), failures: j.failures, analysis: j.analysis, ocsp: j.ocsp, names: j.matches}
+	for _, l := range j.served[:min(len(j.served), maxChain)] {
+		if l.index < len(out.chain) { // A duplicate.
+			out.chain = append(out.chain, proto.CloneOf(out.chain[l.index]))
+			continue
+		}
+		j.validity(l, func(f pb.Failure) { j.note(l, f) })
+		j.strength(l, func(f pb.Failure) { j.note(l, f) })
+		c := certificate(l.Certificate)
+		if l.err != nil {
+			c.ParseError = clean(l.err.Error(), maxNameBytes)
+		}
+		c.Failures = j.wrong[l]
+		out.chain = append(out.chain, c)
+	}
+	j.analysis.IssuerUrl = clean(j.fetched.words(), maxNameBytes)
+	out.text = strings.Join(append(slices.Clone(j.texts), nonEmpty(j.analysis.GetDetail())...), "; ")
+	return out
+}
+
+func nonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+// holds returns the time around now in which the verdict is the same: after from, and before until.
+func (j *judgement) holds() (from, until time.Time) {
+	slices.SortFunc(j.turns, time.Time.Compare)
+	i, exact := slices.BinarySearchFunc(j.turns, j.now, time.Time.Compare)
+	if i == 0 || i == len(j.turns) || exact {
+		return j.now, j.now // Nothing is known of the time before or after.
+	}
+	return j.turns[i-1], j.turns[i]
 }

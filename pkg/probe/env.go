@@ -23,6 +23,8 @@ type Env struct {
 	Connect func(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net.Conn, *pb.Evidence, error)
 	// Roots are trusted beside the Mozilla bundle.
 	Roots []*x509.Certificate
+	// Chains remembers how chains of certificates were judged. Nil: each is judged anew.
+	Chains *Chains
 	// Egress says where sockets may go.
 	Egress Egress
 	// Controls are "HOST:PORT" of hosts known to be good, asked beside a failing step. Nil: a short

@@ -28,19 +28,21 @@ type examined struct {
 
 // certificates judges a chain by the procedure of domain.md 4.2, at the coordinator's time. What is missing
 // of it may be fetched, until ctx ends.
-func (t *trace) certificates(_ context.Context, c servedChain) examined {
-	out := examined{served: int32(len(c.raw))}
-	var served []*x509.Certificate
-	for _, der := range c.raw[:min(len(c.raw), maxChain)] {
-		parsed, err := x509.ParseCertificate(der)
-		if err != nil {
-			return examined{served: out.served, failures: []pb.Failure{pb.Failure_FAILURE_CERT_MALFORMED}, text: err.Error()}
-		}
-		served = append(served, parsed)
-		out.chain = append(out.chain, certificate(parsed))
+func (t *trace) certificates(ctx context.Context, c servedChain) examined {
+	now := t.now()
+	if x, ok := t.env.Chains.recall(&c, t.env.Roots, now); ok {
+		return x
 	}
-	j := judgement{served: served, name: c.name, now: t.now(), anchors: t.anchors()}
-	out.failures = j.judge()
-	out.text = j.text
-	return out
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	j := judgement{servedChain: c, now: now, anchors: t.anchors(), fetch: func(url string) ([]*x509.Certificate, error) {
+		return t.fetchIssuers(ctx, url)
+	}}
+	x := j.judge()
+	if len(j.fetched.tried) == 0 {
+		v := verdict{examined: x}
+		v.from, v.until = j.holds()
+		t.env.Chains.remember(&c, t.env.Roots, v)
+	}
+	return x
 }

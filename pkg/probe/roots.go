@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"crypto/x509"
 	"runtime/debug"
 	"sync"
@@ -8,45 +9,54 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// anchors are the roots that trust is judged by.
+// anchor is a root that is trusted.
+type anchor struct {
+	*x509.Certificate
+	// constraint says why the root is not trusted for a path, given without the root: some are trusted for
+	// what they issued before a date only, which X.509 cannot say. Nil: it always is.
+	constraint func([]*x509.Certificate) error
+}
+
+// anchors are the roots that trust is judged by, by raw subject.
 type anchors struct {
-	pool     *x509.CertPool
-	subjects map[string]bool // Raw subjects, for chains whose signatures cannot be checked.
+	bundled, added map[string][]anchor
+}
+
+// named returns the roots with a subject.
+func (a anchors) named(subject []byte) []anchor {
+	added, bundled := a.added[string(subject)], a.bundled[string(subject)]
+	if len(added) == 0 {
+		return bundled
+	}
+	return append(added[:len(added):len(added)], bundled...)
+}
+
+// find returns a certificate's root, if the certificate is one.
+func (a anchors) find(c *x509.Certificate) (anchor, bool) {
+	for _, root := range a.named(c.RawSubject) {
+		if bytes.Equal(root.Raw, c.Raw) {
+			return root, true
+		}
+	}
+	return anchor{}, false
 }
 
 // mozilla parses the bundle when the first chain is judged, so that idle agents stay small.
-var mozilla = sync.OnceValue(func() anchors {
-	a := anchors{pool: x509.NewCertPool(), subjects: map[string]bool{}}
+var mozilla = sync.OnceValue(func() map[string][]anchor {
+	roots := map[string][]anchor{}
 	for root := range bundle.Roots() {
-		c, err := x509.ParseCertificate(root.Certificate)
-		if err != nil {
-			continue
-		}
-		a.subjects[string(c.RawSubject)] = true
-		// Some roots are trusted for what they issued before a date only, which X.509 cannot say.
-		if root.Constraint != nil {
-			a.pool.AddCertWithConstraint(c, root.Constraint)
-		} else {
-			a.pool.AddCert(c)
+		if c, err := x509.ParseCertificate(root.Certificate); err == nil {
+			roots[string(c.RawSubject)] = append(roots[string(c.RawSubject)], anchor{c, root.Constraint})
 		}
 	}
-	return a
+	return roots
 })
 
 // newAnchors returns the Mozilla roots and the operator's.
 func newAnchors(extra []*x509.Certificate) anchors {
-	base := mozilla()
-	if len(extra) == 0 {
-		return base
-	}
-	// The bundle is shared by all Envs of the process: it is copied, never added to.
-	a := anchors{pool: base.pool.Clone(), subjects: make(map[string]bool, len(base.subjects)+len(extra))}
-	for s := range base.subjects {
-		a.subjects[s] = true
-	}
+	a := anchors{bundled: mozilla(), added: map[string][]anchor{}}
 	for _, c := range extra {
-		a.pool.AddCert(c)
-		a.subjects[string(c.RawSubject)] = true
+		a.added[string(c.RawSubject)] = append(a.added[string(c.RawSubject)], anchor{Certificate: c})
 	}
 	return a
 }

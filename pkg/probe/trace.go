@@ -25,6 +25,7 @@ type trace struct {
 	resolvers []netip.AddrPort
 	own       func() []netip.Addr // The host's own addresses.
 	anchors   func() anchors
+	issuers   issuers
 	running   sync.WaitGroup
 
 	mu     sync.Mutex // Guards what follows, and each Step.
@@ -126,6 +127,9 @@ func (t *trace) result() *pb.Result {
 		Duration:        durationpb.New(time.Since(t.begin)),
 		CoordinatorTime: t.job.GetCoordinatorTime(),
 		Version:         t.env.Version,
+	}
+	if sent := t.job.GetCoordinatorTime(); sent.IsValid() {
+		r.ClockOffset = durationpb.New(t.begin.Sub(sent.AsTime())) // One wall clock less the other.
 	}
 	for _, s := range t.steps {
 		if s.pb.GetFailure() == pb.Failure_FAILURE_UNSPECIFIED { // Its goroutine panicked.

@@ -343,6 +343,8 @@ const (
 	Distrust_DISTRUST_ISSUED_AFTER Distrust = 5
 	// A certificate that issued another one is no authority, or its path is too long (RFC 5280, 4.2.1.9).
 	Distrust_DISTRUST_NOT_AN_AUTHORITY Distrust = 6
+	// A certificate has a critical extension that is not known (RFC 5280, 4.2).
+	Distrust_DISTRUST_CRITICAL_EXTENSION Distrust = 7
 )
 
 // Enum value maps for Distrust.
@@ -355,15 +357,17 @@ var (
 		4: "DISTRUST_NAME_CONSTRAINTS",
 		5: "DISTRUST_ISSUED_AFTER",
 		6: "DISTRUST_NOT_AN_AUTHORITY",
+		7: "DISTRUST_CRITICAL_EXTENSION",
 	}
 	Distrust_value = map[string]int32{
-		"DISTRUST_UNSPECIFIED":      0,
-		"DISTRUST_UNKNOWN_ROOT":     1,
-		"DISTRUST_NO_PATH":          2,
-		"DISTRUST_USAGE":            3,
-		"DISTRUST_NAME_CONSTRAINTS": 4,
-		"DISTRUST_ISSUED_AFTER":     5,
-		"DISTRUST_NOT_AN_AUTHORITY": 6,
+		"DISTRUST_UNSPECIFIED":        0,
+		"DISTRUST_UNKNOWN_ROOT":       1,
+		"DISTRUST_NO_PATH":            2,
+		"DISTRUST_USAGE":              3,
+		"DISTRUST_NAME_CONSTRAINTS":   4,
+		"DISTRUST_ISSUED_AFTER":       5,
+		"DISTRUST_NOT_AN_AUTHORITY":   6,
+		"DISTRUST_CRITICAL_EXTENSION": 7,
 	}
 )
 
@@ -3570,7 +3574,7 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"$BOGUS_REASON_SIGNATURE_NOT_YET_VALID\x10\x03\x12\x1f\n" +
 	"\x1bBOGUS_REASON_DNSKEY_MISSING\x10\x04\x12\"\n" +
 	"\x1eBOGUS_REASON_SIGNATURE_MISSING\x10\x05\x12\x1f\n" +
-	"\x1bBOGUS_REASON_DENIAL_MISSING\x10\x06*\xc2\x01\n" +
+	"\x1bBOGUS_REASON_DENIAL_MISSING\x10\x06*\xe3\x01\n" +
 	"\bDistrust\x12\x18\n" +
 	"\x14DISTRUST_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15DISTRUST_UNKNOWN_ROOT\x10\x01\x12\x14\n" +
@@ -3578,7 +3582,8 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x0eDISTRUST_USAGE\x10\x03\x12\x1d\n" +
 	"\x19DISTRUST_NAME_CONSTRAINTS\x10\x04\x12\x19\n" +
 	"\x15DISTRUST_ISSUED_AFTER\x10\x05\x12\x1d\n" +
-	"\x19DISTRUST_NOT_AN_AUTHORITY\x10\x06*\xb1\x0f\n" +
+	"\x19DISTRUST_NOT_AN_AUTHORITY\x10\x06\x12\x1f\n" +
+	"\x1bDISTRUST_CRITICAL_EXTENSION\x10\a*\xb1\x0f\n" +
 	"\aFailure\x12\x17\n" +
 	"\x13FAILURE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fFAILURE_NONE\x10\x01\x12\x1f\n" +
