@@ -184,6 +184,21 @@ func rcodeFailure(rcode int) pb.Failure {
 	return pb.Failure_FAILURE_DNS_SERVFAIL // The others say in their own way that the server failed.
 }
 
+// authorityFailure classifies the reply of a server that a zone was delegated to, and that does not refer
+// on. One that does not serve the zone is lame, in whichever way it says so.
+func authorityFailure(m *dns.Msg, qtype uint16) pb.Failure {
+	switch f := rcodeFailure(m.Rcode); {
+	case f == pb.Failure_FAILURE_DNS_FORMERR, f == pb.Failure_FAILURE_DNS_NOTIMP:
+		return f
+	case f != pb.Failure_FAILURE_NONE && f != pb.Failure_FAILURE_DNS_NXDOMAIN, !m.Authoritative:
+		return pb.Failure_FAILURE_DNS_LAME
+	case f == pb.Failure_FAILURE_NONE && !holds(m, qtype) && !holds(m, dns.TypeCNAME):
+		return pb.Failure_FAILURE_DNS_NODATA
+	default:
+		return f
+	}
+}
+
 // handshakeFailure classifies the error of a TLS handshake. certAsked: the server asked for a
 // certificate, of which the probe has none.
 func handshakeFailure(ctx context.Context, err error, certAsked bool) (pb.Failure, *pb.TLSAlert) {

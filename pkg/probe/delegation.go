@@ -29,16 +29,17 @@ type delegation struct {
 
 // nameserver is a server of a zone.
 type nameserver struct {
-	name     string       // Empty: a root server, known by its address alone.
-	glue     []netip.Addr // By the parent.
-	resolved []netip.Addr // By the zone of the server's name.
+	name      string       // Empty: a root server, known by its address alone.
+	glue      []netip.Addr // By the parent.
+	resolved  []netip.Addr // By the zone of the server's name.
+	childOnly bool         // The zone has it, its parent has not.
 }
 
 // referral reads a reply as a referral from parent's servers to a zone that is below parent and holds
 // name. Glue counts for names below parent alone: about others its servers have no say (RFC 5452, 6).
 func referral(m *dns.Msg, name, parent string) (delegation, bool) {
 	var d delegation
-	if m.Rcode != dns.RcodeSuccess || m.Authoritative && len(m.Answer) > 0 {
+	if m.Rcode != dns.RcodeSuccess || len(m.Answer) > 0 {
 		return d, false
 	}
 	for _, rr := range m.Ns {

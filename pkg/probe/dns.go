@@ -65,6 +65,9 @@ func (t *trace) lookup(ctx context.Context, spec *pb.DNSSpec) {
 	if len(servers) == 0 {
 		t.noResolver(name)
 	}
+	if spec.GetClass() != "CH" {
+		t.authority(ctx, name, qtype)
+	}
 	for _, server := range servers {
 		t.spawn(func() {
 			t.ask(ctx, query{server: server, name: name, qtype: qtype, role: pb.Role_ROLE_TARGET})
@@ -102,13 +105,23 @@ func (t *trace) resolve(ctx context.Context, host string, reach func(netip.Addr)
 		t.noResolver(r.host)
 		return
 	}
-	family := t.job.GetSpec().GetFamily()
-	if family != pb.Family_FAMILY_IPV6 {
-		t.spawn(func() { t.resolveType(r, dns.TypeA) })
+	qtypes := addressTypes(t.job.GetSpec().GetFamily())
+	for _, qtype := range qtypes {
+		t.spawn(func() { t.resolveType(r, qtype) })
 	}
-	if family != pb.Family_FAMILY_IPV4 {
-		t.spawn(func() { t.resolveType(r, dns.TypeAAAA) })
+	t.authority(ctx, r.host, qtypes...)
+}
+
+// addressTypes returns the types of the addresses of a family.
+func addressTypes(family pb.Family) []uint16 {
+	switch family {
+	case pb.Family_FAMILY_IPV4:
+		return []uint16{dns.TypeA}
+	case pb.Family_FAMILY_IPV6:
+		return []uint16{dns.TypeAAAA}
+	case pb.Family_FAMILY_UNSPECIFIED:
 	}
+	return []uint16{dns.TypeA, dns.TypeAAAA}
 }
 
 // literalAddr is the address of a host that needs no resolver: an address, or a name of this machine, which

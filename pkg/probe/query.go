@@ -41,8 +41,8 @@ type query struct {
 	variant pb.Variant
 	// serverName is the server's name, where it was named. Default: it is known by its address alone.
 	serverName string
-	// quick bounds a query that is sent once: the first reply ends it, whatever it says, and silence ends
-	// it after this long, without TCP. 0: it is asked with all patience.
+	// quick bounds a query that is sent once, or sends times: the first reply ends it, whatever it says, and
+	// silence ends it after this long, without TCP. 0: it is asked with all patience.
 	quick time.Duration
 	// judge says what is wrong with a reply. Nil: replyFailure.
 	judge func(m *dns.Msg, qtype uint16) pb.Failure
@@ -81,7 +81,7 @@ type asker struct {
 // over TCP. A reply that is a failure is asked for once more, at least a second later.
 func (t *trace) ask(ctx context.Context, q query) answer {
 	switch {
-	case q.quick > 0:
+	case q.sends == 0 && q.quick > 0:
 		q.sends = 1
 	case q.sends == 0:
 		q.sends = udpSends
@@ -140,7 +140,7 @@ func (a *asker) overUDP(ctx, asking context.Context) (*dns.Msg, pb.Failure) {
 		began, tries := time.Now(), len(a.pb.GetEvidence().GetTries())
 		patience := time.Duration(n) * time.Second
 		if a.quick > 0 {
-			patience = a.quick
+			patience = a.quick * time.Duration(n) / time.Duration(a.sends)
 		}
 		msg, done := a.wait(ctx, a.began.Add(patience))
 		if done {

@@ -43,6 +43,8 @@ func Run(ctx context.Context, env *Env, job *pb.Job) *pb.Result {
 	t := newTrace(env, job)
 	t.spawn(func() { t.check(ctx) })
 	t.running.Wait()
+	close(t.settled)
+	t.asides.Wait()
 	return t.result()
 }
 

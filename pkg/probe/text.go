@@ -2,6 +2,7 @@ package probe
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode"
@@ -58,6 +59,15 @@ func canonical(name string) string {
 		}
 	}
 	return name
+}
+
+// texts returns addresses as text.
+func texts(ips []netip.Addr) []string {
+	var out []string
+	for _, ip := range ips {
+		out = append(out, ip.String())
+	}
+	return out
 }
 
 func duration(d time.Duration) *durationpb.Duration { return durationpb.New(d) }

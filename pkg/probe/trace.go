@@ -19,6 +19,13 @@ import (
 
 // trace records what one Run does. Steps get their place when they begin, and many run at once.
 type trace struct {
+	*record
+	running sync.WaitGroup
+	aside   bool // It runs beside the pipeline: see besides.
+}
+
+// record is what the traces of one Run share.
+type record struct {
 	env       *Env
 	job       *pb.Job
 	begin     time.Time
@@ -26,7 +33,8 @@ type trace struct {
 	own       func() []netip.Addr // The host's own addresses.
 	anchors   func() anchors
 	issuers   issuers
-	running   sync.WaitGroup
+	settled   chan struct{} // Closed when the pipeline has ended.
+	asides    sync.WaitGroup
 
 	mu     sync.Mutex // Guards what follows, and each Step.
 	steps  []*step
@@ -44,16 +52,17 @@ type step struct {
 }
 
 func newTrace(env *Env, job *pb.Job) *trace {
-	return &trace{
+	return &trace{record: &record{
 		env:       env,
 		job:       job,
 		begin:     time.Now(),
 		resolvers: env.resolvers(),
 		own:       sync.OnceValue(hostAddresses),
 		anchors:   sync.OnceValue(func() anchors { return newAnchors(env.Roots) }),
+		settled:   make(chan struct{}),
 		groups:    map[string]bool{},
 		spent:     map[bucketKey]error{},
-	}
+	}}
 }
 
 // hostAddresses returns the addresses of the host's interfaces.
@@ -131,7 +140,7 @@ func (t *trace) result() *pb.Result {
 	if sent := t.job.GetCoordinatorTime(); sent.IsValid() {
 		r.ClockOffset = durationpb.New(t.begin.Sub(sent.AsTime())) // One wall clock less the other.
 	}
-	for _, s := range t.steps {
+	for _, s := range t.kept() {
 		if s.pb.GetFailure() == pb.Failure_FAILURE_UNSPECIFIED { // Its goroutine panicked.
 			s.pb.Failure = pb.Failure_FAILURE_AGENT_INTERNAL
 			s.pb.Failures = []pb.Failure{s.pb.GetFailure()}
@@ -150,6 +159,20 @@ func (t *trace) result() *pb.Result {
 	}
 	fit(r)
 	return r
+}
+
+// instead ends a step that has ended otherwise: a closer look told more.
+func (s *step) instead(f pb.Failure) {
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	s.pb.Failure, s.pb.Failures = f, []pb.Failure{f}
+}
+
+// failure is how the step ended.
+func (s *step) failure() pb.Failure {
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	return s.pb.GetFailure()
 }
 
 // see changes the step's evidence.

@@ -1,0 +1,338 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/miekg/dns"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// Bounds of what a zone's own servers are asked.
+const (
+	maxAuthority = 32 // Servers' addresses, for spec.authoritative.
+	fewServers   = 2  // Otherwise.
+	maxLinks     = 8  // Of a CNAME chain that leads from zone to zone.
+)
+
+// cut is a zone while its servers are asked.
+type cut struct {
+	delegation
+	inquiry
+	w *walker
+
+	mu     sync.Mutex
+	asked  map[askedOf]bool
+	seats  []*seat
+	next   delegation // Where its servers refer to, if they do.
+	reply  *dns.Msg   // What they answer, if they do.
+	theEnd bool       // Its servers are the target's own.
+	child  []string   // The names of its own NS RRset, where it was asked for.
+}
+
+// askedOf is what a server was asked.
+type askedOf struct {
+	endpoint string
+	name     string
+	qtype    uint16
+}
+
+// seat is a step and the server that it asked.
+type seat struct {
+	endpoint
+	step   *step
+	serial *uint32
+}
+
+// authority asks the own servers of the zones that a name and what it leads to belong to, beside the
+// pipeline (taxonomy.md, 3: rule 4).
+func (t *trace) authority(ctx context.Context, name string, qtypes ...uint16) {
+	if !t.env.walkable(name) {
+		return
+	}
+	t.besides(ctx, walkGrace, func(ctx context.Context, side *trace) {
+		ctx, cancel := context.WithTimeout(ctx, walkTimeout)
+		defer cancel()
+		newWalker(side).follow(ctx, name, qtypes)
+	})
+}
+
+// follow asks for a name and, as long as its zone's servers answer with a CNAME that leads elsewhere,
+// for that.
+func (w *walker) follow(ctx context.Context, name string, qtypes []uint16) {
+	seen := []string{}
+	for name != "" && len(seen) < maxLinks && !slices.Contains(seen, name) {
+		seen = append(seen, name)
+		c := w.descend(ctx, inquiry{name: name, qtype: qtypes[0]})
+		if c == nil || !c.theEnd {
+			return
+		}
+		c.consult(ctx, qtypes)
+		name = c.elsewhere()
+	}
+}
+
+// try asks a server and says whether it was of use: it referred on, or answered.
+func (c *cut) try(ctx context.Context, point endpoint) bool {
+	if c.w.left.Add(-1) < 0 {
+		return false
+	}
+	a := c.ask(ctx, point, query{name: c.name, qtype: c.qtype, role: pb.Role_ROLE_REFERRAL})
+	if a.msg == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next, refers := referral(a.msg, c.name, c.zone)
+	switch {
+	case c.next.zone != "" || c.reply != nil: // Another one was faster.
+	case refers:
+		c.next = next
+	case answered(a.failure):
+		c.reply = a.msg
+	default:
+		return false
+	}
+	return true
+}
+
+// answered says whether a server of a zone did its work.
+func answered(f pb.Failure) bool { return known(f) || f == pb.Failure_FAILURE_DNS_BOGON }
+
+// settle decides whose servers these are, when there is nobody left to ask the way of. If the servers
+// of a zone below a top-level one fail altogether, then that is where the delegation is broken.
+func (c *cut) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.theEnd = len(c.via) == 0 && c.next.zone == "" && (c.reply != nil || dns.CountLabel(c.zone) > 1)
+	for _, s := range c.seats {
+		c.show(s)
+	}
+}
+
+// ask asks one server one question. AD, RA and the like are in the reply for people to see.
+func (c *cut) ask(ctx context.Context, point endpoint, q query) answer {
+	c.mu.Lock()
+	c.asked[askedOf{point.addr.String(), q.name, q.qtype}] = true
+	c.mu.Unlock()
+	q.server, q.serverName, q.stranger = point.addr, point.name, true
+	q.opts = &pb.DNSSpec{NoRecursion: true, Dnssec: true}
+	q.quick, q.sends = walkPatience, 2
+	q.judge = func(m *dns.Msg, qtype uint16) pb.Failure {
+		if _, ok := referral(m, q.name, c.zone); ok {
+			return pb.Failure_FAILURE_NONE
+		}
+		return authorityFailure(m, qtype)
+	}
+	a := c.w.t.ask(ctx, q)
+	if a.failure == pb.Failure_FAILURE_DNS_LAME {
+		a.step.say(lameness(a.msg, c.zone))
+	}
+	s := &seat{endpoint: point, step: a.step, serial: serial(a.msg, c.zone)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seats = append(c.seats, s)
+	c.show(s)
+	return a
+}
+
+// show puts into a step what is known of its server by now. c.mu is held.
+func (c *cut) show(s *seat) {
+	server := s.nameserver
+	for _, known := range c.servers {
+		if known.name == server.name && server.name != "" {
+			server = known
+		}
+	}
+	s.step.see(func(e *pb.Evidence) {
+		e.Authority = &pb.AuthorityEvidence{
+			Zone: c.zone, Server: server.name, Signed: c.signed, Cached: c.cached, SoaSerial: s.serial,
+			InParent: c.zone != "." && !server.childOnly, InChild: slices.Contains(c.child, server.name),
+			Glue: texts(server.glue), Addresses: texts(server.resolved),
+		}
+		if c.theEnd && s.step.pb.GetRole() == pb.Role_ROLE_REFERRAL {
+			s.step.pb.Role = pb.Role_ROLE_AUTHORITY
+		}
+	})
+}
+
+// consult asks the zone's own servers the questions that are still open, and for a lookup what the zone
+// says of itself: its NS RRset at one of them, its SOA at each.
+func (c *cut) consult(ctx context.Context, qtypes []uint16) {
+	if c.w.deep {
+		c.askChild(ctx)
+	}
+	if c.w.every {
+		c.resolveServers(ctx)
+	}
+	var asking sync.WaitGroup
+	for _, point := range c.choose(ctx) {
+		asking.Add(1)
+		c.w.t.spawn(func() {
+			defer asking.Done()
+			for _, qtype := range qtypes {
+				c.once(ctx, point, c.name, qtype)
+			}
+			if c.w.deep && !c.hasSerial(point) {
+				c.once(ctx, point, c.zone, dns.TypeSOA)
+				c.shareSerial(point)
+			}
+		})
+	}
+	asking.Wait()
+}
+
+// choose returns the servers' addresses that are asked: two servers, or all at every address.
+func (c *cut) choose(ctx context.Context) []endpoint {
+	c.mu.Lock()
+	d := c.delegation
+	c.mu.Unlock()
+	points := c.w.endpoints(ctx, &d, nil, fewServers)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.servers = d.servers
+	if c.w.every {
+		return points[:min(len(points), maxAuthority)]
+	}
+	return points[:min(len(points), fewServers)]
+}
+
+// once asks a server a question that it was not asked before.
+func (c *cut) once(ctx context.Context, point endpoint, name string, qtype uint16) {
+	c.mu.Lock()
+	done := c.asked[askedOf{point.addr.String(), name, qtype}]
+	c.mu.Unlock()
+	if !done {
+		c.ask(ctx, point, query{name: name, qtype: qtype, role: pb.Role_ROLE_AUTHORITY})
+	}
+}
+
+// askChild asks the zone for its own NS RRset, at a server that answers.
+func (c *cut) askChild(ctx context.Context) {
+	point, ok := c.working()
+	if !ok || c.zone == "." {
+		return
+	}
+	a := c.ask(ctx, point, query{name: c.zone, qtype: dns.TypeNS, role: pb.Role_ROLE_AUTHORITY})
+	if a.failure != pb.Failure_FAILURE_NONE {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.servers = slices.Clone(c.servers) // It may be shared.
+	for _, rr := range a.msg.Answer {
+		ns, ok := rr.(*dns.NS)
+		if !ok || canonical(ns.Hdr.Name) != c.zone || len(c.child) == maxServers {
+			continue
+		}
+		one := nameserver{name: canonical(ns.Ns), childOnly: true}
+		c.child = append(c.child, one.name)
+		if !slices.ContainsFunc(c.servers, one.same) {
+			c.servers = append(c.servers, one)
+		}
+	}
+	for _, s := range c.seats {
+		c.show(s)
+	}
+}
+
+// working returns a server that answered.
+func (c *cut) working() (endpoint, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.seats {
+		if answered(s.step.failure()) {
+			return s.endpoint, true
+		}
+	}
+	return endpoint{}, false
+}
+
+// resolveServers looks up the addresses of all of the zone's servers by their own zones, whatever glue
+// there is: glue may be out of date.
+func (c *cut) resolveServers(ctx context.Context) {
+	c.mu.Lock()
+	servers := slices.Clone(c.servers)
+	c.mu.Unlock()
+	var looking sync.WaitGroup
+	for i := range servers {
+		looking.Add(1)
+		c.w.t.spawn(func() {
+			defer looking.Done()
+			servers[i].resolved = c.w.addressesOf(ctx, servers[i].name, nil)
+		})
+	}
+	looking.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.servers = servers
+	for _, s := range c.seats {
+		c.show(s)
+	}
+}
+
+// elsewhere returns the name in another zone that the zone's answer leads to, if it does.
+func (c *cut) elsewhere() string {
+	if c.reply == nil || holds(c.reply, c.qtype) {
+		return ""
+	}
+	links := links(c.reply, c.name)
+	if len(links) == 0 {
+		return ""
+	}
+	return links[len(links)-1].GetTarget()
+}
+
+// hasSerial says whether a server's serial is known.
+func (c *cut) hasSerial(point endpoint) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.seats, func(s *seat) bool { return s.addr == point.addr && s.serial != nil })
+}
+
+// shareSerial shows a server's serial in all of its steps.
+func (c *cut) shareSerial(point endpoint) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var number *uint32
+	for _, s := range c.seats {
+		if s.addr == point.addr && s.serial != nil {
+			number = s.serial
+		}
+	}
+	for _, s := range c.seats {
+		if s.addr == point.addr {
+			s.serial = number
+			c.show(s)
+		}
+	}
+}
+
+// serial returns the serial of a zone's SOA in a reply.
+func serial(m *dns.Msg, zone string) *uint32 {
+	if m == nil {
+		return nil
+	}
+	for _, rr := range slices.Concat(m.Answer, m.Ns) {
+		if soa, ok := rr.(*dns.SOA); ok && within(canonical(soa.Hdr.Name), zone) {
+			return &soa.Serial
+		}
+	}
+	return nil
+}
+
+// lameness says in words why a server does not serve a zone that was delegated to it.
+func lameness(m *dns.Msg, zone string) error {
+	if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
+		return errors.New("it answers " + rcodeName(m.Rcode) + " for a name in " + zone)
+	}
+	for _, rr := range m.Ns {
+		if rr.Header().Rrtype == dns.TypeNS {
+			return errors.New("it refers to " + clean(canonical(rr.Header().Name), 255) + ", which does not lead on from " + zone)
+		}
+	}
+	return errors.New("its answer is not authoritative for " + zone + " (AA is not set)")
+}
