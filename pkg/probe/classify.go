@@ -148,18 +148,32 @@ func closedFailure(err error, reset, closed pb.Failure) pb.Failure {
 	return pb.Failure_FAILURE_AGENT_INTERNAL
 }
 
-// queryFailure classifies the error of a query that brought no usable reply.
-func queryFailure(ctx context.Context, err error) pb.Failure {
+// transportError is an error of what carries a query, by the failure that it is.
+type transportError struct {
+	failure pb.Failure
+	error
+}
+
+func (e transportError) Unwrap() error { return e.error }
+
+// queryFailure classifies the error of a query to a server that brought no usable reply.
+func queryFailure(ctx context.Context, server netip.Addr, err error) pb.Failure {
+	var carrier transportError
+	var icmp icmpError
 	switch {
-	case isLocal(err), errors.Is(err, syscall.EPERM):
+	case errors.Is(err, syscall.EPERM):
 		return pb.Failure_FAILURE_AGENT_NO_EGRESS
+	case isLocal(err):
+		return localFailure(server, err)
 	case over(ctx):
 		return pb.Failure_FAILURE_AGENT_DEADLINE
+	case errors.As(err, &carrier):
+		return carrier.failure
 	case errors.Is(err, errMismatch):
 		return pb.Failure_FAILURE_DNS_ID_MISMATCH
 	case errors.Is(err, errMalformed):
 		return pb.Failure_FAILURE_DNS_MALFORMED
-	case errors.Is(err, syscall.ECONNREFUSED), isUnroutable(err), errors.Is(err, syscall.EACCES):
+	case errors.Is(err, syscall.ECONNREFUSED), isUnroutable(err), errors.Is(err, syscall.EACCES), errors.As(err, &icmp):
 		return pb.Failure_FAILURE_DNS_UNREACHABLE
 	}
 	return pb.Failure_FAILURE_DNS_TIMEOUT

@@ -70,7 +70,7 @@ func (t *trace) lookup(ctx context.Context, spec *pb.DNSSpec) {
 	}
 	for _, server := range servers {
 		t.spawn(func() {
-			t.ask(ctx, query{server: server, name: name, qtype: qtype, role: pb.Role_ROLE_TARGET})
+			t.ask(ctx, query{server: server, name: name, qtype: qtype, role: pb.Role_ROLE_TARGET, opts: spec})
 		})
 	}
 }

@@ -32,8 +32,8 @@ func TestDNS(t *testing.T) {
 		{"a lost query is sent again", &probetest.Name{Records: good, Fault: probetest.Flaky}, false, pb.Failure_FAILURE_NONE, 2, 1, time.Second},
 		{"a cut reply is fetched over TCP", &probetest.Name{Records: good, Fault: probetest.Truncated}, false, pb.Failure_FAILURE_NONE, 1, 2, 0},
 		{"a cut reply that TCP does not give", &probetest.Name{Records: good, Fault: probetest.Truncated}, true, pb.Failure_FAILURE_DNS_TRUNCATED_NO_TCP, 2, 2, time.Second},
-		{"a reply with another ID is nobody's", &probetest.Name{Records: good, Fault: probetest.WrongID}, true, pb.Failure_FAILURE_DNS_ID_MISMATCH, 5, 0, 5 * time.Second},
-		{"a reply about another name is nobody's", &probetest.Name{Records: good, Fault: probetest.WrongName}, true, pb.Failure_FAILURE_DNS_ID_MISMATCH, 5, 0, 5 * time.Second},
+		{"a reply with another ID is nobody's", &probetest.Name{Records: good, Fault: probetest.WrongID}, true, pb.Failure_FAILURE_DNS_ID_MISMATCH, 5, 5, 5 * time.Second},
+		{"a reply about another name is nobody's", &probetest.Name{Records: good, Fault: probetest.WrongName}, true, pb.Failure_FAILURE_DNS_ID_MISMATCH, 5, 5, 5 * time.Second},
 		{"noise under the right ID is malformed", &probetest.Name{Fault: probetest.Garbage}, true, pb.Failure_FAILURE_DNS_MALFORMED, 5, 0, 5 * time.Second},
 		{"two replies to one query are both kept", &probetest.Name{Records: good, Fault: probetest.TwoReplies}, false, pb.Failure_FAILURE_NONE, 1, 2, 0},
 	}, func(t *testing.T, tt dnsCase) func(*testing.T) {

@@ -19,7 +19,8 @@ const (
 	ednsSends   = 3 // Later sends do without EDNS, which some middleboxes drop.
 	lateWindow  = 250 * time.Millisecond
 	tcpTimeout  = 3 * time.Second
-	maxReplies  = 16 // Kept of one query.
+	maxReplies  = 16   // Kept of one query.
+	readSize    = 4096 // A server that heeds the size that is asked for by default never fills it.
 )
 
 // A query is the first thing that a censor, a tired resolver or a lossy path spoils, and each of them in
@@ -60,9 +61,10 @@ type answer struct {
 
 // reply is what one send brought: a message that belongs to the query, or an error.
 type reply struct {
-	msg *dns.Msg
-	rtt time.Duration
-	err error
+	msg   *dns.Msg
+	rtt   time.Duration
+	plain bool // The query was without EDNS.
+	err   error
 }
 
 // asker is a query while it is asked.
@@ -75,10 +77,12 @@ type asker struct {
 	unreachable int        // Sends that were answered by an error of the network.
 	edns        bool
 	last        *dns.Msg // The last reply that was judged.
+	shaker      *shaker  // Shakes hands, for the transports over TLS. Its certificate failures stop nothing.
 }
 
-// ask asks a question over UDP, up to five times in five seconds, each time from a fresh socket, then
-// over TCP. A reply that is a failure is asked for once more, at least a second later.
+// ask asks a question as the options say: over UDP, up to five times in five seconds, each time from a
+// fresh socket, then over TCP; or over one of the other transports alone. A reply that is a failure is
+// asked for once more, at least a second later.
 func (t *trace) ask(ctx context.Context, q query) answer {
 	switch {
 	case q.sends == 0 && q.quick > 0:
@@ -101,13 +105,12 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 	if a.refused(q.server, p) {
 		return answer{step: a.step, failure: pb.Failure_FAILURE_AGENT_POLICY_DENIED}
 	}
-	// asking ends with the query: the sockets that wait for a reply need not go on. A socket that has
-	// one is bound to ctx alone.
-	asking, cancel := context.WithCancel(ctx)
-	defer cancel()
-	msg, f := a.overUDP(ctx, asking)
-	if msg == nil && f == pb.Failure_FAILURE_UNSPECIFIED {
-		msg, f = a.unanswered(ctx)
+	var msg *dns.Msg
+	var f pb.Failure
+	if q.opts.GetTransport() == pb.Transport_TRANSPORT_UNSPECIFIED {
+		msg, f = a.overDatagrams(ctx)
+	} else {
+		msg, f = a.overConnection(ctx)
 	}
 	out := answer{step: a.step, failure: f, msg: a.last}
 	if msg != nil && (a.qtype == dns.TypeA || a.qtype == dns.TypeAAAA) {
@@ -118,8 +121,21 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 			}
 		})
 	}
-	a.end(f)
+	a.end(append([]pb.Failure{f}, a.carried()...)...)
 	return out
+}
+
+// overDatagrams asks over UDP, and over TCP if that brought nothing.
+func (a *asker) overDatagrams(ctx context.Context) (*dns.Msg, pb.Failure) {
+	// asking ends with the query: the sockets that wait for a reply need not go on. A socket that has
+	// one is bound to ctx alone.
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	msg, f := a.overUDP(ctx, asking)
+	if msg == nil && f == pb.Failure_FAILURE_UNSPECIFIED {
+		return a.unanswered(ctx)
+	}
+	return msg, f
 }
 
 // overUDP sends once a second and waits for a usable reply. FAILURE_UNSPECIFIED: there was none.
@@ -186,7 +202,7 @@ func (a *asker) take(ctx context.Context, r reply) (*dns.Msg, bool) {
 	if r.err != nil {
 		a.lastErr = r.err
 		a.say(r.err)
-		if f := queryFailure(ctx, r.err); f == pb.Failure_FAILURE_DNS_UNREACHABLE || f == pb.Failure_FAILURE_AGENT_NO_EGRESS {
+		if f := queryFailure(ctx, a.server.Addr(), r.err); f == pb.Failure_FAILURE_DNS_UNREACHABLE || f == pb.Failure_FAILURE_AGENT_NO_EGRESS {
 			// It may have been forged, or pass: only the second one ends the sends.
 			a.unreachable++
 			a.tried(f, time.Since(a.began))
@@ -201,9 +217,12 @@ func (a *asker) take(ctx context.Context, r reply) (*dns.Msg, bool) {
 	// socket: a resolver may have been busy, and a forger may have been faster.
 	msg, f := r.msg, a.judge(r.msg, a.qtype)
 	a.see(func(e *pb.Evidence) { e.Rtt = duration(r.rtt) })
+	if r.plain {
+		a.say(a.withoutEDNS())
+	}
 	if msg.Truncated {
 		var err error
-		if msg, err = a.exchangeTCP(ctx); err != nil {
+		if msg, err = a.exchangeTCP(ctx, a.fallback()); err != nil {
 			a.say(err)
 			f = pb.Failure_FAILURE_DNS_TRUNCATED_NO_TCP
 		} else {
@@ -251,7 +270,7 @@ func (a *asker) send(ctx, asking context.Context, m *dns.Msg) {
 	defer context.AfterFunc(ctx, expire)()
 	stop := context.AfterFunc(asking, expire)
 	defer stop()
-	buf := make([]byte, readSize)
+	buf := make([]byte, max(readSize, a.size()))
 	answered := false
 	for range 64 { // A server that floods must not keep the probe busy.
 		n, err := conn.Read(buf)
@@ -259,8 +278,7 @@ func (a *asker) send(ctx, asking context.Context, m *dns.Msg) {
 			a.unread(conn, err, answered)
 			return
 		}
-		msg, err := parseReply(m, buf[:n])
-		a.keep(msg, "udp", n, time.Since(sent))
+		msg, err := a.read(m, buf[:n], "udp", time.Since(sent))
 		if answered {
 			continue // Evidence only: the first reply is what a stub resolver would have believed.
 		}
@@ -270,12 +288,15 @@ func (a *asker) send(ctx, asking context.Context, m *dns.Msg) {
 				_ = conn.SetReadDeadline(time.Now().Add(lateWindow))
 			}
 		}
-		a.offer(reply{msg: msg, rtt: time.Since(sent), err: err})
+		a.offer(reply{msg: msg, rtt: time.Since(sent), plain: m.IsEdns0() == nil, err: err})
 	}
 }
 
-// offer hands a reply over, unless there are too many already.
+// offer hands a reply over, unless there are too many already. Errors take half of the room at most.
 func (a *asker) offer(r reply) {
+	if r.err != nil && len(a.replies) >= cap(a.replies)/2 {
+		return
+	}
 	select {
 	case a.replies <- r:
 	default:
@@ -300,13 +321,10 @@ func (a *asker) openUDP(ctx context.Context, m *dns.Msg) (net.Conn, error) {
 	if err != nil {
 		return nil, localError{fmt.Errorf("pack the query: %w", err)}
 	}
-	// Connected, so that the kernel drops what comes from other addresses and reports ICMP errors.
-	dialer := net.Dialer{Control: askErrorQueue}
-	conn, err := dialer.DialContext(ctx, "udp", a.server.String())
+	conn, err := a.openSocket(ctx)
 	if err != nil {
-		return nil, localError{err}
+		return nil, err
 	}
-	a.see(func(e *pb.Evidence) { e.LocalAddress = conn.LocalAddr().String() })
 	if _, err := conn.Write(wire); err != nil {
 		_ = conn.Close()
 		return nil, localError{err}
@@ -314,77 +332,35 @@ func (a *asker) openUDP(ctx context.Context, m *dns.Msg) (net.Conn, error) {
 	return conn, nil
 }
 
-// keep adds a reply to the evidence.
-func (a *asker) keep(m *dns.Msg, transport string, size int, rtt time.Duration) {
+// openSocket opens a UDP socket with a random port.
+func (a *asker) openSocket(ctx context.Context) (net.Conn, error) {
+	// Connected, so that the kernel drops what comes from other addresses and reports ICMP errors.
+	dialer := net.Dialer{Control: askErrorQueue}
+	conn, err := dialer.DialContext(ctx, "udp", a.server.String())
+	if err != nil {
+		return nil, localError{fmt.Errorf("open a socket to %s: %w", a.server, err)}
+	}
+	a.see(func(e *pb.Evidence) { e.LocalAddress = conn.LocalAddr().String() })
+	return conn, nil
+}
+
+// read parses a message and adds it to the evidence. What does not belong to the query is evidence too,
+// and returned as an error alone.
+func (a *asker) read(query *dns.Msg, wire []byte, transport string, rtt time.Duration) (*dns.Msg, error) {
+	msg, err := parseReply(query, wire)
 	a.see(func(e *pb.Evidence) {
-		e.BytesRead += int32(size)
-		if m == nil || len(e.GetReplies()) >= maxReplies {
+		e.BytesRead += int32(len(wire))
+		kept := e.GetReplies()
+		// Whoever floods with guesses must not keep the true reply out.
+		if msg == nil || len(kept) >= maxReplies || err != nil && len(kept) >= maxReplies/2 {
 			return
 		}
-		r := describe(m, size)
-		r.Transport, r.Rtt = transport, duration(rtt)
-		e.Replies = append(e.GetReplies(), r)
+		r := describe(msg, len(wire))
+		r.Transport, r.Rtt, r.Mismatched = transport, duration(rtt), err != nil
+		e.Replies = append(kept, r)
 	})
-}
-
-// unanswered goes on after UDP was silent or unreachable. A quick query has no time to.
-func (a *asker) unanswered(ctx context.Context) (*dns.Msg, pb.Failure) {
-	switch {
-	case a.quick == 0:
-		return a.overTCP(ctx)
-	case a.lastErr != nil:
-		return nil, queryFailure(ctx, a.lastErr)
-	}
-	return nil, pb.Failure_FAILURE_DNS_TIMEOUT
-}
-
-// overTCP asks over TCP after UDP was silent or unreachable. That TCP is refused or closed too says
-// nothing more than the silence did.
-func (a *asker) overTCP(ctx context.Context) (*dns.Msg, pb.Failure) {
-	msg, err := a.exchangeTCP(ctx)
-	if err == nil {
-		a.last = msg
-		return msg, a.judge(msg, a.qtype)
-	}
-	a.say(err)
-	switch {
-	case over(ctx):
-		return nil, pb.Failure_FAILURE_AGENT_DEADLINE
-	case a.lastErr != nil: // What UDP brought says more: an ICMP error, or replies of somebody else.
-		return nil, queryFailure(ctx, a.lastErr)
-	case isLocal(err):
-		return nil, pb.Failure_FAILURE_AGENT_NO_EGRESS
-	}
-	return nil, pb.Failure_FAILURE_DNS_TIMEOUT
-}
-
-// exchangeTCP asks once over TCP (RFC 7766).
-func (a *asker) exchangeTCP(ctx context.Context) (*dns.Msg, error) {
-	patience := tcpTimeout
-	if a.quick > 0 {
-		patience = a.quick
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	began := time.Now()
-	raw, _, err := a.t.env.connect(ctx, a.server)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = raw.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = raw.SetDeadline(aLongTimeAgo) })()
-	m := a.message(true)
-	conn := &dns.Conn{Conn: raw}
-	if err := conn.WriteMsg(m); err != nil {
-		return nil, err
-	}
-	wire, err := conn.ReadMsgHeader(nil) // At most 64 KiB, the length field's range.
-	if err != nil {
-		return nil, err
-	}
-	msg, err := parseReply(m, wire)
-	rtt := time.Since(began)
-	a.keep(msg, "tcp", len(wire), rtt)
-	a.see(func(e *pb.Evidence) { e.Rtt = duration(rtt) })
-	return msg, err
+	return msg, nil
 }

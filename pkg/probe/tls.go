@@ -102,6 +102,7 @@ type shaker struct {
 	certificate []pb.Failure // What is wrong with the certificates, if it completed.
 	certAsked   bool
 	noALPN      bool
+	leavesWord  bool // Whoever reads the connection next hears the last word.
 }
 
 // securedConn is a connection with a completed handshake.
@@ -140,7 +141,7 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 	// If a certificate cannot be parsed, crypto/tls fails before anyone can look at the chain.
 	if err == nil {
 		h.examine(ctx, conn.ConnectionState(), ev)
-		if h.certAsked {
+		if h.certAsked && !h.leavesWord {
 			err = lastWord(attempt, conn, 2*time.Since(began)+h.t.env.patience)
 		}
 	}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,8 +17,8 @@ import (
 const (
 	maxRecords = 256
 	maxData    = 4096
-	udpSize    = 1232 // Fits everywhere without fragments (DNS flag day 2020).
-	readSize   = 4096 // A server that heeds udpSize never fills it.
+	maxEDE     = 16
+	maxNSID    = 255
 )
 
 var (
@@ -25,55 +26,40 @@ var (
 	errMalformed = errors.New("a reply that cannot be parsed")
 )
 
-// message builds a query with a fresh random ID.
-func message(name string, qtype uint16, edns bool) *dns.Msg {
-	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
-	if edns {
-		m.SetEdns0(udpSize, false)
-	}
-	return m
-}
-
-// message builds the query's next message, as its options say.
-func (q *query) message(edns bool) *dns.Msg {
-	m := message(q.name, q.qtype, edns)
-	m.RecursionDesired = !q.opts.GetNoRecursion()
-	m.CheckingDisabled = q.opts.GetCheckingDisabled()
-	if q.opts.GetClass() == "CH" {
-		m.Question[0].Qclass = dns.ClassCHAOS
-	}
-	if opt := m.IsEdns0(); opt != nil && q.opts.GetDnssec() {
-		opt.SetDo()
-	}
-	return m
-}
-
 // parseReply reads a reply and checks that it belongs to the query: same ID and same question. The ID
-// alone would let anyone who guesses 16 bits answer.
+// alone would let anyone who guesses 16 bits answer. With errMismatch the message is there all the same,
+// if it is one.
 func parseReply(query *dns.Msg, wire []byte) (*dns.Msg, error) {
 	var m dns.Msg
-	if err := m.Unpack(wire); err != nil {
-		// Noise under another ID is somebody else's; only noise under ours is this server's.
-		if len(wire) >= 2 && (uint16(wire[0])<<8|uint16(wire[1])) != query.Id {
-			return nil, errMismatch
-		}
+	err := m.Unpack(wire)
+	switch {
+	case err == nil:
+	case len(wire) >= 2 && (uint16(wire[0])<<8|uint16(wire[1])) != query.Id:
+		return nil, errMismatch // Noise under another ID is somebody else's; only noise under ours is this server's.
+	case m.Truncated && m.Response && belongs(&m, query):
+		// Some servers cut in the middle of a record. That it is cut is all that this reply has to say.
+		m.Answer, m.Ns, m.Extra = nil, nil, nil
+		return &m, nil
+	default:
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
-	if m.Id != query.Id || !m.Response {
-		return nil, errMismatch
-	}
-	// Compared without case: some resolvers echo the name in a case of their own.
-	if len(m.Question) == 0 && m.Rcode != dns.RcodeSuccess { // Some servers leave it out of errors.
-		return &m, nil
-	}
-	if len(m.Question) != 1 {
-		return nil, errMismatch
-	}
-	got, want := m.Question[0], query.Question[0]
-	if !strings.EqualFold(got.Name, want.Name) || got.Qtype != want.Qtype || got.Qclass != want.Qclass {
-		return nil, errMismatch
+	if m.Id != query.Id || !m.Response || !belongs(&m, query) {
+		return &m, errMismatch
 	}
 	return &m, nil
+}
+
+// belongs says whether a reply is about the query's question.
+func belongs(m, query *dns.Msg) bool {
+	if len(m.Question) == 0 && m.Rcode != dns.RcodeSuccess { // Some servers leave it out of errors.
+		return true
+	}
+	if len(m.Question) != 1 {
+		return false
+	}
+	got, want := m.Question[0], query.Question[0]
+	// Compared without case: some resolvers echo the name in a case of their own.
+	return strings.EqualFold(got.Name, want.Name) && got.Qtype == want.Qtype && got.Qclass == want.Qclass
 }
 
 // describe turns a reply into evidence.
@@ -84,22 +70,54 @@ func describe(m *dns.Msg, size int) *pb.DNSReply {
 		Truncated:          m.Truncated,
 		RecursionAvailable: m.RecursionAvailable,
 		AuthenticData:      m.AuthenticatedData,
+		CheckingDisabled:   m.CheckingDisabled,
 		Answers:            records(m.Answer),
 		LeftOut:            int32(max(0, len(m.Answer)-maxRecords)),
 		Authority:          records(m.Ns),
+		Additional:         records(m.Extra),
 		Size:               int32(size),
+		SoaSerial:          soaSerial(m),
 	}
-	opt := m.IsEdns0()
-	if opt == nil {
-		return r
-	}
-	for _, o := range opt.Option {
-		if ede, ok := o.(*dns.EDNS0_EDE); ok && len(r.GetExtendedErrors()) < 16 {
-			r.ExtendedErrors = append(r.GetExtendedErrors(),
-				&pb.ExtendedError{Code: uint32(ede.InfoCode), Text: clean(ede.ExtraText, maxText)})
-		}
+	if opt := m.IsEdns0(); opt != nil {
+		describeOptions(r, opt.Option)
 	}
 	return r
+}
+
+// describeOptions turns the options of EDNS into evidence.
+func describeOptions(r *pb.DNSReply, options []dns.EDNS0) {
+	for _, o := range options {
+		switch o := o.(type) {
+		case *dns.EDNS0_EDE:
+			if len(r.GetExtendedErrors()) < maxEDE {
+				r.ExtendedErrors = append(r.GetExtendedErrors(),
+					&pb.ExtendedError{Code: uint32(o.InfoCode), Text: clean(o.ExtraText, maxText)})
+			}
+		case *dns.EDNS0_NSID: // The library keeps it in hexadecimal.
+			id, _ := hex.DecodeString(o.Nsid[:min(len(o.Nsid), 2*maxNSID)])
+			r.Nsid = id
+		case *dns.EDNS0_SUBNET:
+			ip, _ := netip.AddrFromSlice(o.Address)
+			if o.Family == 1 {
+				ip = ip.Unmap()
+			}
+			prefix := netip.PrefixFrom(ip, int(o.SourceNetmask))
+			r.ClientSubnet = &pb.ClientSubnet{Prefix: prefix.String(), Scope: uint32(o.SourceScope)}
+		}
+	}
+}
+
+// soaSerial is the serial of the first SOA record in a reply, or nil.
+func soaSerial(m *dns.Msg) *uint32 {
+	for _, section := range [][]dns.RR{m.Answer, m.Ns} {
+		for _, rr := range section {
+			if soa, ok := rr.(*dns.SOA); ok {
+				n := soa.Serial // Not a pointer that keeps the whole reply.
+				return &n
+			}
+		}
+	}
+	return nil
 }
 
 // rcodeName returns a response code's mnemonic, or one like "RCODE3841" if it has none.
@@ -111,11 +129,17 @@ func rcodeName(rcode int) string {
 }
 
 // records turns records into evidence. miekg/dns escapes what is not printable; the rest is cleaned all
-// the same, since the data is shown on terminals and pages.
+// the same, since the data is shown on terminals and pages. OPT is no record of anybody's.
 func records(rrs []dns.RR) []*pb.Record {
 	var out []*pb.Record
-	for _, rr := range rrs[:min(len(rrs), maxRecords)] {
+	for _, rr := range rrs {
 		h := rr.Header()
+		if h.Rrtype == dns.TypeOPT {
+			continue
+		}
+		if len(out) == maxRecords {
+			break
+		}
 		out = append(out, &pb.Record{
 			Name: clean(canonical(h.Name), 1024),
 			Ttl:  h.Ttl,
@@ -126,13 +150,20 @@ func records(rrs []dns.RR) []*pb.Record {
 	return out
 }
 
-// presentation returns a record's data in presentation format. For types that miekg/dns does not know
-// it is the generic one (RFC 3597, 5), whose header the library spells in another way.
+// presentation returns a record's data in presentation format. For types that have none of their own it
+// is the generic one (RFC 3597, 5), whose header the library spells in another way.
 func presentation(rr dns.RR) string {
-	if unknown, ok := rr.(*dns.RFC3597); ok {
-		return fmt.Sprintf(`\# %d %s`, len(unknown.Rdata)/2, unknown.Rdata)
+	h := rr.Header()
+	switch rr := rr.(type) {
+	case *dns.RFC3597:
+		return strings.TrimSpace(fmt.Sprintf(`\# %d %s`, len(rr.Rdata)/2, rr.Rdata))
+	case *dns.NULL: // The library makes a comment of it.
+		return strings.TrimSpace(fmt.Sprintf(`\# %d %x`, len(rr.Data), rr.Data))
 	}
-	return strings.TrimPrefix(rr.String(), rr.Header().String())
+	if h.Rdlength == 0 && h.Rrtype != dns.TypeAPL { // No data, where there must be some.
+		return `\# 0`
+	}
+	return strings.TrimPrefix(rr.String(), h.String())
 }
 
 // holds says whether a reply answers the question, rather than only redirects it.

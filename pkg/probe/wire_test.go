@@ -1,15 +1,20 @@
 package probe
 
 import (
+	"errors"
+	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/miekg/dns"
 	"google.golang.org/protobuf/proto"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
 // FuzzReply: whatever arrives, it is refused or becomes evidence within the bounds.
 func FuzzReply(f *testing.F) {
-	query := message("www.example", dns.TypeA, true)
+	query := (&query{name: "www.example", qtype: dns.TypeA}).message(true)
 	query.Id = 0x1234
 	for _, texts := range [][]string{
 		nil,
@@ -35,20 +40,27 @@ func FuzzReply(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		m, err := parseReply(query, wire)
-		if (m == nil) == (err == nil) {
+		switch {
+		case err == nil && (m == nil || m.Id != query.Id || !m.Response):
+			t.Fatalf("taken for an answer: %v", m)
+		case err != nil && m != nil && !errors.Is(err, errMismatch):
 			t.Fatalf("message %v, error %v", m, err)
-		}
-		if err != nil {
+		case m == nil:
 			return
 		}
 		r := describe(m, len(wire))
-		if len(r.GetAnswers()) > maxRecords || len(r.GetAuthority()) > maxRecords {
-			t.Errorf("%d and %d records", len(r.GetAnswers()), len(r.GetAuthority()))
-		}
-		for _, rec := range r.GetAnswers() {
-			if len(rec.GetData()) > maxData {
-				t.Errorf("%d bytes of data", len(rec.GetData()))
+		for _, section := range [][]*pb.Record{r.GetAnswers(), r.GetAuthority(), r.GetAdditional()} {
+			if len(section) > maxRecords {
+				t.Errorf("%d records", len(section))
 			}
+			for _, rec := range section {
+				if len(rec.GetData()) > maxData || strings.ContainsFunc(rec.GetName()+rec.GetData(), unicode.IsControl) {
+					t.Errorf("data that is long or not clean: %q", rec)
+				}
+			}
+		}
+		if len(r.GetNsid()) > maxNSID || len(r.GetExtendedErrors()) > maxEDE {
+			t.Errorf("%d bytes of NSID, %d extended errors", len(r.GetNsid()), len(r.GetExtendedErrors()))
 		}
 		if _, err := proto.Marshal(r); err != nil {
 			t.Errorf("the evidence cannot be sent: %v", err)
@@ -64,18 +76,41 @@ func FuzzReply(f *testing.F) {
 func TestPresentation(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"a.example. 60 IN A 127.0.0.2":                     "127.0.0.2",
-		"a.example. 60 IN MX 10 Mail.example.":             "10 Mail.example.",
-		`a.example. 60 IN TXT "one" "t\"wo"`:               `"one" "t\"wo"`,
-		`a.example. 60 IN TYPE65400 \# 3 abcdef`:           `\# 3 abcdef`,
-		`a.example. 60 IN HTTPS 1 . alpn="h2"`:             `1 . alpn="h2"`,
-		"a.example. 60 IN CAA 0 issue \"ca.example; x=y\"": `0 issue "ca.example; x=y"`,
+		"a.example. 60 IN A 127.0.0.2":                                            "127.0.0.2",
+		"a.example. 60 IN MX 10 Mail.example.":                                    "10 Mail.example.",
+		`a.example. 60 IN TXT "one" "t\"wo"`:                                      `"one" "t\"wo"`,
+		`a.example. 60 IN TXT "\000\255;\\"`:                                      `"\000\255;\\"`,
+		`a.example. 60 IN TYPE65400 \# 3 abcdef`:                                  `\# 3 abcdef`,
+		`a.example. 60 IN TYPE10 \# 2 0102`:                                       `\# 2 0102`,
+		`a.example. 60 IN TYPE65400 \# 0`:                                         `\# 0`,
+		`a.example. 60 IN HTTPS 1 . alpn="h2" ipv4hint=127.0.0.1`:                 `1 . alpn="h2" ipv4hint="127.0.0.1"`,
+		`a.example. 60 IN SVCB 2 svc.example. port=8443 key65333="x"`:             `2 svc.example. port="8443" key65333="x"`,
+		"a.example. 60 IN CAA 0 issue \"ca.example; x=y\"":                        `0 issue "ca.example; x=y"`,
+		`a.example. 60 IN NAPTR 10 20 "s" "SIP+D2U" "" _sip._udp.example.`:        `10 20 "s" "SIP+D2U" "" _sip._udp.example.`,
+		"a.example. 60 IN SSHFP 4 2 123456789abcdef67890123456789abcdef67890":     "4 2 123456789ABCDEF67890123456789ABCDEF67890",
+		"a.example. 60 IN TLSA 3 1 1 0c72ac70b745ac19998811b131d662c9":            "3 1 1 0c72ac70b745ac19998811b131d662c9",
+		"a.example. 60 IN SRV 1 2 443 www.example.":                               "1 2 443 www.example.",
+		"a.example. 60 IN SOA ns.example. root.example. 7 1 2 3 4":                "ns.example. root.example. 7 1 2 3 4",
+		"a.example. 60 IN DS 60485 5 1 2bb183af5f22588179a53b0a98631fad1a292118":  "60485 5 1 2BB183AF5F22588179A53B0A98631FAD1A292118",
+		"a.example. 60 IN NSEC b.example. A TYPE65400":                            "b.example. A TYPE65400",
+		"a.example. 60 IN NSEC3 1 0 5 aabb 2t7b4g4vsa5smi47k61mv5bv1a22bojr A":    "1 0 5 AABB 2T7B4G4VSA5SMI47K61MV5BV1A22BOJR A",
+		"a.example. 60 IN RRSIG A 8 2 60 20300101000000 20200101000000 7 e. aGk=": "A 8 2 60 20300101000000 20200101000000 7 e. aGk=",
+		"a.example. 60 IN DNSKEY 257 3 8 aGk=":                                    "257 3 8 aGk=",
 	} {
 		rr, err := dns.NewRR(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := records([]dns.RR{rr})[0]; got.GetData() != want || got.GetName() != "a.example" || got.GetTtl() != 60 {
+		// By way of the wire, as it comes.
+		wire, err := (&dns.Msg{Answer: []dns.RR{rr}}).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m dns.Msg
+		if err := m.Unpack(wire); err != nil {
+			t.Fatal(err)
+		}
+		if got := records(m.Answer)[0]; got.GetData() != want || got.GetName() != "a.example" || got.GetTtl() != 60 {
 			t.Errorf("%s: %v, want data %s", text, got, want)
 		}
 	}
