@@ -219,9 +219,9 @@ func (t *trace) dnsControls(ctx context.Context, a *asker) {
 	beside := a.index
 	for _, name := range names {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			t.spawn(func() {
-				t.ask(ctx, controlQuery(a.server, name, qtype, beside))
-			})
+			q := controlQuery(a.server, name, qtype, beside)
+			q.opts, q.serverName = a.carrier(), a.serverName
+			t.spawn(func() { t.ask(ctx, q) })
 		}
 	}
 }

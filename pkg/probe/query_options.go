@@ -90,6 +90,13 @@ func (q *query) subnet() *dns.EDNS0_SUBNET {
 	}
 }
 
+// carrier is how the query travels, without what it asks for: a control goes the same way.
+func (q *query) carrier() *pb.DNSSpec {
+	return &pb.DNSSpec{
+		Transport: q.opts.GetTransport(), TlsHostname: q.opts.GetTlsHostname(), HttpsPath: q.opts.GetHttpsPath(),
+	}
+}
+
 // withoutEDNS returns what the spec asks for and a query without EDNS cannot say, or nil.
 func (q *query) withoutEDNS() error {
 	var lost []string

@@ -279,3 +279,30 @@ func checkSecured(t *testing.T, c transportCase, ev *pb.TLSEvidence) {
 		t.Errorf("server_name %q, want %q", ev.GetServerName(), want)
 	}
 }
+
+func TestControlsTravelAsTheQueryDid(t *testing.T) {
+	t.Parallel()
+	cert, roots := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"dns.example"}}, true)
+	env := newEnv(t, nil) // Whose resolver is not asked: it only knows the zone.
+	env.Roots = roots
+	zone := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.1"), probetest.Zone{
+		"control.example": {Records: []string{"control.example. 60 IN A 127.0.0.9"}},
+	}, true))
+	server, _ := stream(zone.Answer)(t, serverConfig(cert))
+	spec := dnsSpec("nowhere.example", "")
+	spec.GetDns().Resolver, spec.GetDns().Transport, spec.GetDns().TlsHostname = server.String(), overTLS, "dns.example"
+	r := run(t, env, spec)
+	if s := one(t, r, pb.StepKind_STEP_KIND_DNS_QUERY); s.GetFailure() != pb.Failure_FAILURE_DNS_NXDOMAIN || s.GetAttempts() != 2 {
+		t.Errorf("%v", s)
+	}
+	passed := false
+	for _, s := range steps(r, pb.StepKind_STEP_KIND_DNS_QUERY, pb.Role_ROLE_CONTROL) {
+		passed = passed || s.GetFailure() == pb.Failure_FAILURE_NONE
+		if reply := s.GetEvidence().GetReplies()[0]; reply.GetTransport() != "tls" || s.GetAddress() != server.String() {
+			t.Errorf("control: %v", s)
+		}
+	}
+	if !passed {
+		t.Errorf("no control passed: %v", r)
+	}
+}

@@ -2,6 +2,8 @@ package probe
 
 import (
 	"errors"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -38,6 +40,9 @@ func FuzzReply(f *testing.F) {
 		}
 		f.Add(wire)
 	}
+	for _, wire := range hostileReplies(f, query) {
+		f.Add(wire)
+	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		m, err := parseReply(query, wire)
 		switch {
@@ -71,6 +76,35 @@ func FuzzReply(f *testing.F) {
 			}
 		}
 	})
+}
+
+// hostileReplies are replies that try to break whoever reads them.
+func hostileReplies(f *testing.F, query *dns.Msg) [][]byte {
+	pack := func(m *dns.Msg) []byte {
+		wire, err := m.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		return wire
+	}
+	header := dns.RR_Header{Name: "www.example.", Rrtype: dns.TypeTXT, Class: dns.ClassINET}
+	giant, many := new(dns.Msg).SetReply(query), new(dns.Msg).SetReply(query)
+	giant.Answer = []dns.RR{&dns.TXT{Hdr: header, Txt: slices.Repeat([]string{strings.Repeat("\x1b\xff\x00", 85)}, 200)}}
+	header.Rrtype = dns.TypeA
+	many.Answer = slices.Repeat([]dns.RR{&dns.A{Hdr: header, A: []byte{127, 0, 0, 2}}}, 2000)
+	options := new(dns.Msg).SetReply(query).SetEdns0(512, true)
+	options.IsEdns0().Option = []dns.EDNS0{
+		&dns.EDNS0_NSID{Code: dns.EDNS0NSID, Nsid: strings.Repeat("1b", 4000)},
+		&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 2, SourceNetmask: 56, SourceScope: 200, Address: net.IPv6loopback},
+		&dns.EDNS0_EDE{InfoCode: 65535, ExtraText: "\x1b[31m\xff\u202e"},
+	}
+	cut := pack(giant)
+	cut[2] |= 2 // TC.
+	head := pack(new(dns.Msg).SetReply(query))[:12]
+	loop := append(append(slices.Clone(head), 0xc0, 12), 0, 1, 0, 1) // A name that points to itself.
+	maze := append(slices.Clone(head), "\xc0\x0e\xc0\x10\xc0\x0c\x00\x01\x00\x01"...)
+	ugly := append(slices.Clone(head), "\x04\xff\x1b.\x00\x03\xe2\x80\xae\x00\x00\x01\x00\x01"...)
+	return [][]byte{nil, head, pack(giant), pack(many), pack(options), cut[:len(cut)/2], cut[:13], loop, maze, ugly}
 }
 
 func TestPresentation(t *testing.T) {
