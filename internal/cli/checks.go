@@ -141,7 +141,7 @@ and suites the server accepts, in its order of preference.` + formats,
 	flags.StringArrayVar(&f.Names, "name", nil, "`NAME` that the certificate is compared with too; repeatable")
 	flags.StringVar(&f.ALPN, "alpn", "", "`PROTOCOLS` to offer, with commas between them (default h2,http/1.1)")
 	flags.StringVar(&f.Versions, "tls-version", "", "`VERSIONS` to offer, with commas: ssl3, tls1, tls1.1, tls1.2, tls1.3")
-	flags.StringVar(&f.Ciphers, "ciphers", "", "`SUITES` to offer by their IANA names, with colons")
+	flags.StringVar(&f.Ciphers, "ciphers", "", "`SUITES` to offer, with colons, by IANA's names or openssl's")
 	flags.StringVar(&f.Groups, "groups", "", "`GROUPS` to offer, with colons, such as x25519:secp256r1")
 	flags.StringVar(&f.SigAlgs, "sigalgs", "", "signature `SCHEMES` to offer, with colons, such as rsa_pkcs1_sha256")
 	flags.BoolVar(&f.Enumerate, "enumerate", false, "find out which versions and suites the server accepts")

@@ -24,10 +24,10 @@ func TestCSVIsARowForEachStepAboutTheTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := [][]string{
-		{"measurement", "agent", "region", "country", "city", "provider", "asn", "kind", "name", "address", "failure", "failures", "duration_ms", "attempts"},
-		{theID, "ap-1", "ap-south", "", "Mumbai", "AWS", "64500", "dns_query", "example.com", "192.0.2.53:53", "none", "", "3.000", "1"},
-		{theID, "ap-1", "ap-south", "", "Mumbai", "AWS", "64500", "tcp_connect", "", "203.0.113.10:443", "tcp_timeout", "tcp_timeout", "8100.000", "2"},
-		{theID, "eu-1", "eu-west", "", `Dublin, "West"\x1b[31m`, "AWS", "64500", "dns_query", "example.com", "192.0.2.53:53", "none", "", "3.000", "1"},
+		{"measurement", "agent", "region", "country", "city", "provider", "asn", "kind", "name", "address", "failure", "failures", "duration_ms", "attempts", "answers", "version", "status"},
+		{theID, "ap-1", "ap-south", "", "Mumbai", "AWS", "64500", "dns_query", "example.com", "192.0.2.53:53", "none", "", "3.000", "1", "", "", ""},
+		{theID, "ap-1", "ap-south", "", "Mumbai", "AWS", "64500", "tcp_connect", "", "203.0.113.10:443", "tcp_timeout", "tcp_timeout", "8100.000", "2", "", "", ""},
+		{theID, "eu-1", "eu-west", "", `Dublin, "West"\x1b[31m`, "AWS", "64500", "dns_query", "example.com", "192.0.2.53:53", "none", "", "3.000", "1", "", "", ""},
 	}
 	if diff := cmp.Diff(want, rows[:4]); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)

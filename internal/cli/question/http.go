@@ -160,7 +160,7 @@ func hosts(spec *pb.HTTPSpec, f HTTPFlags) (err error) {
 // headers reads -H.
 func headers(spec *pb.HTTPSpec, f HTTPFlags) error {
 	// These would contradict the request that is made, or its connection (RFC 9110, 7.2 and 7.6.1).
-	own := []string{"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+	own := []string{"connection", "content-length", "expect", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 	for _, h := range f.Headers {
 		field, value, found := strings.Cut(h, ":")
 		value = strings.Trim(value, " \t")

@@ -221,8 +221,8 @@ func TestTLSFlagsBecomeASpec(t *testing.T) {
 		"application protocols":  {question.TLSFlags{ALPN: "h2, http/1.1"}, &pb.TLSSpec{Alpn: []string{"h2", "http/1.1"}}},
 		"versions in all spells": {question.TLSFlags{Versions: "SSLv3,tls1,TLSv1.1,tls1_2,TLS 1.3,ssl3"}, &pb.TLSSpec{Offer: &pb.TLSOffer{Versions: []string{"SSL 3.0", "TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3"}}}},
 		"suites, groups, schemes": {
-			question.TLSFlags{Ciphers: "TLS_RSA_WITH_AES_128_CBC_SHA:0xC02F", Groups: "x25519:secp256r1", SigAlgs: "rsa_pkcs1_sha256"},
-			&pb.TLSSpec{Offer: &pb.TLSOffer{CipherSuites: []string{"TLS_RSA_WITH_AES_128_CBC_SHA", "0xC02F"}, Groups: []string{"x25519", "secp256r1"}, SignatureSchemes: []string{"rsa_pkcs1_sha256"}}},
+			question.TLSFlags{Ciphers: "TLS_RSA_WITH_AES_128_CBC_SHA:0xC02F:ECDHE-RSA-AES128-SHA:0xFFFE", Groups: "X25519:prime256v1", SigAlgs: "rsa_pkcs1_sha256"},
+			&pb.TLSSpec{Offer: &pb.TLSOffer{CipherSuites: []string{"TLS_RSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", "0xFFFE"}, Groups: []string{"x25519", "secp256r1"}, SignatureSchemes: []string{"rsa_pkcs1_sha256"}}},
 		},
 		"what it accepts": {question.TLSFlags{Enumerate: true}, &pb.TLSSpec{Enumerate: true}},
 	} {

@@ -2,10 +2,10 @@ package question
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/elsewhere-net/elsewhere/pkg/probe/flight"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -72,13 +72,16 @@ func offer(f TLSFlags) (*pb.TLSOffer, error) {
 			out.Versions = append(out.Versions, canonical)
 		}
 	}
-	if out.CipherSuites, err = registered("--ciphers", f.Ciphers); err != nil {
+	suites := registry{"--ciphers", "suite", "TLS_AES_128_GCM_SHA256", flight.Suite, flight.SuiteName}
+	if out.CipherSuites, err = suites.read(f.Ciphers); err != nil {
 		return nil, err
 	}
-	if out.Groups, err = registered("--groups", f.Groups); err != nil {
+	groups := registry{"--groups", "group", "x25519", flight.Group, flight.GroupName}
+	if out.Groups, err = groups.read(f.Groups); err != nil {
 		return nil, err
 	}
-	out.SignatureSchemes, err = registered("--sigalgs", f.SigAlgs)
+	schemes := registry{"--sigalgs", "signature scheme", "rsa_pkcs1_sha256", flight.Scheme, flight.SchemeName}
+	out.SignatureSchemes, err = schemes.read(f.SigAlgs)
 	return out, err
 }
 
@@ -96,16 +99,22 @@ func tlsVersion(s string) (string, error) {
 	return "", fmt.Errorf("--tls-version %s is not known; it is ssl3, tls1, tls1.1, tls1.2 or tls1.3, with commas between them", quote(s))
 }
 
-// registeredName is the form of the names in IANA's TLS registries and of openssl's.
-var registeredName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$`)
+// registry is one of IANA's TLS registries.
+type registry struct {
+	flag, what, example string
+	number              func(string) (uint16, bool)
+	name                func(uint16) string
+}
 
-// registered reads a list of names of IANA's TLS registries, between colons as openssl has it.
-func registered(flag, s string) ([]string, error) {
-	items, err := list(flag, s, ":")
-	for _, item := range items {
-		if !registeredName.MatchString(item) {
-			return nil, fmt.Errorf("%s: %s is not a name of IANA's TLS registries; openssl's @, ! and + are not supported", flag, quote(item))
+// read reads a list of names, between colons as openssl has it, and returns them in IANA's spelling.
+func (r registry) read(s string) ([]string, error) {
+	items, err := list(r.flag, s, ":")
+	for i, item := range items {
+		number, ok := r.number(item)
+		if !ok {
+			return nil, fmt.Errorf("%s: %s is no %s that is known; write a name such as %s, or a number such as 0x001D, with colons between them", r.flag, quote(item), r.what, r.example)
 		}
+		items[i] = r.name(number)
 	}
 	return items, err
 }

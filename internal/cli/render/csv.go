@@ -16,6 +16,7 @@ func writeCSV(w io.Writer, m *pb.Measurement) error {
 	out := [][]string{{
 		"measurement", "agent", "region", "country", "city", "provider", "asn",
 		"kind", "name", "address", "failure", "failures", "duration_ms", "attempts",
+		"answers", "version", "status",
 	}}
 	for _, r := range m.GetResults() {
 		for _, s := range r.GetSteps() {
@@ -29,7 +30,7 @@ func writeCSV(w io.Writer, m *pb.Measurement) error {
 
 // csvRow is one step.
 func csvRow(id string, r *pb.Result, s *pb.Step) []string {
-	v := r.GetVantage()
+	v, e := r.GetVantage(), s.GetEvidence()
 	all := make([]string, len(s.GetFailures()))
 	for i, f := range s.GetFailures() {
 		all[i] = aggregate.ShortFailure(f)
@@ -38,8 +39,24 @@ func csvRow(id string, r *pb.Result, s *pb.Step) []string {
 		id, r.GetAgent(), v.GetRegion(), v.GetCountry(), v.GetCity(), v.GetProvider(), strconv.FormatUint(uint64(v.GetAsn()), 10),
 		shortKind(s.GetKind()), s.GetName(), s.GetAddress(), aggregate.ShortFailure(s.GetFailure()), strings.Join(all, " "),
 		strconv.FormatFloat(float64(s.GetDuration().AsDuration())/float64(time.Millisecond), 'f', 3, 64),
-		strconv.Itoa(int(s.GetAttempts())),
+		strconv.Itoa(int(s.GetAttempts())), csvAnswers(s), e.GetTls().GetVersion() + e.GetHttp().GetVersion(), csvStatus(s),
 	}
+}
+
+// csvAnswers are the data of the type that was asked for, with a semicolon between them.
+func csvAnswers(s *pb.Step) string {
+	if s.GetKind() != pb.StepKind_STEP_KIND_DNS_QUERY {
+		return ""
+	}
+	return strings.Join(answersOf(s, s.GetType()), "; ")
+}
+
+// csvStatus is the status of a response, or the rcode of a reply.
+func csvStatus(s *pb.Step) string {
+	if n := s.GetEvidence().GetHttp().GetStatus(); n != 0 {
+		return strconv.FormatUint(uint64(n), 10)
+	}
+	return counted(s).GetRcode()
 }
 
 // writeCSVRows writes rows of cells that may hold anything.

@@ -135,17 +135,17 @@ func TestSights(t *testing.T) {
 		"resolvers that agree are one sight": {
 			dns,
 			[]*pb.Step{answer(step(query, "r1:53", ms), "192.0.2.2", "192.0.2.1"), answer(step(query, "r2:53", ms), "192.0.2.1", "192.0.2.2")},
-			[]string{"✓ 192.0.2.1, 192.0.2.2 1.0 ms"},
+			[]string{"✓ 192.0.2.1, 192.0.2.2 ttl 0 1.0 ms"},
 		},
 		"resolvers that differ are named": {
 			dns,
 			[]*pb.Step{answer(step(query, "r1:53", ms), "192.0.2.1"), step(query, "r2:53", ms, pb.Failure_FAILURE_DNS_SERVFAIL)},
-			[]string{"@r1:53 ✓ 192.0.2.1 1.0 ms", "@r2:53 ✗ dns_servfail 1.0 ms"},
+			[]string{"@r1:53 ✓ 192.0.2.1 ttl 0 1.0 ms", "@r2:53 ✗ dns_servfail 1.0 ms"},
 		},
 		"many answers are cut": {
 			dns,
 			[]*pb.Step{answer(step(query, "r:53", ms), "1", "2", "3", "4", "5", "6", "7", "8")},
-			[]string{"✓ 1, 2, 3, 4, 5, 6, … 1.0 ms"},
+			[]string{"✓ 1, 2, 3, 4, 5, 6, … ttl 0 1.0 ms"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

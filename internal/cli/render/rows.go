@@ -16,6 +16,7 @@ type row struct {
 	state                pb.AskState
 	note                 string // why it was refused, or what it waits for
 	sights               []sight
+	result               *pb.Result
 	folded               bool // several agents of a region in one row
 	worst                mark // of those
 }
@@ -50,6 +51,7 @@ func rows(m *pb.Measurement, results []*pb.Result) []row {
 			one = row{region: Clean(r.GetVantage().GetRegion()), agent: Clean(r.GetAgent()), place: place(r.GetVantage())}
 		}
 		one.state, one.note, one.sights = pb.AskState_ASK_STATE_ANSWERED, "", sights(m.GetSpec(), r)
+		one.result = r
 		byAgent[r.GetAgent()] = one
 	}
 	out := make([]row, 0, len(byAgent))

@@ -126,12 +126,18 @@ func (s Screen) whole(m *pb.Measurement) []string {
 	t := s.theme()
 	out := []string{t.strong.Render(asked(m))}
 	all := rows(m, m.GetResults())
-	if len(all) > maxRows {
+	if len(all) > maxRows && !s.Verbose {
 		all = byRegion(all)
 	}
 	cols := fit(all, width)
 	for _, r := range all {
 		out = append(out, cols.lines(r, t, width)...)
+		if s.Verbose {
+			out = append(out, inDepth(m.GetSpec(), r.result)...)
+		}
+	}
+	if !s.Verbose {
+		out = append(out, shared(m, t)...)
 	}
 	return append(out, conclusion(m, t, width)...)
 }
@@ -195,6 +201,7 @@ func (l *lines) End(m *pb.Measurement) error {
 // plain writes a line for each agent as it answers, and the findings at the end.
 type plain struct {
 	screen Screen
+	spec   *pb.Spec
 	cols   columns
 	done   []string
 	err    error
@@ -202,6 +209,7 @@ type plain struct {
 
 // Begin says what is asked, which is not data.
 func (p *plain) Begin(m *pb.Measurement) {
+	p.spec = m.GetSpec()
 	fmt.Fprintf(p.screen.Err, "%s: %s asked, %s\n", asked(m), agents(m.GetLedger().GetAsked()), Clean(m.GetId()))
 }
 
@@ -213,7 +221,7 @@ func (p *plain) Update(m *pb.Measurement, fresh []*pb.Result) {
 	for _, r := range all {
 		answered := slices.ContainsFunc(fresh, func(f *pb.Result) bool { return Clean(f.GetAgent()) == r.agent })
 		if answered {
-			p.write(p.cols.lines(r, theme{}, 0))
+			p.row(r)
 			p.done = append(p.done, r.agent)
 		}
 	}
@@ -225,11 +233,22 @@ func (p *plain) End(m *pb.Measurement) error {
 	p.cols = fit(all, 0)
 	for _, r := range all {
 		if !slices.Contains(p.done, r.agent) {
-			p.write(p.cols.lines(r, theme{}, 0))
+			p.row(r)
 		}
+	}
+	if !p.screen.Verbose {
+		p.write(shared(m, theme{}))
 	}
 	p.write(conclusion(m, theme{}, 0))
 	return p.err
+}
+
+// row writes an agent.
+func (p *plain) row(r row) {
+	p.write(p.cols.lines(r, theme{}, 0))
+	if p.screen.Verbose {
+		p.write(inDepth(p.spec, r.result))
+	}
 }
 
 // Abort has nothing to clear away.

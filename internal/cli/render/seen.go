@@ -31,14 +31,15 @@ func (m mark) String() string {
 type sight struct {
 	mark mark
 	what string // the address; "" where there is only one thing to look at
-	said string // the answers, the TLS version, or the failures
+	said string // the answers, the TLS version, the status, or the failures
+	more string // the time to live and flags of answers, who rejected a connect
 	took time.Duration
 }
 
 // String is the sight in words: "203.0.113.10:443 ✓ 12 ms", "203.0.113.10:443 ✗ tcp_timeout 8.1 s".
 func (s sight) String() string {
-	words := make([]string, 0, 4)
-	for _, w := range []string{s.what, s.mark.String(), s.said, human(s.took)} {
+	words := make([]string, 0, 5)
+	for _, w := range []string{s.what, s.mark.String(), s.said, s.more, human(s.took)} {
 		if w != "" {
 			words = append(words, w)
 		}
@@ -54,8 +55,8 @@ func sights(spec *pb.Spec, r *pb.Result) []sight {
 	}
 	var out []sight
 	at := map[string]int{}
-	for _, s := range targets(r, pb.StepKind_STEP_KIND_TCP_CONNECT, pb.StepKind_STEP_KIND_TLS_HANDSHAKE) {
-		// A handshake stands for the connect below it.
+	for _, s := range targets(r, pb.StepKind_STEP_KIND_TCP_CONNECT, pb.StepKind_STEP_KIND_TLS_HANDSHAKE, pb.StepKind_STEP_KIND_HTTP_EXCHANGE) {
+		// A handshake stands for the connect below it, an exchange for both.
 		if i, ok := at[s.GetAddress()]; ok {
 			out[i] = stepSight(s)
 			continue
@@ -80,17 +81,20 @@ func targets(r *pb.Result, kinds ...pb.StepKind) []*pb.Step {
 	return out
 }
 
-// stepSight is a connect or a handshake on one address.
+// stepSight is a connect, a handshake or an exchange on one address.
 func stepSight(s *pb.Step) sight {
-	out := sight{mark: stepMark(s), what: Clean(s.GetAddress()), took: s.GetDuration().AsDuration()}
-	if out.mark != markOK {
-		out.said = failures(s)
-		return out
+	out := sight{mark: stepMark(s), what: Clean(s.GetAddress()), said: failures(s), took: s.GetDuration().AsDuration()}
+	e := s.GetEvidence()
+	switch s.GetKind() {
+	case pb.StepKind_STEP_KIND_TCP_CONNECT:
+		out.took, out.more = connectTime(s), icmp(e.GetIcmp())
+	case pb.StepKind_STEP_KIND_HTTP_EXCHANGE:
+		out.more = pageSaid(e.GetHttp())
+	default:
+		if out.mark == markOK {
+			out.more = Clean(e.GetTls().GetVersion())
+		}
 	}
-	if rtt := s.GetEvidence().GetRtt(); rtt != nil && s.GetKind() == pb.StepKind_STEP_KIND_TCP_CONNECT {
-		out.took = rtt.AsDuration() // the duration has the time that was spent lingering in it
-	}
-	out.said = Clean(s.GetEvidence().GetTls().GetVersion())
 	return out
 }
 
@@ -113,7 +117,7 @@ func dnsSights(spec *pb.DNSSpec, r *pb.Result) []sight {
 	for _, s := range steps {
 		one := sight{mark: stepMark(s), said: failures(s), took: s.GetDuration().AsDuration()}
 		if one.mark == markOK {
-			one.said = joinAnswers(answers(spec, s))
+			one.said, one.more = joinAnswers(answers(spec, s)), aside(s)
 		}
 		same := func(o sight) bool { return o.mark == one.mark && o.said == one.said }
 		if slices.ContainsFunc(out, same) {
@@ -130,22 +134,8 @@ func dnsSights(spec *pb.DNSSpec, r *pb.Result) []sight {
 	return out
 }
 
-// answers are the data of the asked type in the reply that counted, the last one, sorted.
-func answers(spec *pb.DNSSpec, s *pb.Step) []string {
-	replies := s.GetEvidence().GetReplies()
-	if len(replies) == 0 {
-		return nil
-	}
-	want := typeOrA(spec.GetType())
-	var out []string
-	for _, rr := range replies[len(replies)-1].GetAnswers() {
-		if rr.GetType() == want || want == "ANY" {
-			out = append(out, Clean(rr.GetData()))
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
+// answers are the data of the asked type in the reply that counted, sorted.
+func answers(spec *pb.DNSSpec, s *pb.Step) []string { return answersOf(s, spec.GetType()) }
 
 // joinAnswers puts a bounded number of answers on one line.
 func joinAnswers(all []string) string {

@@ -1091,7 +1091,8 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\x06groups\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10@\"\x06r\x04\x10\x01\x18@R\x06groups\x12=\n" +
 	"\x11signature_schemes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
-	"\x10@\"\x06r\x04\x10\x01\x18@R\x10signatureSchemes\"\xe3\b\n" +
+	"\x10@\"\x06r\x04\x10\x01\x18@R\x10signatureSchemes\"\xc1\n" +
+	"\n" +
 	"\bHTTPSpec\x12\xe1\x01\n" +
 	"\x03url\x18\x01 \x01(\tB\xce\x01\xbaH\xca\x01\xba\x01\xc6\x01\n" +
 	"\bhttp.url\x12cmust be an http or https URL with a host, without user information and fragment, at most 8192 bytes\x1aUsize(this) <= 8192 && this.isUri() && this.matches('^https?://[^/?#@]+([/?][^#]*)?$')R\x03url\x12*\n" +
@@ -1101,8 +1102,9 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"hostHeader\x12\x8a\x02\n" +
 	"\vserver_name\x18\x04 \x01(\tB\xe8\x01\xbaH\xe4\x01\xba\x01\xe0\x01\n" +
 	"\x10http.server_name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a}this == '' || (size(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\n" +
-	"serverName\x12=\n" +
-	"\aheaders\x18\x05 \x03(\v2\x19.elsewhere.v1.HeaderFieldB\b\xbaH\x05\x92\x01\x02\x10 R\aheaders\x12=\n" +
+	"serverName\x12\x9a\x02\n" +
+	"\aheaders\x18\x05 \x03(\v2\x19.elsewhere.v1.HeaderFieldB\xe4\x01\xbaH\xe0\x01\x92\x01\xdc\x01\x10 \"\xd7\x01\xba\x01\xd3\x01\n" +
+	"\vhttp.header\x12.is the connection's own; host_header sets Host\x1a\x93\x01!this.name.matches('(?i)^(host|connection|proxy-connection|keep-alive|te|trailer|transfer-encoding|content-length|upgrade|expect|http2-settings)$')R\aheaders\x12=\n" +
 	"\aversion\x18\x06 \x01(\x0e2\x19.elsewhere.v1.HTTPVersionB\b\xbaH\x05\x82\x01\x02\x10\x01R\aversion\x12,\n" +
 	"\rmax_redirects\x18\a \x01(\rB\a\xbaH\x04*\x02\x18\x05R\fmaxRedirects\x12a\n" +
 	"\rexpect_status\x18\b \x03(\tB<\xbaH9\x92\x016\x10 \"2r02.^([1-5][0-9][0-9](-[1-5][0-9][0-9])?|[1-5]xx)$R\fexpectStatus\x12Y\n" +

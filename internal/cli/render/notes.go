@@ -1,0 +1,138 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// maxSkew is how far an agent's clock may be off before people are told.
+const maxSkew = 5 * time.Second
+
+// notes are what is remarkable in a Result and cannot be seen from its sights: a section of one line
+// for each, so that agents which saw the same share it.
+func notes(r *pb.Result, deep bool) (out []section) {
+	note := func(s *pb.Step, text string) {
+		if text != "" {
+			out = append(out, section{title: subject(s) + text})
+		}
+	}
+	for _, s := range r.GetSteps() {
+		e := s.GetEvidence()
+		switch s.GetRole() {
+		case pb.Role_ROLE_TARGET:
+			for _, line := range remarkable(s, deep) {
+				note(s, line)
+			}
+		case pb.Role_ROLE_AUTHORITY:
+			if s.GetFailure() == pb.Failure_FAILURE_DNS_LAME && !deep {
+				note(s, fmt.Sprintf("%s is lame for %s: %s", Clean(e.GetAuthority().GetServer()), Clean(e.GetAuthority().GetZone()), Clean(e.GetText())))
+			}
+		case pb.Role_ROLE_VARIANT:
+			note(s, variant(s))
+		case pb.Role_ROLE_UNSPECIFIED, pb.Role_ROLE_CONTROL, pb.Role_ROLE_PUBLIC, pb.Role_ROLE_REFERRAL, pb.Role_ROLE_REDIRECT:
+		}
+	}
+	if off := r.GetClockOffset().AsDuration(); off.Abs() > maxSkew || deep && off != 0 {
+		out = append(out, section{title: "this agent's clock is " + ahead(off)})
+	}
+	return out
+}
+
+// subject is what a note is about: the address, with an @ before a server's.
+func subject(s *pb.Step) string {
+	if s.GetAddress() == "" {
+		return ""
+	}
+	if s.GetKind() == pb.StepKind_STEP_KIND_DNS_QUERY {
+		return "@" + Clean(s.GetAddress()) + gap
+	}
+	return Clean(s.GetAddress()) + gap
+}
+
+// ahead says how far a clock is off.
+func ahead(off time.Duration) string {
+	if off < 0 {
+		return human(-off) + " slow"
+	}
+	return human(off) + " fast"
+}
+
+// remarkable are the notes of one step about the target. What deep shows anyway is left out there.
+func remarkable(s *pb.Step, deep bool) (lines []string) {
+	e := s.GetEvidence()
+	if n := len(e.GetReplies()); n > 1 && s.GetKind() == pb.StepKind_STEP_KIND_DNS_QUERY {
+		lines = append(lines, moreReplies(e.GetReplies(), s.GetType())...)
+	}
+	if links := e.GetCnameChain(); broken(links) || deep {
+		lines = append(lines, chain(links))
+	}
+	if d := e.GetDnssec(); d.GetReason() != pb.BogusReason_BOGUS_REASON_UNSPECIFIED {
+		lines = append(lines, strings.TrimSpace("DNSSEC: "+strings.ReplaceAll(short(d.GetReason(), "BOGUS_REASON_"), "_", " ")+": "+Clean(d.GetDetail())))
+	}
+	if !deep {
+		lines = append(lines, extendedErrors(counted(s))...)
+		lines = append(lines, flaws(e.GetTls())...)
+	}
+	return append(lines, pageNotes(s)...)
+}
+
+// moreReplies says what each reply to one query was, if they differ: an injected reply comes first.
+func moreReplies(replies []*pb.DNSReply, qtype string) []string {
+	words := make([]string, 0, len(replies))
+	different := false
+	for _, r := range replies {
+		said := Clean(r.GetRcode())
+		if data := joinAnswers(dataOf(r, typeOrA(qtype))); data != "" {
+			said = data
+		}
+		if r.GetMismatched() {
+			said += " (not a reply to this query)"
+		}
+		words = append(words, said)
+		different = different || said != words[0]
+	}
+	// A cut reply, and then the whole one over TCP, is how it should be.
+	if !different || replies[0].GetTruncated() {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d replies to one query: %s", len(replies), strings.Join(words, ", then "))}
+}
+
+// broken says whether a link of a chain is.
+func broken(links []*pb.CNAMELink) bool {
+	for _, l := range links {
+		if l.GetFailure() > pb.Failure_FAILURE_NONE {
+			return true
+		}
+	}
+	return false
+}
+
+// variant says how the same went with something changed, where that tells what is in the way.
+func variant(s *pb.Step) string {
+	with := map[pb.Variant]string{
+		pb.Variant_VARIANT_OTHER_NAME: "with another server_name", pb.Variant_VARIANT_NO_NAME: "without server_name",
+		pb.Variant_VARIANT_SMALL_HELLO: "with a small ClientHello", pb.Variant_VARIANT_SMALL_SEGMENTS: "with small TCP segments",
+		pb.Variant_VARIANT_CHECKING_DISABLED: "without validation (CD)", pb.Variant_VARIANT_RANDOM_LABEL: "for a name that should not exist",
+		pb.Variant_VARIANT_IDENTITY: "identity", pb.Variant_VARIANT_KEYS: "keys of the zone",
+		pb.Variant_VARIANT_ANSWERED_ADDRESS: "at the address that was answered", pb.Variant_VARIANT_OTHER_PORT: "at another port",
+		pb.Variant_VARIANT_CNAME_LINK: "the link",
+	}[s.GetVariant()]
+	if s.GetVariant() == pb.Variant_VARIANT_KEYS || s.GetVariant() == pb.Variant_VARIANT_CNAME_LINK {
+		with += " " + Clean(s.GetName()) + " " + Clean(s.GetType())
+	}
+	if s.GetVariant() == pb.Variant_VARIANT_OTHER_NAME {
+		with += " (" + Clean(s.GetName()) + ")"
+	}
+	said := Clean(s.GetEvidence().GetTls().GetVersion())
+	if s.GetKind() == pb.StepKind_STEP_KIND_DNS_QUERY {
+		said = joinAnswers(answersOf(s, s.GetType()))
+	}
+	if with == "" {
+		return ""
+	}
+	return with + ": " + ending(s, said, false)
+}

@@ -1,0 +1,193 @@
+package render
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/elsewhere-net/elsewhere/internal/cli/public"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// nameserver is one of a zone's own servers at one address, by the steps that asked it.
+type nameserver struct {
+	about *pb.AuthorityEvidence
+	steps []*pb.Step
+}
+
+// zones are the zones' own servers: who they are, what they say, and whether they agree.
+func zones(r *pb.Result, deep bool) (out []section) {
+	byZone := map[string][]*nameserver{}
+	var order []string
+	for _, s := range stepsOf(r, pb.Role_ROLE_AUTHORITY, pb.StepKind_STEP_KIND_DNS_QUERY) {
+		zone := s.GetEvidence().GetAuthority().GetZone()
+		if byZone[zone] == nil {
+			order = append(order, zone)
+		}
+		byZone[zone] = addStep(byZone[zone], s)
+	}
+	for _, zone := range order {
+		servers := byZone[zone]
+		slices.SortStableFunc(servers, func(a, b *nameserver) int {
+			return strings.Compare(a.about.GetServer()+a.steps[0].GetAddress(), b.about.GetServer()+b.steps[0].GetAddress())
+		})
+		rows := make([][]string, len(servers))
+		for i, n := range servers {
+			rows[i] = n.row(deep)
+		}
+		out = append(out, section{title: "zone " + Clean(zone) + zoneFacts(servers, deep), lines: grid(rows)})
+	}
+	return out
+}
+
+// addStep puts a step to its server.
+func addStep(servers []*nameserver, s *pb.Step) []*nameserver {
+	for _, n := range servers {
+		if n.steps[0].GetAddress() == s.GetAddress() {
+			n.steps = append(n.steps, s)
+			return servers
+		}
+	}
+	return append(servers, &nameserver{s.GetEvidence().GetAuthority(), []*pb.Step{s}})
+}
+
+// zoneFacts are what is known of a zone as a whole.
+func zoneFacts(servers []*nameserver, deep bool) string {
+	var words []string
+	if slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetSigned() }) {
+		words = append(words, "signed")
+	}
+	serials := map[uint32]bool{}
+	for _, n := range servers {
+		if n.about.SoaSerial != nil {
+			serials[n.about.GetSoaSerial()] = true
+		}
+	}
+	if len(serials) > 1 {
+		words = append(words, fmt.Sprintf("%d different serials", len(serials)))
+	}
+	if deep && slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetCached() }) {
+		words = append(words, "delegation known before")
+	}
+	if len(words) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(words, ", ") + ")"
+}
+
+// row is a server on a line: name, address, serial, where it is listed, and what it says.
+func (n *nameserver) row(deep bool) []string {
+	name, serial, listed := "-", "", ""
+	if n.about.GetServer() != "" {
+		name = Clean(n.about.GetServer())
+	}
+	if n.about.SoaSerial != nil {
+		serial = "serial " + strconv.FormatUint(uint64(n.about.GetSoaSerial()), 10)
+	}
+	switch parent, child := n.about.GetInParent(), n.about.GetInChild(); {
+	case parent && !child:
+		listed = "at the parent only"
+	case child && !parent:
+		listed = "at the zone only"
+	}
+	var said []string
+	for _, s := range n.steps {
+		if one := n.says(s, deep); one != "" && !slices.Contains(said, one) {
+			said = append(said, one)
+		}
+	}
+	return []string{name, Clean(n.steps[0].GetAddress()), serial, listed, strings.Join(said, "; ")}
+}
+
+// says is what one query to a server showed. Of the zone's SOA and NS only failures are told, unless
+// they are what was asked for.
+func (n *nameserver) says(s *pb.Step, deep bool) string {
+	about := s.GetName() == n.about.GetZone() && (s.GetType() == "SOA" || s.GetType() == "NS") && len(n.steps) > 1
+	if about && stepMark(s) == markOK {
+		return ""
+	}
+	said := joinAnswers(answersOf(s, s.GetType()))
+	if text := s.GetEvidence().GetText(); stepMark(s) == markFail && text != "" {
+		said = Clean(text)
+	}
+	return ending(s, said, deep)
+}
+
+// publicResolvers are the public resolvers' answers, apart from those of the agents' own.
+func publicResolvers(spec *pb.Spec, r *pb.Result, deep bool) []section {
+	var rows [][]string
+	for _, s := range stepsOf(r, pb.Role_ROLE_PUBLIC, pb.StepKind_STEP_KIND_DNS_QUERY) {
+		said := joinAnswers(answers(spec.GetDns(), s))
+		if deep {
+			said = strings.TrimSpace(said + " " + aside(s))
+		}
+		rows = append(rows, []string{Clean(s.GetAddress()), operator(s.GetAddress()), ending(s, said, deep)})
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	return []section{{title: "public resolvers", lines: grid(rows)}}
+}
+
+// operator is who runs a public resolver, as far as it is known.
+func operator(address string) string {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return ""
+	}
+	return public.Operator(ap.Addr())
+}
+
+// referrals are the way down from the root, each zone below the one that refers to it.
+func referrals(r *pb.Result, deep bool) []section {
+	var lines []string
+	for _, s := range r.GetSteps() {
+		a := s.GetEvidence().GetAuthority()
+		asked := s.GetRole() == pb.Role_ROLE_REFERRAL || s.GetRole() == pb.Role_ROLE_AUTHORITY
+		if !asked || a == nil || s.GetKind() != pb.StepKind_STEP_KIND_DNS_QUERY {
+			continue
+		}
+		if s.GetRole() == pb.Role_ROLE_AUTHORITY && s.GetName() == a.GetZone() && (s.GetType() == "SOA" || s.GetType() == "NS") {
+			continue // about the zone, and not on the way
+		}
+		server := strings.TrimSpace(Clean(a.GetServer()) + " " + Clean(s.GetAddress()))
+		indent := strings.Repeat(gap, labelsIn(a.GetZone()))
+		lines = append(lines, indent+Clean(a.GetZone())+gap+server+gap+ending(s, onward(s), deep))
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return []section{{title: "from the root down", lines: lines}}
+}
+
+// labelsIn is the number of labels of a name; the root has none.
+func labelsIn(name string) int {
+	if name = strings.Trim(name, "."); name == "" {
+		return 0
+	}
+	return 1 + strings.Count(name, ".")
+}
+
+// onward is where a server sends the asker: another zone's servers, or the answer.
+func onward(s *pb.Step) string {
+	reply := counted(s)
+	if len(reply.GetAnswers()) > 0 {
+		return s.GetName() + " " + s.GetType() + " " + joinAnswers(answersOf(s, s.GetType()))
+	}
+	zone, n := "", 0
+	signed := ""
+	for _, rr := range reply.GetAuthority() {
+		switch rr.GetType() {
+		case "NS":
+			zone, n = rr.GetName(), n+1
+		case "DS":
+			signed = ", signed"
+		}
+	}
+	if n == 0 {
+		return Clean(reply.GetRcode())
+	}
+	return fmt.Sprintf("→ %s (%d servers%s)", Clean(zone), n, signed)
+}
