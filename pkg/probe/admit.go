@@ -64,11 +64,10 @@ func asked(spec *pb.Spec) bucketKey {
 // lacks says whether the host is without an address family that is needed. One that has the family and
 // no way to the target can try, and will see that it is the agent's trouble.
 func lacks(needs4, needs6 bool) (pb.Failure, string) {
-	ipv4, ipv6 := Families()
 	switch {
-	case needs4 && !ipv4:
+	case needs4 && !hasFamily(publicIPv4):
 		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, "the agent has no IPv4"
-	case needs6 && !ipv6:
+	case needs6 && !hasFamily(publicIPv6):
 		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, "the agent has no IPv6"
 	}
 	return pb.Failure_FAILURE_NONE, ""

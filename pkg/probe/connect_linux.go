@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,19 +29,17 @@ func Connect(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net
 		ev.Errno = errnoName(err)
 		return nil, ev, localError{fmt.Errorf("connect to %s: %w", addr, err)}
 	}
-	// The runtime's poller waits for the socket, so that a silent target costs no thread.
+	local := localAddress(fd)
+	ev.LocalAddress = local.String()
+	// The runtime's poller waits for the socket, so that a silent target costs no thread. One file serves
+	// the handshake and the connection: a copy for net.FileConn would cost as much again as the connect.
 	f := os.NewFile(uintptr(fd), "tcp")
-	defer func() { _ = f.Close() }()
-	ev.LocalAddress = localAddress(fd)
-	if err := await(ctx, f, ev); err != nil {
+	if err := await(ctx, f, fd, ev); err != nil {
+		_ = f.Close()
 		ev.Errno = errnoName(err)
 		return nil, ev, fmt.Errorf("connect to %s: %w", addr, err)
 	}
-	conn, err := net.FileConn(f)
-	if err != nil {
-		return nil, ev, localError{fmt.Errorf("connect to %s: %w", addr, err)}
-	}
-	return conn, ev, nil
+	return &conn{f: f, local: local, remote: addr}, ev, nil
 }
 
 // start opens a socket and sends the SYN. Its errors are the host's own.
@@ -69,7 +68,13 @@ func start(addr netip.AddrPort, opts ConnectOptions) (int, error) {
 }
 
 // await waits until the connection is made or refused.
-func await(ctx context.Context, f *os.File, ev *pb.Evidence) error {
+func await(ctx context.Context, f *os.File, fd int, ev *pb.Evidence) error {
+	// A neighbour answers before the first look.
+	if state, err := tcpState(fd); err == nil && state == unix.BPF_TCP_ESTABLISHED {
+		stopQueueing(fd)
+		return nil
+	}
+	w := waiter{ev: ev}
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return localError{err}
@@ -78,9 +83,9 @@ func await(ctx context.Context, f *os.File, ev *pb.Evidence) error {
 		if err := f.SetWriteDeadline(deadline); err != nil {
 			return localError{err}
 		}
+		defer func() { _ = f.SetWriteDeadline(time.Time{}) }()
 	}
 	defer context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(aLongTimeAgo) })()
-	w := waiter{ev: ev}
 	var outcome error
 	err = raw.Write(func(fd uintptr) bool {
 		var done bool
@@ -110,29 +115,44 @@ func (w *waiter) progress(fd int) (done bool, err error) {
 	if queued != 0 {
 		w.icmp = queued
 	}
-	number, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	state, err := tcpState(fd)
 	if err != nil {
 		return true, localError{err}
 	}
+	switch state {
+	case unix.BPF_TCP_SYN_SENT, unix.BPF_TCP_SYN_RECV:
+		return false, nil
+	case unix.BPF_TCP_CLOSE:
+		return true, w.end(fd, queued)
+	}
+	stopQueueing(fd)
+	return true, nil
+}
+
+// tcpState returns the state of a socket's connection.
+func tcpState(fd int) (uint8, error) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
-		return true, localError{err}
+		return 0, err
 	}
-	soError := syscall.Errno(number)
-	switch {
-	case info.State == unix.BPF_TCP_SYN_SENT || info.State == unix.BPF_TCP_SYN_RECV:
-		return false, nil
-	case info.State != unix.BPF_TCP_CLOSE:
-		stopQueueing(fd)
-		return true, nil
+	return info.State, nil
+}
+
+// end says why the connection was not made.
+func (w *waiter) end(fd int, queued syscall.Errno) error {
+	number, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return localError{err}
+	}
+	switch soError := syscall.Errno(number); {
 	case queued != 0, w.icmp != 0 && (soError == 0 || soError == w.icmp):
 		// The kernel queues an ICMP error a moment before it ends the connection with it, so an
 		// earlier call may have taken it from the queue.
-		return true, icmpError{w.icmp}
+		return icmpError{w.icmp}
 	case soError != 0:
-		return true, soError
+		return soError
 	}
-	return true, syscall.ECONNRESET // The peer came and went.
+	return syscall.ECONNRESET // The peer came and went.
 }
 
 // stopQueueing turns the error queue off: a later ICMP error would make reads fail.
@@ -143,8 +163,9 @@ func stopQueueing(fd int) {
 
 // readErrorQueue empties the socket's error queue and keeps the last ICMP error of it.
 func readErrorQueue(fd int, ev *pb.Evidence) (last syscall.Errno) {
-	var buf, oob [512]byte
-	for range 16 { // More than that is a flood; the last one counts.
+	var buf [64]byte  // The packet that it is about, of which the kernel has made what it could.
+	var oob [128]byte // struct sock_extended_err and a sockaddr, at most 64 bytes with their header.
+	for range 16 {    // More than that is a flood; the last one counts.
 		_, n, _, _, err := unix.Recvmsg(fd, buf[:], oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 		if err != nil {
 			return last
@@ -170,19 +191,19 @@ func sockaddr(addr netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
 }
 
-// localAddress returns the socket's own address, or "".
-func localAddress(fd int) string {
+// localAddress returns the socket's own address; it is not valid if there is none.
+func localAddress(fd int) netip.AddrPort {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
-		return ""
+		return netip.AddrPort{}
 	}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
 	}
-	return ""
+	return netip.AddrPort{}
 }
 
 // askErrorQueue makes a UDP socket keep the ICMP errors that it gets.

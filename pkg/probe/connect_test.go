@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,13 +21,22 @@ func TestTCP(t *testing.T) {
 	behave := func(b probetest.Behaviour) func(netip.AddrPort) (*probetest.Host, error) {
 		return func(at netip.AddrPort) (*probetest.Host, error) { return probetest.Listen(at, b) }
 	}
+	// saying greets without being asked and closes.
+	saying := func(greeting string) func(netip.AddrPort) (*probetest.Host, error) {
+		return func(at netip.AddrPort) (*probetest.Host, error) {
+			return probetest.ListenGreeting(at, []byte(greeting))
+		}
+	}
+	long := strings.Repeat("\xff\x00\x1b[2J", 100<<10)
 	all(t, func(tt tcpCase) string { return tt.name }, []tcpCase{
-		{"a host that accepts and waits is open", behave(probetest.Accept), pb.Failure_FAILURE_NONE, "", 0},
-		{"a banner is no reason to complain", behave(probetest.Banner), pb.Failure_FAILURE_NONE, "", 0},
-		{"a closed port answers with an RST", probetest.ListenClosed, pb.Failure_FAILURE_TCP_REFUSED, "ECONNREFUSED", spacing},
-		{"a full accept queue is silent", probetest.ListenFull, pb.Failure_FAILURE_TCP_TIMEOUT, "", 2 * connectTimeout},
-		{"an RST after the handshake is not a refusal", behave(probetest.Reset), pb.Failure_FAILURE_TCP_RESET, "ECONNRESET", spacing},
-		{"a FIN after the handshake is a close", behave(probetest.CloseAtOnce), pb.Failure_FAILURE_TCP_CLOSED_EARLY, "", spacing},
+		{"a host that accepts and waits is open", behave(probetest.Accept), pb.Failure_FAILURE_NONE, "", 0, ""},
+		{"a banner is no reason to complain", behave(probetest.Banner), pb.Failure_FAILURE_NONE, "", 0, "SSH-2.0-elsewhere\r\n"},
+		{"a banner and then a FIN is no early close", saying("220 full\r\n"), pb.Failure_FAILURE_NONE, "", 0, "220 full\r\n"},
+		{"of a long banner the beginning is kept, byte for byte", saying(long), pb.Failure_FAILURE_NONE, "", 0, long[:maxBanner]},
+		{"a closed port answers with an RST", probetest.ListenClosed, pb.Failure_FAILURE_TCP_REFUSED, "ECONNREFUSED", spacing, ""},
+		{"a full accept queue is silent", probetest.ListenFull, pb.Failure_FAILURE_TCP_TIMEOUT, "", 2 * connectTimeout, ""},
+		{"an RST after the handshake is not a refusal", behave(probetest.Reset), pb.Failure_FAILURE_TCP_RESET, "ECONNRESET", spacing, ""},
+		{"a FIN after the handshake is a close", behave(probetest.CloseAtOnce), pb.Failure_FAILURE_TCP_CLOSED_EARLY, "", spacing, ""},
 	}, func(t *testing.T, tt tcpCase) func(*testing.T) {
 		env := newEnv(t, nil)
 		env.patience = time.Second
@@ -34,6 +44,9 @@ func TestTCP(t *testing.T) {
 		r := run(t, env, tcpSpec("127.0.0.2", host.Addr().Port()))
 		return func(t *testing.T) {
 			s := one(t, r, pb.StepKind_STEP_KIND_TCP_CONNECT)
+			if got := string(s.GetEvidence().GetBanner()); got != tt.banner {
+				t.Errorf("banner %q, want %q", got, tt.banner)
+			}
 			checkTCP(t, s, host.Addr().String(), tt.want)
 			if s.GetEvidence().GetErrno() != tt.errno {
 				t.Errorf("errno %q, want %q", s.GetEvidence().GetErrno(), tt.errno)
@@ -53,6 +66,7 @@ type tcpCase struct {
 	want   pb.Failure
 	errno  string
 	least  time.Duration
+	banner string
 }
 
 // checkTCP compares what every connect step must say.
@@ -155,5 +169,15 @@ func TestSilentConnectsCostNoThreads(t *testing.T) {
 	wg.Wait()
 	if n := pprof.Lookup("threadcreate").Count(); n > most {
 		t.Errorf("%d threads for %d silent connects, want at most %d", n, connects, most)
+	}
+}
+
+// TestATCPCheckReadsLittle: an endless banner is read as far as it is worth something.
+func TestATCPCheckReadsLittle(t *testing.T) {
+	t.Parallel()
+	host := must[*probetest.Host](t)(probetest.ListenGreeting(at("127.0.0.2"), make([]byte, 1<<20)))
+	s := one(t, run(t, newEnv(t, nil), tcpSpec("127.0.0.2", host.Addr().Port())), pb.StepKind_STEP_KIND_TCP_CONNECT)
+	if n := s.GetEvidence().GetBytesRead(); n < maxBanner || n > maxGreeting {
+		t.Errorf("%d bytes read, want %d to %d", n, maxBanner, maxGreeting)
 	}
 }

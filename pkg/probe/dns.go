@@ -97,7 +97,7 @@ type resolution struct {
 // that a slow answer for one family does not delay the other.
 func (t *trace) resolve(ctx context.Context, host string, reach func(netip.Addr)) {
 	if ip, ok := literalAddr(host, t.job.GetSpec().GetFamily()); ok {
-		t.spawn(func() { reach(ip) })
+		reach(ip)
 		return
 	}
 	r := &resolution{ctx: ctx, host: canonical(host), reach: reach, found: make(chan struct{})}

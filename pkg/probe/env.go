@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -91,22 +92,36 @@ func SystemResolvers() []netip.AddrPort {
 // address that is neither loopback nor link-local, since a private network has targets too. It sends
 // nothing: connecting a UDP socket asks the routing table alone.
 func Families() (ipv4, ipv6 bool) {
-	// The addresses of a.root-servers.net: as public as an address can be.
-	ipv4, ipv6 = routed(netip.AddrFrom4([4]byte{198, 41, 0, 4})), routed(netip.MustParseAddr("2001:503:ba3e::2:30"))
-	for _, ip := range hostAddresses() {
-		if !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
-			ipv4, ipv6 = ipv4 || ip.Is4(), ipv6 || ip.Is6()
-		}
-	}
-	return ipv4, ipv6
+	return hasFamily(publicIPv4), hasFamily(publicIPv6)
+}
+
+// The addresses of a.root-servers.net: as public as an address can be.
+var (
+	publicIPv4 = netip.AddrFrom4([4]byte{198, 41, 0, 4})
+	publicIPv6 = netip.MustParseAddr("2001:503:ba3e::2:30")
+)
+
+// hasFamily says whether the host has the family of an address that is public.
+func hasFamily(public netip.Addr) bool {
+	return routed(public) || slices.ContainsFunc(hostAddresses(), func(ip netip.Addr) bool {
+		return ip.Is4() == public.Is4() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast()
+	})
 }
 
 // routed says whether the host has a route to ip.
 func routed(ip netip.Addr) bool {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 53)))
-	if err != nil {
-		return false
+	_, ok := sourceFor(ip)
+	return ok
+}
+
+// hostAddresses returns the addresses of the host's interfaces.
+func hostAddresses() []netip.Addr {
+	var ips []netip.Addr
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			ips = append(ips, p.Addr().Unmap())
+		}
 	}
-	_ = conn.Close()
-	return true
+	return ips
 }

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 )
@@ -45,23 +46,53 @@ func (t *trace) policy(addr netip.AddrPort, p purpose) (exempt bool, err error) 
 		return false, err
 	}
 	ip := addr.Addr()
-	if slices.Contains(t.own(), ip) && !t.env.Egress.allows(ip) {
+	if !t.env.Egress.allows(ip) && t.own(ip) {
 		return false, fmt.Errorf("%s is an address of the agent's own host", ip)
 	}
 	return p == toControl, nil // The shipped ones are few, and asked once in a Result.
 }
 
+// payment is what a Run took of a budget.
+type payment struct {
+	key bucketKey
+	err error // Why there was nothing to take.
+}
+
 // spend takes a token of the target's budget, one in a Run however many sockets it opens.
 func (t *trace) spend(ip netip.Addr, p purpose) error {
+	if t.env.Budget == nil {
+		return nil
+	}
 	key := bucketKey{target: network(ip)}
 	if p == toQuery || p == toStranger {
 		key = bucketKey{server: network(ip)}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err, asked := t.spent[key]; asked {
-		return err
+	for _, paid := range t.paid { // A Run has few targets.
+		if paid.key == key {
+			return paid.err
+		}
 	}
-	t.spent[key] = t.env.Budget.take(key)
-	return t.spent[key]
+	err := t.env.Budget.take(key)
+	t.paid = append(t.paid, payment{key, err})
+	return err
+}
+
+// isOwn says whether ip is an address of this host: whether the host would send from it to it. Nothing is
+// sent, since connecting a UDP socket asks the routing table alone; and that costs far less than a list of
+// all interfaces.
+func isOwn(ip netip.Addr) bool {
+	source, ok := sourceFor(ip)
+	return ok && source == ip
+}
+
+// sourceFor returns the address that the host would send to ip from. Not ok: it has no route.
+func sourceFor(ip netip.Addr) (netip.Addr, bool) {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 53)))
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), true
 }

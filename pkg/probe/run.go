@@ -41,7 +41,7 @@ func Run(ctx context.Context, env *Env, job *pb.Job) *pb.Result {
 	ctx, cancel := context.WithTimeout(ctx, remaining)
 	defer cancel()
 	t := newTrace(env, job)
-	t.spawn(func() { t.check(ctx) })
+	t.guarded(func() { t.check(ctx) })
 	t.running.Wait()
 	close(t.settled)
 	t.asides.Wait()

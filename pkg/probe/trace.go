@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -30,7 +29,7 @@ type record struct {
 	job       *pb.Job
 	begin     time.Time
 	resolvers []netip.AddrPort
-	own       func() []netip.Addr // The host's own addresses.
+	own       func(netip.Addr) bool // Whether it is an address of the host.
 	anchors   func() anchors
 	issuers   issuers
 	settled   chan struct{} // Closed when the pipeline has ended.
@@ -38,9 +37,9 @@ type record struct {
 
 	mu     sync.Mutex // Guards what follows, and each Step.
 	steps  []*step
-	groups map[string]bool     // The control groups that were begun.
-	spent  map[bucketKey]error // What was taken of the budget, and what it said.
-	broken string              // What panicked.
+	groups map[string]bool // The control groups that were begun.
+	paid   []payment       // What was taken of the budget.
+	broken string          // What panicked.
 }
 
 // step is one Step that is being made.
@@ -57,40 +56,29 @@ func newTrace(env *Env, job *pb.Job) *trace {
 		job:       job,
 		begin:     time.Now(),
 		resolvers: env.resolvers(),
-		own:       sync.OnceValue(hostAddresses),
+		own:       isOwn,
 		anchors:   sync.OnceValue(func() anchors { return newAnchors(env.Roots) }),
 		settled:   make(chan struct{}),
-		groups:    map[string]bool{},
-		spent:     map[bucketKey]error{},
 	}}
 }
 
-// hostAddresses returns the addresses of the host's interfaces.
-func hostAddresses() []netip.Addr {
-	var ips []netip.Addr
-	addrs, _ := net.InterfaceAddrs()
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			ips = append(ips, p.Addr().Unmap())
-		}
-	}
-	return ips
+// spawn runs f beside the caller; Run returns when all that was spawned has.
+func (t *trace) spawn(f func()) {
+	t.running.Go(func() { t.guarded(f) })
 }
 
-// spawn runs f beside the caller; Run returns when all that was spawned has. What a target sends may
-// make a parser panic: that is the agent's failure, and must not take the agent down.
-func (t *trace) spawn(f func()) {
-	t.running.Go(func() {
-		defer func() {
-			if p := recover(); p != nil {
-				_, stack, _ := strings.Cut(string(debug.Stack()), "panic(")
-				t.mu.Lock()
-				defer t.mu.Unlock()
-				t.broken = clean(fmt.Sprintf("panic: %v at %s", p, stack), maxText)
-			}
-		}()
-		f()
-	})
+// guarded runs f. What a target sends may make a parser panic: that is the agent's failure, and must not
+// take the agent down.
+func (t *trace) guarded(f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			_, stack, _ := strings.Cut(string(debug.Stack()), "panic(")
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.broken = clean(fmt.Sprintf("panic: %v at %s", p, stack), maxText)
+		}
+	}()
+	f()
 }
 
 // open begins a step.
@@ -110,6 +98,9 @@ func (t *trace) once(key string) bool {
 	defer t.mu.Unlock()
 	if t.groups[key] {
 		return false
+	}
+	if t.groups == nil {
+		t.groups = map[string]bool{}
 	}
 	t.groups[key] = true
 	return true

@@ -65,6 +65,11 @@ func ListenSaying(at netip.AddrPort, answer []byte) (*Host, error) {
 	})
 }
 
+// ListenGreeting starts a host that says these bytes without being asked and closes.
+func ListenGreeting(at netip.AddrPort, greeting []byte) (*Host, error) {
+	return serve(at, func(c net.Conn) { _, _ = c.Write(greeting) })
+}
+
 // ListenTLS starts a host that shakes hands, and then reads until the other end closes.
 func ListenTLS(at netip.AddrPort, config *tls.Config) (*Host, error) {
 	return serve(at, func(c net.Conn) {
