@@ -198,7 +198,7 @@ func (t *trace) dialIssuer(ctx context.Context, _, hostPort string) (net.Conn, e
 	last := fmt.Errorf("%s has no address", host)
 	for _, ip := range t.issuerAddresses(ctx, host) {
 		addr := netip.AddrPortFrom(ip, uint16(port))
-		if last = t.permit(addr, toConnect); last != nil {
+		if last = t.permit(addr, toFetch); last != nil {
 			continue
 		}
 		conn, _, err := t.env.connect(ctx, addr)

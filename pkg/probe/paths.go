@@ -171,10 +171,11 @@ func (f *finder) issued(parent, child *x509.Certificate) proof {
 			return denied
 		}
 	}
-	if f.cost += cost; f.cost > maxProofs {
+	if f.cost+cost > maxProofs {
 		f.exhausted = true
 		return denied
 	}
+	f.cost += cost
 	f.proofs[key] = checkSignature(parent, child)
 	return f.proofs[key]
 }
