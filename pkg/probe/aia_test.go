@@ -59,7 +59,7 @@ func (h *issuerHost) handle(path string, f http.HandlerFunc) {
 	h.at[path] = f
 }
 
-func body(b []byte) http.HandlerFunc {
+func answering(b []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b) }
 }
 
@@ -118,14 +118,14 @@ func fetchCases() []fetchCase {
 		}
 	}
 	bytesOf := func(f func(*pki) []byte) func(*pki, *issuerHost) entities {
-		return answer(func(p *pki, _ *issuerHost) http.HandlerFunc { return body(f(p)) })
+		return answer(func(p *pki, _ *issuerHost) http.HandlerFunc { return answering(f(p)) })
 	}
 	at := func(urls ...string) func(*pki, *issuerHost) entities {
 		return func(p *pki, _ *issuerHost) entities { return entities{p.pointing(p.intermediate, urls...)} }
 	}
 	redirect := func(to func(*issuerHost) string) func(*pki, *issuerHost) entities {
 		return answer(func(p *pki, h *issuerHost) http.HandlerFunc {
-			h.handle("/there", body(p.intermediate.DER))
+			h.handle("/there", answering(p.intermediate.DER))
 			return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to(h), http.StatusFound) }
 		})
 	}
@@ -139,42 +139,42 @@ func fetchCases() []fetchCase {
 			return pem.EncodeToMemory(&pem.Block{Type: "PKCS7", Bytes: cms(p, p.intermediate.DER)})
 		}), fs{incomplete}, none, 1, 1, "/i"},
 		{"the wrong intermediate is served", func(p *pki, h *issuerHost) entities {
-			h.handle("/i", body(p.intermediate.DER))
+			h.handle("/i", answering(p.intermediate.DER))
 			return entities{p.pointing(p.intermediate, h.url+"/i"), p.authority("Other", p.root, nil)}
 		}, fs{incomplete}, none, 1, 1, "/i"},
 		{"two are missing, one after the other", func(p *pki, h *issuerHost) entities {
 			lower := p.authority("Lower", p.intermediate, func(c *x509.Certificate) { c.IssuingCertificateURL = []string{h.url + "/upper"} })
-			h.handle("/i", body(lower.DER))
-			h.handle("/upper", body(p.intermediate.DER))
+			h.handle("/i", answering(lower.DER))
+			h.handle("/upper", answering(p.intermediate.DER))
 			return entities{p.pointing(lower, h.url+"/i")}
 		}, fs{incomplete}, none, 2, 2, "/upper"},
 		{"the second one of two URLs works", func(p *pki, h *issuerHost) entities {
-			h.handle("/i", body(p.intermediate.DER))
+			h.handle("/i", answering(p.intermediate.DER))
 			return entities{p.pointing(p.intermediate, "ldap://127.0.0.3/cn=i", h.url+"/gone", h.url+"/i")}
 		}, fs{incomplete}, none, 1, 2, "/i"},
 		{"what is missing has expired too", func(p *pki, h *issuerHost) entities {
 			old := p.authority("Old", p.root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })
-			h.handle("/i", body(old.DER))
+			h.handle("/i", answering(old.DER))
 			return entities{p.pointing(old, h.url+"/i")}
 		}, fs{incomplete, oldParent}, none, 1, 1, "/i"},
 		{"the root that nobody knows is at the URL", func(p *pki, h *issuerHost) entities {
-			h.handle("/i", body(p.stranger.DER))
+			h.handle("/i", answering(p.stranger.DER))
 			return entities{p.pointing(p.stranger, h.url+"/i")}
 		}, fs{untrusted}, unknown, 0, 1, "/i"},
 		{"an intermediate is missing and the root is unknown", func(p *pki, h *issuerHost) entities {
 			lower := p.authority("Lower", p.stranger, func(c *x509.Certificate) { c.IssuingCertificateURL = []string{h.url + "/root"} })
-			h.handle("/i", body(lower.DER))
-			h.handle("/root", body(p.stranger.DER))
+			h.handle("/i", answering(lower.DER))
+			h.handle("/root", answering(p.stranger.DER))
 			return entities{p.pointing(lower, h.url+"/i")}
 		}, fs{untrusted, incomplete}, unknown, 1, 2, "/root"},
 		{"an intermediate is missing, and what is above it points nowhere", func(p *pki, h *issuerHost) entities {
 			lower := p.authority("Lower", p.stranger, nil)
-			h.handle("/i", body(lower.DER))
+			h.handle("/i", answering(lower.DER))
 			return entities{p.pointing(lower, h.url+"/i")}
 		}, fs{incomplete}, noPath, 1, 1, "/i"},
 		{"certificates that point at themselves", func(p *pki, h *issuerHost) entities {
 			lower := p.authority("Lower", p.stranger, func(c *x509.Certificate) { c.IssuingCertificateURL = []string{h.url + "/i"} })
-			h.handle("/i", body(lower.DER))
+			h.handle("/i", answering(lower.DER))
 			return entities{p.pointing(lower, h.url+"/i")}
 		}, fs{incomplete}, noPath, 1, 1, "/i"},
 		{"certificates without end", func(p *pki, h *issuerHost) entities {
@@ -183,7 +183,7 @@ func fetchCases() []fetchCase {
 				issuer = p.authority(fmt.Sprint("Step ", i), issuer, func(c *x509.Certificate) {
 					c.IssuingCertificateURL = []string{fmt.Sprintf("%s/%d", h.url, i-1)}
 				})
-				h.handle(fmt.Sprintf("/%d", i), body(issuer.DER))
+				h.handle(fmt.Sprintf("/%d", i), answering(issuer.DER))
 			}
 			return entities{p.pointing(issuer, h.url+"/7")}
 		}, fs{incomplete}, noPath, 3, 3, "/5"},
@@ -279,7 +279,7 @@ func TestOneFetchForAllAddresses(t *testing.T) {
 	t.Parallel()
 	p := newPKI(t)
 	h := newIssuerHost(t)
-	h.handle("/i", body(p.intermediate.DER))
+	h.handle("/i", answering(p.intermediate.DER))
 	connects := &dialled{}
 	env := newEnv(t, nil)
 	env.Roots, env.Connect = []*x509.Certificate{p.root.Certificate}, connects.connect
