@@ -92,7 +92,7 @@ func lookup(s *pb.Step) section {
 
 // header is the head of a reply: how it came, its rcode, its flags.
 func header(r *pb.DNSReply) string {
-	words := []string{strings.ToUpper(Clean(r.GetTransport())), Clean(r.GetRcode())}
+	words := []string{Clean(strings.ToUpper(r.GetTransport())), Clean(r.GetRcode())}
 	for _, f := range []struct {
 		on   bool
 		name string

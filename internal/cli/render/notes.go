@@ -14,9 +14,13 @@ const maxSkew = 5 * time.Second
 // notes are what is remarkable in a Result and cannot be seen from its sights: a section of one line
 // for each, so that agents which saw the same share it.
 func notes(r *pb.Result, deep bool) (out []section) {
+	label := "note: "
+	if deep {
+		label = ""
+	}
 	note := func(s *pb.Step, text string) {
 		if text != "" {
-			out = append(out, section{title: subject(s) + text})
+			out = append(out, section{title: label + subject(s) + text})
 		}
 	}
 	for _, s := range r.GetSteps() {
@@ -31,12 +35,14 @@ func notes(r *pb.Result, deep bool) (out []section) {
 				note(s, fmt.Sprintf("%s is lame for %s: %s", Clean(e.GetAuthority().GetServer()), Clean(e.GetAuthority().GetZone()), Clean(e.GetText())))
 			}
 		case pb.Role_ROLE_VARIANT:
-			note(s, variant(s))
+			if deep || telling(s) {
+				note(s, variant(s))
+			}
 		case pb.Role_ROLE_UNSPECIFIED, pb.Role_ROLE_CONTROL, pb.Role_ROLE_PUBLIC, pb.Role_ROLE_REFERRAL, pb.Role_ROLE_REDIRECT:
 		}
 	}
 	if off := r.GetClockOffset().AsDuration(); off.Abs() > maxSkew || deep && off != 0 {
-		out = append(out, section{title: "this agent's clock is " + ahead(off)})
+		out = append(out, section{title: label + "this agent's clock is " + ahead(off)})
 	}
 	return out
 }
@@ -111,7 +117,18 @@ func broken(links []*pb.CNAMELink) bool {
 	return false
 }
 
-// variant says how the same went with something changed, where that tells what is in the way.
+// telling says whether a variant got through, and so tells what is in the way.
+func telling(s *pb.Step) bool {
+	switch s.GetVariant() {
+	case pb.Variant_VARIANT_OTHER_NAME, pb.Variant_VARIANT_NO_NAME, pb.Variant_VARIANT_SMALL_HELLO, pb.Variant_VARIANT_SMALL_SEGMENTS,
+		pb.Variant_VARIANT_CHECKING_DISABLED, pb.Variant_VARIANT_RANDOM_LABEL, pb.Variant_VARIANT_OTHER_PORT:
+		return stepMark(s) == markOK
+	case pb.Variant_VARIANT_UNSPECIFIED, pb.Variant_VARIANT_IDENTITY, pb.Variant_VARIANT_KEYS, pb.Variant_VARIANT_ANSWERED_ADDRESS, pb.Variant_VARIANT_CNAME_LINK:
+	}
+	return false
+}
+
+// variant says how the same went with something changed.
 func variant(s *pb.Step) string {
 	with := map[pb.Variant]string{
 		pb.Variant_VARIANT_OTHER_NAME: "with another server_name", pb.Variant_VARIANT_NO_NAME: "without server_name",

@@ -112,8 +112,11 @@ func chainFlaws(t *pb.TLSEvidence) (lines []string) {
 		lines = append(lines, "the root is served too, which nobody needs")
 	}
 	if c.GetDistrust() != pb.Distrust_DISTRUST_UNSPECIFIED {
-		why := strings.ReplaceAll(short(c.GetDistrust(), "DISTRUST_"), "_", " ")
-		lines = append(lines, strings.TrimSuffix("not trusted: "+why+": "+Clean(c.GetDetail()), ": "))
+		why := Clean(c.GetDetail())
+		if why == "" {
+			why = strings.ReplaceAll(short(c.GetDistrust(), "DISTRUST_"), "_", " ")
+		}
+		lines = append(lines, "not trusted: "+why)
 	}
 	return lines
 }

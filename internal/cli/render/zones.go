@@ -174,7 +174,7 @@ func labelsIn(name string) int {
 func onward(s *pb.Step) string {
 	reply := counted(s)
 	if len(reply.GetAnswers()) > 0 {
-		return s.GetName() + " " + s.GetType() + " " + joinAnswers(answersOf(s, s.GetType()))
+		return Clean(s.GetName()+" "+s.GetType()) + " " + joinAnswers(answersOf(s, s.GetType()))
 	}
 	zone, n := "", 0
 	signed := ""
@@ -189,5 +189,9 @@ func onward(s *pb.Step) string {
 	if n == 0 {
 		return Clean(reply.GetRcode())
 	}
-	return fmt.Sprintf("→ %s (%d servers%s)", Clean(zone), n, signed)
+	servers := "servers"
+	if n == 1 {
+		servers = "server"
+	}
+	return fmt.Sprintf("→ %s (%d %s%s)", Clean(zone), n, servers, signed)
 }
