@@ -92,7 +92,7 @@ func sentByHost(ev *pb.Evidence, target netip.Addr) bool {
 	return icmpFailure(ev.GetIcmp(), target.Is6()) != pb.Failure_FAILURE_TCP_HOST_UNREACHABLE
 }
 
-// icmpFailure classifies an ICMP error (RFC 792, RFC 1812 5.2.7.1, RFC 4443).
+// icmpFailure classifies an ICMP error (RFC 792, RFC 1122 3.2.2, RFC 1812 5.2.7.1, RFC 4443).
 func icmpFailure(icmp *pb.ICMP, v6 bool) pb.Failure {
 	type message struct {
 		v6        bool
@@ -109,12 +109,16 @@ func icmpFailure(icmp *pb.ICMP, v6 bool) pb.Failure {
 	case message{false, 3, 9}, // Net prohibited.
 		message{false, 3, 10}, // Host prohibited.
 		message{false, 3, 13}, // Communication prohibited.
+		message{false, 3, 14}, // The host's precedence is not permitted.
+		message{false, 3, 15}, // The network's precedence is not permitted.
 		message{true, 1, 1},   // Communication prohibited.
 		message{true, 1, 5},   // The source address fails a policy.
 		message{true, 1, 6}:   // A route that rejects.
 		return pb.Failure_FAILURE_TCP_ADMIN_PROHIBITED
 	}
-	// Host unreachable, and all that stopped the packet on its way to it, such as a loop (11/0, 3/0).
+	// Host unreachable (3/1, 3/7, 3/8, 3/12; IPv6 1/3), and all else that stopped the packet on its way: the
+	// host knows no TCP (3/2), a source route failed (3/5; IPv6 1/7), the scope of the source (IPv6 1/2), a
+	// loop (11; IPv6 3), a header that somebody did not like (12; IPv6 4).
 	return pb.Failure_FAILURE_TCP_HOST_UNREACHABLE
 }
 

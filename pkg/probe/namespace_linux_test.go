@@ -61,9 +61,17 @@ END`
 
 // TestNamespace runs what needs a firewall in a network namespace of its own, which ends with it.
 func TestNamespace(t *testing.T) {
-	if os.Getenv("ELSEWHERE_NAMESPACE") != "" {
+	if ownNamespace(t) {
 		inNamespace(t)
-		return
+	}
+}
+
+// ownNamespace says whether the test runs in a network namespace of its own. If not, it runs the test again
+// in one, in a process that ends with it, and reports what that said.
+func ownNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv("ELSEWHERE_NAMESPACE") != "" {
+		return true
 	}
 	for _, tool := range []string{"ip", "nft", "sh"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -71,7 +79,7 @@ func TestNamespace(t *testing.T) {
 		}
 	}
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNamespace$", "-test.v")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), fmt.Sprintf("ELSEWHERE_NAMESPACE=uid %d", os.Getuid()))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if uid := os.Getuid(); uid != 0 {
@@ -86,10 +94,24 @@ func TestNamespace(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("in the namespace: %v\n%s", err, out.String())
 	}
-	if strings.Contains(out.String(), "--- SKIP: TestNamespace") {
+	if strings.Contains(out.String(), "--- SKIP: "+t.Name()) {
 		t.Skip(out.String())
 	}
 	t.Log(out.String())
+	return false
+}
+
+// build runs a script that makes the namespace's world. Root must be able to.
+func build(t *testing.T, script string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "sh", "-ec", script).CombinedOutput()
+	switch {
+	case err == nil:
+	case os.Getenv("ELSEWHERE_NAMESPACE") != "uid 0":
+		t.Skipf("needs root to make this world: %v\n%s", err, out)
+	default:
+		t.Fatalf("cannot make the world: %v\n%s", err, out)
+	}
 }
 
 // firewalled is an address, and how a connect to it ends.
@@ -101,16 +123,8 @@ type firewalled struct {
 }
 
 func inNamespace(t *testing.T) {
-	if out, err := exec.CommandContext(t.Context(), "sh", "-c", world).CombinedOutput(); err != nil {
-		if os.Getenv("ELSEWHERE_NAMESPACE") != "uid 0" {
-			t.Skipf("needs root to make a firewall: %v\n%s", err, out)
-		}
-		t.Fatalf("cannot make the world: %v\n%s", err, out)
-	}
-	env := &Env{
-		Egress:   Egress{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}},
-		Controls: []string{},
-	}
+	build(t, world)
+	env := anywhere()
 	t.Run("TCP", func(t *testing.T) { firewalls(t, env) })
 	t.Run("soft", func(t *testing.T) { survivesICMP(t, env) })
 	t.Run("loss", func(t *testing.T) { lossyPath(t, env) })
@@ -121,6 +135,11 @@ func inNamespace(t *testing.T) {
 			t.Errorf("Families() = %v, %v", v4, v6)
 		}
 	})
+}
+
+// anywhere is a world without limits and controls.
+func anywhere() *Env {
+	return &Env{Egress: Egress{Allow: prefixes("0.0.0.0/0", "::/0")}, Controls: []string{}, Resolvers: []netip.AddrPort{}}
 }
 
 func firewalls(t *testing.T, env *Env) {
