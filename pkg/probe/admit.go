@@ -7,6 +7,30 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
+// SpecError says which field of a spec is wrong, and how.
+type SpecError struct {
+	// Field is its path in the Spec, such as "http.expect_body".
+	Field string
+	// Err says how, for people.
+	Err error
+}
+
+func (e *SpecError) Error() string { return e.Field + ": " + e.Err.Error() }
+
+func (e *SpecError) Unwrap() error { return e.Err }
+
+func invalid(field string, err error) error { return &SpecError{Field: field, Err: err} }
+
+// Validate says what is wrong with a spec that the rules in the contract cannot see, such as a regular
+// expression that does not compile or a header field that is not the spec's to choose. The error is a
+// SpecError where one field is to blame.
+func Validate(spec *pb.Spec) error {
+	if c, isHTTP := spec.GetCheck().(*pb.Spec_Http); isHTTP {
+		return wellFormedHTTP(c.Http, spec.GetFamily())
+	}
+	return nil // The rules see all there is of the others.
+}
+
 // Admit says at the agent's door, without touching the network, whether a job can be done here:
 // FAILURE_NONE; agent_policy_denied for an address that the egress policy refuses, or a host that was
 // looked at too often;

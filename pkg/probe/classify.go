@@ -287,3 +287,33 @@ func alertFailure(alert uint8, certAsked bool) pb.Failure {
 	}
 	return pb.Failure_FAILURE_TLS_ALERT
 }
+
+// exchangeFailure classifies the error of an HTTP exchange. What no type tells is a parser's.
+func exchangeFailure(ctx context.Context, err error) pb.Failure {
+	var gone goneError
+	var errno syscall.Errno
+	switch alert, isAlert := remoteAlert(err); {
+	case err == nil:
+		return pb.Failure_FAILURE_NONE
+	case over(ctx):
+		return pb.Failure_FAILURE_AGENT_DEADLINE
+	case isTimeout(err):
+		return pb.Failure_FAILURE_HTTP_TIMEOUT
+	case errors.Is(err, errTooMuch):
+		return pb.Failure_FAILURE_HTTP_TOO_LARGE
+	case errors.As(err, &gone) && gone.frame == frameReset:
+		return pb.Failure_FAILURE_HTTP_RESET
+	case isAlert && alert == 116: // Of TLS 1.3, and later than it was waited for.
+		return pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED
+	case errors.As(err, &gone), isAlert:
+		return pb.Failure_FAILURE_HTTP_CLOSED
+	}
+	f := closedFailure(err, pb.Failure_FAILURE_HTTP_RESET, pb.Failure_FAILURE_HTTP_CLOSED)
+	switch {
+	case f != pb.Failure_FAILURE_AGENT_INTERNAL:
+		return f
+	case errors.As(err, &errno):
+		return errnoFailure(err)
+	}
+	return pb.Failure_FAILURE_HTTP_MALFORMED
+}

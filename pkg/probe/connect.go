@@ -46,20 +46,21 @@ type aim struct {
 // toTarget is the aim of what looks at the target itself.
 var toTarget = aim{role: pb.Role_ROLE_TARGET}
 
-// connect connects to an address for what comes next. Nil: it failed.
-func (t *trace) connect(ctx context.Context, addr netip.AddrPort, a aim) net.Conn {
+// connect connects to an address for what comes next. Nil: it failed, and how.
+func (t *trace) connect(ctx context.Context, addr netip.AddrPort, a aim) (net.Conn, pb.Failure) {
 	p := connectStep(addr, a.role)
 	p.Beside = a.beside
 	s := t.open(p)
 	if s.refused(addr, toConnect) {
-		return nil
+		return nil, pb.Failure_FAILURE_AGENT_POLICY_DENIED
 	}
 	var conn net.Conn
-	s.end(s.twice(ctx, t.controlsFor(ctx, s, addr.Addr()), func(ctx context.Context) (f pb.Failure) {
+	f := s.twice(ctx, t.controlsFor(ctx, s, addr.Addr()), func(ctx context.Context) (f pb.Failure) {
 		conn, f = s.dial(ctx, addr)
 		return f
-	}))
-	return conn
+	})
+	s.end(f)
+	return conn, f
 }
 
 // connectStep is a step for a connect to addr.

@@ -69,9 +69,13 @@ func (t *trace) check(ctx context.Context) {
 		name := serverName(c.Tls)
 		t.resolve(ctx, host, func(ip netip.Addr) {
 			addr := netip.AddrPortFrom(ip, port)
-			if conn := t.connect(ctx, addr, toTarget); conn != nil {
+			if conn, _ := t.connect(ctx, addr, toTarget); conn != nil {
 				t.handshake(ctx, conn, addr, name)
 			}
+		})
+	case *pb.Spec_Http:
+		t.resolve(ctx, host, func(ip netip.Addr) {
+			t.visit(ctx, netip.AddrPortFrom(ip, port), c.Http)
 		})
 	}
 }
@@ -95,6 +99,10 @@ func target(spec *pb.Spec) (host string, port uint16) {
 			return c.Tls.GetHost(), 443
 		}
 		return c.Tls.GetHost(), uint16(c.Tls.GetPort())
+	case *pb.Spec_Http:
+		if u, err := parseURL(c.Http.GetUrl()); err == nil {
+			return u.Hostname(), portOf(u)
+		}
 	}
 	return "", 0
 }
@@ -121,6 +129,8 @@ func wellFormed(spec *pb.Spec) error {
 			}
 		}
 		return wellFormedHost(c.Tls.GetHost(), max(c.Tls.GetPort(), 1), spec.GetFamily())
+	case *pb.Spec_Http:
+		return wellFormedHTTP(c.Http, spec.GetFamily())
 	}
 	return fmt.Errorf("the job's check %T is not known to this agent", spec.GetCheck())
 }

@@ -2,7 +2,9 @@ package probe
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -42,6 +44,27 @@ func clean(s string, limit int) string {
 		cut--
 	}
 	return s[:cut]
+}
+
+// escape makes a string from the network fit to be stored and shown without losing what was there: what is
+// not valid UTF-8, a control other than a tab or changes direction is written as \xNN, \uNNNN or \UNNNNNNNN.
+// At most limit bytes.
+func escape(s string, limit int) string {
+	var b strings.Builder
+	for i, r := range s {
+		part := string(r)
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], part), unicode.IsControl(r) && r < utf8.RuneSelf && r != '\t':
+			part = fmt.Sprintf(`\x%02x`, s[i])
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) && r != '\t':
+			part = strings.Trim(strconv.QuoteToASCII(part), `"`)
+		}
+		if b.Len()+len(part) > limit {
+			break
+		}
+		b.WriteString(part)
+	}
+	return b.String()
 }
 
 // canonical returns a domain name in lower case without its trailing dot, as A-labels; the root is ".".

@@ -57,14 +57,15 @@ type greeting struct {
 
 // handshake shakes hands on a connection and closes it.
 func (t *trace) handshake(ctx context.Context, conn net.Conn, addr netip.AddrPort, name string) {
-	if c := t.secure(ctx, conn, greeting{addr: addr, name: name, alpn: bothVersions, aim: toTarget}); c != nil {
+	if c, _ := t.secure(ctx, conn, greeting{addr: addr, name: name, alpn: bothVersions, aim: toTarget}); c != nil {
 		_ = c.Close()
 	}
 }
 
 // secure shakes hands on a connection for what comes next, and owns it. The second attempt opens one of
-// its own. Nil: no handshake was completed; what is wrong with the certificates does not stop one.
-func (t *trace) secure(ctx context.Context, conn net.Conn, g greeting) *securedConn {
+// its own. Nil: no handshake was completed, and how it failed; what is wrong with the certificates does not
+// stop one.
+func (t *trace) secure(ctx context.Context, conn net.Conn, g greeting) (*securedConn, pb.Failure) {
 	s := t.open(&pb.Step{
 		Kind: pb.StepKind_STEP_KIND_TLS_HANDSHAKE, Role: g.aim.role, Beside: g.aim.beside,
 		Name: sni(g.name), Address: g.addr.String(),
@@ -75,7 +76,7 @@ func (t *trace) secure(ctx context.Context, conn net.Conn, g greeting) *securedC
 		if conn == nil {
 			var f pb.Failure
 			if conn, f = s.dial(ctx, g.addr); conn == nil {
-				return h.unconnected(f)
+				return instead(h.first, f)
 			}
 		}
 		c := conn
@@ -90,7 +91,7 @@ func (t *trace) secure(ctx context.Context, conn net.Conn, g greeting) *securedC
 		_ = conn.Close()
 	}
 	s.end(append([]pb.Failure{stopped}, h.certificate...)...)
-	return h.secured
+	return h.secured, stopped
 }
 
 // shaker is a handshake step while it is made.
@@ -120,13 +121,13 @@ func (c *securedConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// unconnected decides how the step ends if its second connection failed: as the handshake did, unless
+// instead decides how a step ends if its second connection failed with f: as the first attempt did, unless
 // the agent is to blame. The attempts keep both.
-func (h *shaker) unconnected(f pb.Failure) pb.Failure {
-	if f < pb.Failure_FAILURE_DNS_NXDOMAIN || h.first == pb.Failure_FAILURE_UNSPECIFIED {
+func instead(first, f pb.Failure) pb.Failure {
+	if f < pb.Failure_FAILURE_DNS_NXDOMAIN || first == pb.Failure_FAILURE_UNSPECIFIED {
 		return f
 	}
-	return h.first
+	return first
 }
 
 // shake makes one handshake.

@@ -237,7 +237,8 @@ func (s *step) twice(ctx context.Context, controls func(), op func(context.Conte
 // settled says whether a second attempt cannot change anything.
 func settled(f pb.Failure) bool {
 	return f == pb.Failure_FAILURE_NONE || f == pb.Failure_FAILURE_AGENT_DEADLINE ||
-		f == pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+		f == pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING ||
+		f >= pb.Failure_FAILURE_HTTP_MALFORMED // The target's own bytes.
 }
 
 // wait sleeps and says whether ctx let it.

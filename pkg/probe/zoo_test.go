@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -104,22 +106,15 @@ func checkTame(t *testing.T, r *pb.Result) {
 	if n := proto.Size(r); n > maxResult {
 		t.Errorf("a result of %d bytes", n)
 	}
-	for _, s := range r.GetSteps() {
-		e := s.GetEvidence()
-		texts := []string{e.GetText()}
-		for _, c := range e.GetTls().GetChain() {
-			texts = append(append(texts, c.GetSubject(), c.GetIssuer()), c.GetDnsNames()...)
+	err := protorange.Range(r.ProtoReflect(), func(p protopath.Values) error {
+		text, isText := p.Index(-1).Value.Interface().(string)
+		if isText && (!utf8.ValidString(text) || strings.ContainsAny(text, "\x00\x07\x1b\u202e\n")) {
+			t.Errorf("%v is not clean: %q", p.Path, text)
 		}
-		for _, reply := range e.GetReplies() {
-			for _, rec := range reply.GetAnswers() {
-				texts = append(texts, rec.GetName(), rec.GetData())
-			}
-		}
-		for _, text := range texts {
-			if !utf8.ValidString(text) || strings.ContainsAny(text, "\x00\x07\x1b\u202e\n") {
-				t.Errorf("text that is not clean: %q", text)
-			}
-		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
