@@ -3,18 +3,16 @@ package coordinator
 import (
 	"errors"
 	"fmt"
-	"regexp"
-	"regexp/syntax"
-	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
+	"github.com/elsewhere-net/elsewhere/pkg/probe"
 	"github.com/elsewhere-net/elsewhere/pkg/probe/flight"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// beyondRules refuses what the rules in the proto cannot know: expressions that are none, and names that
-// are in no registry. Every agent would refuse them.
+// beyondRules refuses what the rules in the proto cannot know: what a probe could do nothing with, and
+// names that are in no registry. Every agent would refuse them.
 func beyondRules(spec *pb.Spec) error {
 	var fields []*errdetails.BadRequest_FieldViolation
 	bad := func(field, description string) {
@@ -22,11 +20,13 @@ func beyondRules(spec *pb.Spec) error {
 			fields = append(fields, &errdetails.BadRequest_FieldViolation{Field: field, Description: description})
 		}
 	}
-	for i, expect := range spec.GetHttp().GetExpectHeader() {
-		_, re, _ := strings.Cut(expect, ":")
-		bad(fmt.Sprintf("spec.http.expect_header[%d]", i), notRE2(re))
+	if err := probe.Validate(spec); err != nil {
+		field, why := "spec", err
+		if at := (*probe.SpecError)(nil); errors.As(err, &at) {
+			field, why = "spec."+at.Field, at.Err
+		}
+		bad(field, why.Error())
 	}
-	bad("spec.http.expect_body", notRE2(spec.GetHttp().GetExpectBody()))
 	offer := spec.GetTls().GetOffer()
 	for _, names := range []struct {
 		field string
@@ -47,14 +47,4 @@ func beyondRules(spec *pb.Spec) error {
 		return nil
 	}
 	return badFields(fields)
-}
-
-// notRE2 says why an expression is none, "" if it is one.
-func notRE2(re string) string {
-	_, err := regexp.Compile(re)
-	var why *syntax.Error
-	if errors.As(err, &why) {
-		return "must be a regular expression (RE2): " + string(why.Code)
-	}
-	return ""
 }

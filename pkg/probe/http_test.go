@@ -284,13 +284,10 @@ type deafConn struct {
 
 func (c *deafConn) Write(p []byte) (int, error) {
 	if c.writes++; c.writes > 2 { // A hello and a finish.
-		_ = c.CloseWrite()
 		return 0, io.ErrUnexpectedEOF
 	}
 	return c.Conn.Write(p)
 }
-
-func (c *deafConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
 
 func TestExpectations(t *testing.T) {
 	t.Parallel()

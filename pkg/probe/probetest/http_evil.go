@@ -30,7 +30,7 @@ const (
 	ByteChunks                      // A body of 64 KiB, in chunks of one byte.
 	EndlessChunk                    // A chunk extension without end.
 	NoChunks                        // Chunks that are none.
-	GzipBomb                        // 64 MiB of zeros, compressed.
+	GzipBomb                        // 8 MiB of zeros in 8 KiB.
 	NoGzip                          // Content that is not compressed, as it says.
 	TooLong                         // Content-Length says more than there is.
 	TwoLengths                      // Content-Length says two things.
@@ -127,7 +127,7 @@ func (f HTTPFault) answer() string {
 	case NoChunks:
 		return ok + "Transfer-Encoding: chunked\r\n\r\nthis is no number\r\n"
 	case GzipBomb:
-		return ok + "Content-Encoding: gzip\r\n\r\n" + string(bomb(64<<20))
+		return ok + "Content-Encoding: gzip\r\n\r\n" + string(bomb(8<<20))
 	case NoGzip:
 		return ok + "Content-Encoding: gzip\r\nContent-Length: 10\r\n\r\nplain text"
 	case TooLong:
