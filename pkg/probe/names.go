@@ -15,7 +15,7 @@ import (
 // RFC 9525, to which subjectAltName alone counts, and the old one of RFC 6125, 6.4.4, which falls back on
 // the common name of a certificate without any dNSName.
 func matchName(c *x509.Certificate, name string) *pb.NameMatch {
-	out := &pb.NameMatch{Name: name}
+	out := &pb.NameMatch{Name: clean(name, maxNameBytes)}
 	if ip, err := netip.ParseAddr(name); err == nil {
 		out.San = slices.ContainsFunc(c.IPAddresses, func(b net.IP) bool {
 			listed, ok := netip.AddrFromSlice(b)
