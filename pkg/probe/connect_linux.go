@@ -34,7 +34,8 @@ func Connect(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net
 	// The runtime's poller waits for the socket, so that a silent target costs no thread. One file serves
 	// the handshake and the connection: a copy for net.FileConn would cost as much again as the connect.
 	f := os.NewFile(uintptr(fd), "tcp")
-	if err := await(ctx, f, fd, ev); err != nil {
+	w := waiter{ev: ev, hasty: opts.hopLimit > 0}
+	if err := w.await(ctx, f, fd); err != nil {
 		_ = f.Close()
 		ev.Errno = errnoName(err)
 		return nil, ev, fmt.Errorf("connect to %s: %w", addr, err)
@@ -44,20 +45,16 @@ func Connect(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net
 
 // start opens a socket and sends the SYN. Its errors are the host's own.
 func start(addr netip.AddrPort, opts ConnectOptions) (int, error) {
-	family, level, option := unix.AF_INET, unix.IPPROTO_IP, unix.IP_RECVERR
+	family := unix.AF_INET
 	if addr.Addr().Is6() {
-		family, level, option = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+		family = unix.AF_INET6
 	}
 	// Raw and non-blocking, so that connect(2) returns what the host itself has to say at once.
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
-	err = unix.SetsockoptInt(fd, level, option, 1)
-	if err == nil && opts.MaxSegment > 0 {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, opts.MaxSegment)
-	}
-	if err == nil {
+	if err = prepare(fd, addr.Addr().Is6(), opts); err == nil {
 		err = unix.Connect(fd, sockaddr(addr))
 	}
 	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR {
@@ -67,14 +64,47 @@ func start(addr netip.AddrPort, opts ConnectOptions) (int, error) {
 	return fd, nil
 }
 
+// prepare makes a socket as its options say, with an error queue.
+func prepare(fd int, v6 bool, opts ConnectOptions) error {
+	level, queue, limit := unix.IPPROTO_IP, unix.IP_RECVERR, unix.IP_TTL
+	if v6 {
+		level, queue, limit = unix.IPPROTO_IPV6, unix.IPV6_RECVERR, unix.IPV6_UNICAST_HOPS
+	}
+	err := unix.SetsockoptInt(fd, level, queue, 1)
+	if err == nil && opts.MaxSegment > 0 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, opts.MaxSegment)
+	}
+	if err == nil && opts.hopLimit > 0 {
+		err = unix.SetsockoptInt(fd, level, limit, opts.hopLimit)
+	}
+	if err == nil && opts.source.IsValid() {
+		err = bindShared(fd, opts.source)
+	}
+	return err
+}
+
+// bindShared gives a socket an address that others that are bound so may have too.
+func bindShared(fd int, addr netip.AddrPort) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	return unix.Bind(fd, sockaddr(addr))
+}
+
+// waiter is a connection that is being made.
+type waiter struct {
+	ev    *pb.Evidence
+	hasty bool          // An ICMP error decides, whatever the kernel makes of it.
+	icmp  syscall.Errno // What the last ICMP error amounts to.
+}
+
 // await waits until the connection is made or refused.
-func await(ctx context.Context, f *os.File, fd int, ev *pb.Evidence) error {
+func (w *waiter) await(ctx context.Context, f *os.File, fd int) error {
 	// A neighbour answers before the first look.
 	if state, err := tcpState(fd); err == nil && state == unix.BPF_TCP_ESTABLISHED {
 		stopQueueing(fd)
 		return nil
 	}
-	w := waiter{ev: ev}
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return localError{err}
@@ -101,12 +131,6 @@ func await(ctx context.Context, f *os.File, fd int, ev *pb.Evidence) error {
 	return err
 }
 
-// waiter is a connection that is being made.
-type waiter struct {
-	ev   *pb.Evidence
-	icmp syscall.Errno // What the last ICMP error amounts to.
-}
-
 // progress says whether the handshake is over and how. The error queue is read first: reading
 // SO_ERROR would clear what the kernel keeps beside it. The state of the connection then tells an
 // ICMP error that ended it from one that it survived, which kernels treat differently.
@@ -114,6 +138,9 @@ func (w *waiter) progress(fd int) (done bool, err error) {
 	queued := readErrorQueue(fd, w.ev)
 	if queued != 0 {
 		w.icmp = queued
+		if w.hasty {
+			return true, icmpError{queued}
+		}
 	}
 	state, err := tcpState(fd)
 	if err != nil {

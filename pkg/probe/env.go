@@ -54,6 +54,9 @@ type Env struct {
 type ConnectOptions struct {
 	// MaxSegment limits the size of TCP segments in bytes (TCP_MAXSEG). 0: the kernel's choice.
 	MaxSegment int
+
+	hopLimit int            // The TTL, or the hop limit. 0: the kernel's choice.
+	source   netip.AddrPort // Where to connect from; others may too. Not valid: the kernel's choice.
 }
 
 // resolvers returns the agent's own resolvers.

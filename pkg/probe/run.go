@@ -63,7 +63,11 @@ func (t *trace) check(ctx context.Context) {
 		t.lookup(ctx, c.Dns)
 	case *pb.Spec_Tcp:
 		t.resolve(ctx, host, func(ip netip.Addr) {
-			t.knock(ctx, netip.AddrPortFrom(ip, port))
+			addr := netip.AddrPortFrom(ip, port)
+			if c.Tcp.GetPath() {
+				t.spawn(func() { t.followPath(ctx, addr) })
+			}
+			t.knock(ctx, addr)
 		})
 	case *pb.Spec_Tls:
 		name := serverName(c.Tls)
