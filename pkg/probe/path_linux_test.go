@@ -226,11 +226,11 @@ func checkPath(t *testing.T, r *pb.Result, tt traced) {
 	if s.GetDuration().AsDuration() > traceTimeout+time.Second || len(ev.GetLocalAddress()) == 0 || !ev.GetErrorQueue() {
 		t.Errorf("%v from %s", s.GetDuration().AsDuration(), ev.GetLocalAddress())
 	}
-	checkHops(t, s)
+	checkTTLs(t, s)
 }
 
-// checkHops wants what holds for every trace.
-func checkHops(t *testing.T, s *pb.Step) {
+// checkTTLs wants what holds for every trace.
+func checkTTLs(t *testing.T, s *pb.Step) {
 	t.Helper()
 	tries := int32(0)
 	for i, h := range s.GetEvidence().GetPath().GetHops() {
