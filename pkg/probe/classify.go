@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/elsewhere-net/elsewhere/pkg/probe/flight"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -217,27 +217,52 @@ func authorityFailure(m *dns.Msg, qtype uint16) pb.Failure {
 	}
 }
 
-// handshakeFailure classifies the error of a TLS handshake. certAsked: the server asked for a
-// certificate, of which the probe has none.
-func handshakeFailure(ctx context.Context, err error, certAsked bool) (pb.Failure, *pb.TLSAlert) {
-	var header tls.RecordHeaderError
+// said is what a server said in a handshake that failed.
+type said struct {
+	first     []byte // Its first bytes.
+	certAsked bool   // It asked for a certificate, of which the probe has none.
+}
+
+// handshakeFailure classifies the error of a TLS handshake, by the library or by hand.
+func handshakeFailure(ctx context.Context, err error, s said) (pb.Failure, *pb.TLSAlert) {
 	switch alert, isAlert := remoteAlert(err); {
 	case isAlert:
-		return alertFailure(alert, certAsked), &pb.TLSAlert{Code: uint32(alert), Name: alertName(alert)}
-	case errors.As(err, &header):
-		if h := header.RecordHeader; h[0] < 20 || h[0] > 24 || h[1] != 3 {
-			return pb.Failure_FAILURE_TLS_NOT_TLS, nil
-		}
-		return pb.Failure_FAILURE_TLS_MALFORMED, nil
+		return alertFailure(alert, s.certAsked), tlsAlert(alert)
+	case len(s.first) > 0 && (s.first[0] < 20 || s.first[0] > 24) || len(s.first) > 1 && s.first[1] != 3:
+		return pb.Failure_FAILURE_TLS_NOT_TLS, nil
 	case over(ctx):
 		return pb.Failure_FAILURE_AGENT_DEADLINE, nil
 	case isTimeout(err):
 		return pb.Failure_FAILURE_TLS_TIMEOUT, nil
+	case errors.Is(err, errNotOffered):
+		return pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, nil
 	}
-	if f := closedFailure(err, pb.Failure_FAILURE_TLS_RESET, pb.Failure_FAILURE_TLS_CLOSED); f != pb.Failure_FAILURE_AGENT_INTERNAL {
-		return f, nil
+	f := closedFailure(err, pb.Failure_FAILURE_TLS_RESET, pb.Failure_FAILURE_TLS_CLOSED)
+	switch warning := firstWarning(s.first); {
+	case f == pb.Failure_FAILURE_AGENT_INTERNAL:
+		return handshakeText(err.Error()), nil
+	case warning != nil && alertFailure(warning.Code, false) == pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME:
+		return pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME, nil // It warned, and went.
 	}
-	return handshakeText(err.Error()), nil
+	return f, nil
+}
+
+// firstWarning returns the warning that a server began with, which crypto/tls passes over. Nil: none.
+func firstWarning(first []byte) *flight.AlertError {
+	if len(first) < 7 || first[0] != 21 || first[5] != 1 {
+		return nil
+	}
+	return &flight.AlertError{Code: first[6]}
+}
+
+// tlsAlert is an alert as evidence.
+func tlsAlert(code uint8) *pb.TLSAlert {
+	return &pb.TLSAlert{Code: uint32(code), Name: flight.AlertName(code)}
+}
+
+// isCertificate says whether a failure is about certificates alone.
+func isCertificate(f pb.Failure) bool {
+	return f >= pb.Failure_FAILURE_CERT_EXPIRED && f <= pb.Failure_FAILURE_CERT_MALFORMED
 }
 
 // handshakeText classifies the errors that crypto/tls has only words for.
@@ -262,6 +287,10 @@ func handshakeText(text string) pb.Failure {
 // remoteAlert returns the alert that the server sent. crypto/tls gives it as a net.OpError around a
 // type that it does not export, a uint8.
 func remoteAlert(err error) (uint8, bool) {
+	var byHand *flight.AlertError
+	if errors.As(err, &byHand) {
+		return byHand.Code, true
+	}
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "remote error" || op.Err == nil {
 		return 0, false
@@ -276,6 +305,8 @@ func remoteAlert(err error) (uint8, bool) {
 // alertFailure classifies an alert (RFC 8446, 6).
 func alertFailure(alert uint8, certAsked bool) pb.Failure {
 	switch {
+	case alert == 0: // close_notify.
+		return pb.Failure_FAILURE_TLS_CLOSED
 	case alert == 116, certAsked && (alert == 40 || alert == 42): // Before TLS 1.3 there was no alert for it.
 		return pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED
 	case alert == 40, alert == 71: // handshake_failure, insufficient_security.

@@ -53,7 +53,7 @@ func TestClosedConnections(t *testing.T) {
 		io.EOF: pb.Failure_FAILURE_TLS_CLOSED, io.ErrUnexpectedEOF: pb.Failure_FAILURE_TLS_CLOSED,
 		syscall.ECONNRESET: pb.Failure_FAILURE_TLS_RESET, syscall.EPIPE: pb.Failure_FAILURE_TLS_RESET,
 	} {
-		if got, _ := handshakeFailure(t.Context(), fmt.Errorf("read: %w", err), false); got != want {
+		if got, _ := handshakeFailure(t.Context(), fmt.Errorf("read: %w", err), said{}); got != want {
 			t.Errorf("%v: %s, want %s", err, Short(got), Short(want))
 		}
 	}

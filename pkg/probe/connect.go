@@ -80,12 +80,17 @@ func (s *step) refused(addr netip.AddrPort, p purpose) bool {
 
 // dial opens one connection.
 func (s *step) dial(ctx context.Context, addr netip.AddrPort) (net.Conn, pb.Failure) {
+	return s.dialWith(ctx, addr, ConnectOptions{})
+}
+
+// dialWith opens one connection in another way than usual.
+func (s *step) dialWith(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net.Conn, pb.Failure) {
 	// The attempt's own deadline means silence; the job's, in ctx, means that there was no more time.
 	// connectFailure tells them apart.
 	attempt, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	began := time.Now()
-	conn, ev, err := s.t.env.connect(attempt, addr)
+	conn, ev, err := s.t.env.connectWith(attempt, addr, opts)
 	took := time.Since(began)
 	s.see(func(e *pb.Evidence) {
 		e.Errno, e.Icmp, e.ErrorQueue, e.LocalAddress = ev.GetErrno(), ev.GetIcmp(), ev.GetErrorQueue(), ev.GetLocalAddress()

@@ -69,10 +69,15 @@ func (e *Env) resolvers() []netip.AddrPort {
 
 // connect opens a TCP connection through the seam.
 func (e *Env) connect(ctx context.Context, addr netip.AddrPort) (net.Conn, *pb.Evidence, error) {
+	return e.connectWith(ctx, addr, ConnectOptions{})
+}
+
+// connectWith opens a TCP connection in another way than usual.
+func (e *Env) connectWith(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net.Conn, *pb.Evidence, error) {
 	if e.Connect != nil {
-		return e.Connect(ctx, addr, ConnectOptions{})
+		return e.Connect(ctx, addr, opts)
 	}
-	return Connect(ctx, addr, ConnectOptions{})
+	return Connect(ctx, addr, opts)
 }
 
 // SystemResolvers returns the servers of /etc/resolv.conf, or none if it cannot be read. It is read

@@ -105,7 +105,7 @@ func (a *asker) quicError(packets *quicSocket, err error) error {
 		return err
 	case errors.As(err, &fatal) && fatal.Remote && fatal.ErrorCode.IsCryptoError():
 		alert := uint8(fatal.ErrorCode) // The low byte of the code (RFC 9001, 4.8).
-		a.see(func(e *pb.Evidence) { e.GetTls().Alert = &pb.TLSAlert{Code: uint32(alert), Name: alertName(alert)} })
+		a.see(func(e *pb.Evidence) { e.GetTls().Alert = tlsAlert(alert) })
 	}
 	return transportError{pb.Failure_FAILURE_DNS_TRANSPORT_QUIC, err}
 }

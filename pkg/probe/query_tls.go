@@ -36,7 +36,7 @@ func (a *asker) lastAlert(err error) error {
 	if !ok {
 		return err
 	}
-	a.see(func(e *pb.Evidence) { e.GetTls().Alert = &pb.TLSAlert{Code: uint32(alert), Name: alertName(alert)} })
+	a.see(func(e *pb.Evidence) { e.GetTls().Alert = tlsAlert(alert) })
 	return transportError{
 		pb.Failure_FAILURE_DNS_TRANSPORT_TLS, fmt.Errorf("%s: %w", Short(alertFailure(alert, a.shaker.certAsked)), err),
 	}

@@ -70,11 +70,15 @@ func (t *trace) check(ctx context.Context) {
 			t.knock(ctx, addr)
 		})
 	case *pb.Spec_Tls:
-		name := serverName(c.Tls)
+		g := newGreeting(c.Tls)
 		t.resolve(ctx, host, func(ip netip.Addr) {
-			addr := netip.AddrPortFrom(ip, port)
-			if conn, _ := t.connect(ctx, addr, toTarget); conn != nil {
-				t.handshake(ctx, conn, addr, name)
+			g := g
+			g.addr = netip.AddrPortFrom(ip, port)
+			if conn, _ := t.connect(ctx, g.addr, toTarget); conn != nil {
+				f := t.handshake(ctx, conn, g)
+				if c.Tls.GetEnumerate() && spoke(f) {
+					t.enumerate(ctx, g)
+				}
 			}
 		})
 	case *pb.Spec_Http:

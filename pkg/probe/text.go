@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -94,9 +93,3 @@ func texts(ips []netip.Addr) []string {
 }
 
 func duration(d time.Duration) *durationpb.Duration { return durationpb.New(d) }
-
-// alertName returns an alert's name as RFC 8446 spells it, such as "handshake_failure".
-func alertName(alert uint8) string {
-	name := strings.TrimPrefix(tls.AlertError(alert).Error(), "tls: ")
-	return strings.ReplaceAll(name, " ", "_")
-}

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/elsewhere-net/elsewhere/pkg/probe/flight"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -49,49 +52,98 @@ func sni(name string) string {
 
 // greeting is a handshake that is to be made, and where.
 type greeting struct {
-	addr netip.AddrPort
-	name string   // Asked for, and compared with the certificate.
-	alpn []string // Offered (RFC 7301). Nil: none.
-	aim  aim
+	addr    netip.AddrPort
+	name    string   // Asked for, and compared with the certificate.
+	names   []string // Compared with the certificate besides; they decide nothing.
+	alias   string   // Asked for in place of name. Default: name is.
+	mute    bool     // No name is asked for.
+	alpn    []string // Offered (RFC 7301). Nil: none.
+	precise bool     // The spec named what to offer in alpn.
+	offer   *offer   // Nil: all that the agent can.
+	aim     aim
+}
+
+// newGreeting reads what a spec wants of a handshake; its address is yet to come.
+func newGreeting(spec *pb.TLSSpec) greeting {
+	g := greeting{
+		name: serverName(spec), mute: spec.GetNoServerName(), alpn: bothVersions, precise: len(spec.GetAlpn()) > 0,
+		offer: readOffer(spec.GetOffer()), aim: toTarget,
+	}
+	if g.precise {
+		g.alpn = spec.GetAlpn()
+	}
+	for _, n := range spec.GetNames() {
+		g.names = append(g.names, canonical(n))
+	}
+	return g
+}
+
+// sent returns the server_name that is sent, if any.
+func (g *greeting) sent() string {
+	switch {
+	case g.mute:
+		return ""
+	case g.alias != "":
+		return g.alias
+	}
+	return sni(g.name)
 }
 
 // handshake shakes hands on a connection and closes it.
-func (t *trace) handshake(ctx context.Context, conn net.Conn, addr netip.AddrPort, name string) {
-	if c, _ := t.secure(ctx, conn, greeting{addr: addr, name: name, alpn: bothVersions, aim: toTarget}); c != nil {
+func (t *trace) handshake(ctx context.Context, conn net.Conn, g greeting) pb.Failure {
+	c, f := t.secure(ctx, conn, g)
+	if c != nil {
 		_ = c.Close()
 	}
+	return f
 }
 
 // secure shakes hands on a connection for what comes next, and owns it. The second attempt opens one of
-// its own. Nil: no handshake was completed, and how it failed; what is wrong with the certificates does not
-// stop one.
+// its own. Nil: no handshake was completed, and how it failed, or that it cannot be completed here and
+// shows nothing wrong; what is wrong with the certificates does not stop one.
 func (t *trace) secure(ctx context.Context, conn net.Conn, g greeting) (*securedConn, pb.Failure) {
-	s := t.open(&pb.Step{
-		Kind: pb.StepKind_STEP_KIND_TLS_HANDSHAKE, Role: g.aim.role, Beside: g.aim.beside,
-		Name: sni(g.name), Address: g.addr.String(),
-	})
-	h := &shaker{step: s, greeting: g}
+	h := t.shaker(g)
+	if f := h.offer.impossible(); f != nil {
+		_ = conn.Close()
+		h.say(f)
+		h.end(pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING)
+		return nil, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+	}
+	controls := t.controlsFor(ctx, h.step, g.addr.Addr())
+	beside := func() {
+		controls()
+		h.interfere(ctx)
+	}
 	// Certificate failures do not stop a handshake: it completes, and needs no second attempt.
-	stopped := h.twice(ctx, t.controlsFor(ctx, s, g.addr.Addr()), func(ctx context.Context) pb.Failure {
+	stopped := h.twice(ctx, beside, func(ctx context.Context) pb.Failure {
 		if conn == nil {
 			var f pb.Failure
-			if conn, f = s.dial(ctx, g.addr); conn == nil {
+			if conn, f = h.dial(ctx, g.addr); conn == nil {
 				return instead(h.first, f)
 			}
 		}
 		c := conn
 		conn = nil // One connection for one attempt.
 		h.first = h.shake(ctx, c)
-		if h.secured == nil {
-			_ = c.Close()
+		if isCertificate(h.first) {
+			h.first = h.look(ctx, h.first)
 		}
 		return h.first
 	})
 	if conn != nil { // There was no time for an attempt.
 		_ = conn.Close()
 	}
-	s.end(append([]pb.Failure{stopped}, h.certificate...)...)
+	stopped = h.look(ctx, stopped)
+	h.end(append([]pb.Failure{stopped}, h.certificate...)...)
 	return h.secured, stopped
+}
+
+// shaker begins a handshake step.
+func (t *trace) shaker(g greeting) *shaker {
+	return &shaker{greeting: g, step: t.open(&pb.Step{
+		Kind: pb.StepKind_STEP_KIND_TLS_HANDSHAKE, Role: g.aim.role, Beside: g.aim.beside,
+		Name: g.sent(), Address: g.addr.String(),
+	})}
 }
 
 // shaker is a handshake step while it is made.
@@ -104,6 +156,7 @@ type shaker struct {
 	certAsked   bool
 	noALPN      bool
 	leavesWord  bool // Whoever reads the connection next hears the last word.
+	looked      bool // A handshake was made by hand.
 }
 
 // securedConn is a connection with a completed handshake.
@@ -130,66 +183,98 @@ func instead(first, f pb.Failure) pb.Failure {
 	return first
 }
 
-// shake makes one handshake.
+// shake makes one handshake, by hand if the offer needs it, and closes the connection unless it is for
+// what comes next.
 func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 	attempt, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	counted := &countedConn{Conn: raw}
-	conn := &securedConn{Conn: tls.Client(counted, h.config())}
-	ev := &pb.TLSEvidence{ServerName: sni(h.name)}
-	began := time.Now()
-	err := conn.HandshakeContext(attempt)
-	// If a certificate cannot be parsed, crypto/tls fails before anyone can look at the chain.
-	if err == nil {
-		h.examine(ctx, conn.ConnectionState(), ev)
-		if h.certAsked && !h.leavesWord {
-			err = lastWord(attempt, conn, 2*time.Since(began)+h.t.env.patience)
-		}
+	conn := &countedConn{Conn: raw}
+	ev := &pb.TLSEvidence{ServerName: h.sent()}
+	var err error
+	if h.offer.handmade() {
+		err = h.negotiate(attempt, conn, h.offer.hello(&h.greeting), ev)
+	} else {
+		err = h.complete(attempt, conn, ev)
 	}
-	f := pb.Failure_FAILURE_NONE
+	f := h.conclude(ctx, conn, ev, err)
+	if h.secured == nil {
+		_ = raw.Close()
+	}
+	return f
+}
+
+// complete makes a whole handshake. If a certificate cannot be parsed, crypto/tls fails before anyone can
+// look at the chain.
+func (h *shaker) complete(ctx context.Context, counted *countedConn, ev *pb.TLSEvidence) error {
+	conn := &securedConn{Conn: tls.Client(counted, h.config())}
+	began := time.Now()
+	err := conn.HandshakeContext(ctx)
+	ev.ClientCertificateRequested = h.certAsked
+	if err != nil {
+		return err
+	}
+	h.examine(ctx, conn.ConnectionState(), ev)
+	if h.certAsked && !h.leavesWord {
+		err = lastWord(ctx, conn, 2*time.Since(began)+h.t.env.patience)
+	}
 	if err == nil {
 		h.secured = conn
-	} else {
-		f, ev.Alert = handshakeFailure(ctx, err, h.certAsked)
-		h.say(explain(err))
+	}
+	return err
+}
+
+// conclude classifies how a handshake ended and keeps what it showed.
+func (h *shaker) conclude(ctx context.Context, conn *countedConn, ev *pb.TLSEvidence, err error) pb.Failure {
+	f := pb.Failure_FAILURE_NONE
+	warning := firstWarning(conn.first)
+	if err != nil {
+		f, ev.Alert = handshakeFailure(ctx, err, said{first: conn.first, certAsked: h.certAsked})
+		h.say(explain(f, err, conn.first))
 		// A server that speaks neither HTTP is asked for no protocol the second time: what it does with
 		// TLS is the question here.
-		h.noALPN = ev.GetAlert().GetCode() == noApplicationProtocol
+		h.noALPN = !h.precise && ev.GetAlert().GetCode() == noApplicationProtocol
 	}
+	if ev.GetAlert() == nil && warning != nil {
+		ev.Alert = tlsAlert(warning.Code)
+	}
+	ev.HelloSize = int32(conn.hello)
 	h.see(func(e *pb.Evidence) {
-		e.LocalAddress = raw.LocalAddr().String()
-		e.BytesRead += int32(counted.read)
+		e.LocalAddress = conn.LocalAddr().String()
+		e.BytesRead += int32(conn.read)
 		e.Tls = ev
 	})
 	return f
 }
 
 // explain adds what the server said in place of TLS.
-func explain(err error) error {
-	var header tls.RecordHeaderError
-	if errors.As(err, &header) {
-		return fmt.Errorf("%w: it begins with %q", err, header.RecordHeader[:])
+func explain(f pb.Failure, err error, first []byte) error {
+	if f == pb.Failure_FAILURE_TLS_NOT_TLS {
+		return fmt.Errorf("%w: it begins with %q", err, first)
 	}
 	return err
 }
 
+// librarySuites are all that crypto/tls has.
+var librarySuites = sync.OnceValue(func() (ids []uint16) {
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		ids = append(ids, s.ID)
+	}
+	return ids
+})
+
 // config offers all that crypto/tls can, so that a server is judged by what it does and not by what
 // the probe would like. Chains are judged by examine, all failures at once.
 func (h *shaker) config() *tls.Config {
-	// No session cache: each handshake is a full one and shows the chain.
-	var suites []uint16
-	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-		suites = append(suites, s.ID)
-	}
 	protocols := h.alpn
 	if h.noALPN {
 		protocols = nil
 	}
-	return &tls.Config{
-		ServerName:         sni(h.name),
+	c := &tls.Config{
+		// No session cache: each handshake is a full one and shows the chain.
+		ServerName:         h.sent(),
 		InsecureSkipVerify: true, // The chain is analysed instead: see examine.
 		MinVersion:         tls.VersionTLS10,
-		CipherSuites:       suites,
+		CipherSuites:       librarySuites(),
 		NextProtos:         protocols,
 		Time:               h.t.now,
 		// An empty certificate is an honest "none" and lets a server that only asks go on.
@@ -198,18 +283,35 @@ func (h *shaker) config() *tls.Config {
 			return &tls.Certificate{}, nil
 		},
 	}
+	h.offer.limit(c)
+	return c
 }
 
 // examine notes what was agreed on and judges the chain.
 func (h *shaker) examine(ctx context.Context, state tls.ConnectionState, ev *pb.TLSEvidence) {
-	ev.Version = tls.VersionName(state.Version)
-	ev.CipherSuite = tls.CipherSuiteName(state.CipherSuite)
+	ev.Version, ev.CipherSuite = flight.VersionName(state.Version), flight.SuiteName(state.CipherSuite)
 	ev.Alpn = clean(state.NegotiatedProtocol, 255)
-	c := servedChain{name: h.name, staple: state.OCSPResponse}
+	if state.CurveID != 0 {
+		ev.Group = flight.GroupName(uint16(state.CurveID))
+	}
+	if scheme := peerScheme(state); scheme != 0 {
+		ev.SignatureScheme = flight.SchemeName(scheme)
+	}
+	c := servedChain{name: h.name, names: h.names, staple: state.OCSPResponse}
 	for _, cert := range state.PeerCertificates {
 		c.raw = append(c.raw, cert.Raw)
 	}
 	h.certificate = h.judged(ctx, c, ev)
+}
+
+// peerScheme returns the scheme that the server signed with, or 0. crypto/tls knows it and exports it to
+// its own tests alone.
+func peerScheme(state tls.ConnectionState) uint16 {
+	v := reflect.ValueOf(state).FieldByName("testingOnlyPeerSignatureAlgorithm")
+	if v.Kind() != reflect.Uint16 {
+		return 0
+	}
+	return uint16(v.Uint())
 }
 
 // judged judges a chain, notes all that is to be said about it, and returns what is wrong with it.
@@ -247,10 +349,15 @@ func lastWord(ctx context.Context, conn *securedConn, patience time.Duration) er
 // bothVersions are the protocols of HTTP over TLS, the newer one first.
 var bothVersions = []string{"h2", "http/1.1"}
 
+// maxFirst is how much of what a server says first is kept, in bytes.
+const maxFirst = 64
+
 // countedConn counts what is read and stops a server that sends too much.
 type countedConn struct {
 	net.Conn
-	read int
+	read  int
+	hello int    // What was written before anything was read.
+	first []byte // What was read first.
 }
 
 func (c *countedConn) Read(p []byte) (int, error) {
@@ -258,7 +365,16 @@ func (c *countedConn) Read(p []byte) (int, error) {
 		return 0, errTooMuch
 	}
 	n, err := c.Conn.Read(p)
+	c.first = append(c.first, p[:min(n, maxFirst-len(c.first))]...)
 	c.read += n
+	return n, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if c.read == 0 {
+		c.hello += n
+	}
 	return n, err
 }
 

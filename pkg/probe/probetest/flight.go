@@ -61,6 +61,15 @@ func ListenFlight(at netip.AddrPort, s FlightServer) (*Host, error) {
 	})
 }
 
+// Answer returns what the server says to a ClientHello; nothing if it is none.
+func (s *FlightServer) Answer(hello []byte) []byte {
+	h, err := readHello(bytes.NewReader(hello))
+	if err != nil {
+		return nil
+	}
+	return s.answer(h)
+}
+
 // answer is what the server says to a hello.
 func (s *FlightServer) answer(h *clientHello) []byte {
 	if s.Name != "" && h.serverName != s.Name {
@@ -206,7 +215,7 @@ type clientHello struct {
 
 var errNoHello = errors.New("no ClientHello")
 
-// readHello reads a ClientHello that fills one record.
+// readHello reads a ClientHello that fills one record. The reader may keep what was read.
 func readHello(c io.Reader) (*clientHello, error) {
 	header := make([]byte, 5)
 	if _, err := io.ReadFull(c, header); err != nil {

@@ -80,6 +80,9 @@ func ListenTLS(at netip.AddrPort, config *tls.Config) (*Host, error) {
 	})
 }
 
+// ListenFunc starts a host that does with each connection what handle does; it is closed after that.
+func ListenFunc(at netip.AddrPort, handle func(net.Conn)) (*Host, error) { return serve(at, handle) }
+
 // serve runs a TCP server that handles each connection on its own.
 func serve(at netip.AddrPort, handle func(net.Conn)) (*Host, error) {
 	var lc net.ListenConfig

@@ -1,0 +1,97 @@
+package probe
+
+import (
+	"context"
+
+	"github.com/elsewhere-net/elsewhere/pkg/probe/flight"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// smallSegment is the size of TCP segments that every path lets through: that of IPv4's smallest MTU that
+// hosts must accept, less the headers (RFC 9293, 3.7.1).
+const smallSegment = 536
+
+// interfered says whether a handshake failed as if something on the path had looked into it.
+func interfered(f pb.Failure) bool {
+	switch f {
+	case pb.Failure_FAILURE_TLS_RESET, pb.Failure_FAILURE_TLS_TIMEOUT, pb.Failure_FAILURE_TLS_CLOSED,
+		pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME:
+		return true
+	}
+	return false
+}
+
+// interfere begins the variants of a target's failing handshake, all at once, beside its second attempt:
+// which of them get through says what stops the others.
+func (h *shaker) interfere(ctx context.Context) {
+	if h.aim.role != pb.Role_ROLE_TARGET || !interfered(h.first) || !h.t.once("variants "+h.addr.String()) {
+		return
+	}
+	for _, v := range []pb.Variant{
+		pb.Variant_VARIANT_OTHER_NAME, pb.Variant_VARIANT_NO_NAME,
+		pb.Variant_VARIANT_SMALL_HELLO, pb.Variant_VARIANT_SMALL_SEGMENTS,
+	} {
+		if v == pb.Variant_VARIANT_NO_NAME && h.sent() == "" {
+			continue // It is what failed.
+		}
+		h.t.spawn(func() { h.t.variant(ctx, h.changed(v), v) })
+	}
+}
+
+// changed returns the handshake as a variant makes it.
+func (h *shaker) changed(v pb.Variant) greeting {
+	g := h.greeting
+	g.aim = aim{role: pb.Role_ROLE_VARIANT, beside: &h.index}
+	switch v {
+	case pb.Variant_VARIANT_OTHER_NAME:
+		g.mute, g.alias = false, harmless(g.sent())
+	case pb.Variant_VARIANT_NO_NAME:
+		g.mute = true
+	case pb.Variant_VARIANT_SMALL_HELLO:
+		g.offer = smallOffer()
+	}
+	return g
+}
+
+// harmless returns a name that nobody minds, other than name (RFC 2606).
+func harmless(name string) string {
+	if name == "www.example.com" {
+		return "www.example.net"
+	}
+	return "www.example.com"
+}
+
+// smallOffer is for a ClientHello of less than 512 bytes, with what all but every server accepts.
+func smallOffer() *offer {
+	return &offer{
+		versions: []uint16{flight.TLS10, flight.TLS11, flight.TLS12},
+		suites:   flight.Suites(flight.TLS12)[:32],
+		groups:   []uint16{29, 23, 24},
+		schemes:  []uint16{0x0403, 0x0503, 0x0804, 0x0805, 0x0401, 0x0501, 0x0601, 0x0203, 0x0201},
+	}
+}
+
+// variant makes one handshake on a connection of its own.
+func (t *trace) variant(ctx context.Context, g greeting, v pb.Variant) {
+	h := t.shaker(g)
+	h.pb.Variant = v
+	if h.refused(g.addr, toConnect) {
+		return
+	}
+	var opts ConnectOptions
+	if v == pb.Variant_VARIANT_SMALL_SEGMENTS {
+		opts.MaxSegment = smallSegment
+	}
+	stopped := h.attempt(ctx, func(ctx context.Context) pb.Failure {
+		conn, f := h.dialWith(ctx, g.addr, opts)
+		if conn == nil {
+			return f
+		}
+		f = h.shake(ctx, conn)
+		if h.secured != nil {
+			_ = h.secured.Close()
+		}
+		return f
+	})
+	h.end(append([]pb.Failure{stopped}, h.certificate...)...)
+}
