@@ -18,7 +18,7 @@ import (
 // world is a host with a firewall of every kind. 10.9.0.1 is its own address on a link with nobody else.
 const world = `
 set -e
-ip link set lo up
+ip link set lo up gso_max_segs 1 mtu 1500
 ip link add near type veth peer name far
 ip link set near up
 ip link set far up
@@ -47,6 +47,8 @@ table inet world {
 		tcp dport 21 drop
 		ip daddr 127.0.0.66 numgen random mod 100 < 5 drop
 		ip saddr 127.0.0.66 numgen random mod 100 < 5 drop
+		ip daddr 127.0.0.77 meta length > 1000 counter drop comment "127.0.0.77"
+		ip saddr 127.0.0.78 meta length > 1000 counter drop comment "127.0.0.78"
 		udp dport 1 reject with icmp type port-unreachable
 		udp dport 2 reject with icmp type admin-prohibited
 	}
@@ -128,6 +130,7 @@ func inNamespace(t *testing.T) {
 	t.Run("TCP", func(t *testing.T) { firewalls(t, env) })
 	t.Run("soft", func(t *testing.T) { survivesICMP(t, env) })
 	t.Run("loss", func(t *testing.T) { lossyPath(t, env) })
+	t.Run("large packets", func(t *testing.T) { largePackets(t, env) })
 	t.Run("UDP", func(t *testing.T) { firewalledResolvers(t, env) })
 	t.Run("Families", func(t *testing.T) {
 		// There is no default route, but 10.9.0.2; of IPv6 there is the loopback interface alone.
@@ -214,6 +217,22 @@ func lossyPath(t *testing.T, env *Env) {
 			}
 		}
 	})
+}
+
+// dropped returns how many packets the rule with a comment has dropped.
+func dropped(t *testing.T, comment string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "nft", "list", "chain", "inet", "world", "in").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if before, _, ok := strings.Cut(line, `comment "`+comment); ok {
+			return strings.TrimSpace(before)
+		}
+	}
+	t.Fatalf("no rule for %s:\n%s", comment, out)
+	return ""
 }
 
 func icmpText(icmp *pb.ICMP) string {

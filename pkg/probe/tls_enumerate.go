@@ -35,7 +35,7 @@ var (
 // spoke says whether a handshake that ended so had a TLS server at its other end, which can be asked for more.
 func spoke(f pb.Failure) bool {
 	switch f {
-	case pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED,
+	case pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_MALFORMED, pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED,
 		pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER, pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME,
 		pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED:
 		return true

@@ -152,8 +152,9 @@ func first(preferred, others []uint16) uint16 {
 func (s *FlightServer) hello(h *clientHello, version, suite, group uint16) []byte {
 	random := make([]byte, 32)
 	_, _ = rand.Read(random)
-	var ext []byte
+	var ext, session []byte
 	if version >= flight.TLS13 {
+		session = h.session // Echoed (RFC 8446, 4.1.3).
 		share := u16(group)
 		if slices.Contains(h.shares, group) {
 			share = append(share, vector(2, make([]byte, 32))...)
@@ -162,7 +163,7 @@ func (s *FlightServer) hello(h *clientHello, version, suite, group uint16) []byt
 		}
 		ext = slices.Concat(u16(43), vector(2, u16(version)), u16(51), vector(2, share))
 	}
-	body := slices.Concat(u16(min(version, flight.TLS12)), random, vector(1, h.session), u16(suite), []byte{0})
+	body := slices.Concat(u16(min(version, flight.TLS12)), random, vector(1, session), u16(suite), []byte{0})
 	if len(ext) > 0 {
 		body = append(body, vector(2, ext)...)
 	}
