@@ -62,10 +62,19 @@ func (t *trace) approach(ctx context.Context, l leg) (net.Conn, pb.Failure) {
 		return conn, f
 	}
 	secured, f := t.secure(ctx, conn, l.greeting())
-	if secured == nil {
-		return nil, f
+	switch {
+	case secured != nil:
+		return secured, pb.Failure_FAILURE_NONE
+	case f == pb.Failure_FAILURE_NONE: // What the server speaks, this agent's library cannot complete.
+		s := t.open(&pb.Step{
+			Kind: pb.StepKind_STEP_KIND_HTTP_EXCHANGE, Role: l.aim.role, Beside: l.aim.beside,
+			Name: hostOf(l.req.host), Address: l.addr.String(),
+		})
+		f = pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+		s.add("this agent's TLS library cannot complete the handshake that the server wants")
+		s.end(f)
 	}
-	return secured, pb.Failure_FAILURE_NONE
+	return nil, f
 }
 
 // exchange makes an exchange on a connection, and owns it. The second attempt opens one of its own. The
@@ -109,11 +118,12 @@ func (x *exchange) reconnect(ctx context.Context) (net.Conn, pb.Failure) {
 	h := &shaker{step: x.step, greeting: g}
 	attempt, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	secured := &securedConn{Conn: tls.Client(&countedConn{Conn: conn}, h.config())}
+	counted := &countedConn{Conn: conn}
+	secured := &securedConn{Conn: tls.Client(counted, h.config())}
 	if err := secured.HandshakeContext(attempt); err != nil {
 		x.say(err)
 		_ = conn.Close()
-		f, _ := handshakeFailure(ctx, err, h.certAsked)
+		f, _ := handshakeFailure(ctx, err, said{first: counted.first, certAsked: h.certAsked})
 		return nil, f
 	}
 	return secured, pb.Failure_FAILURE_NONE

@@ -247,7 +247,7 @@ func (e *enumeration) once(h *flight.Hello) (*flight.Flight, pb.Failure) {
 	}
 	defer func() { _ = raw.Close() }()
 	conn := &countedConn{Conn: raw}
-	f, err := exchange(ctx, conn, h)
+	f, err := hail(ctx, conn, h)
 	e.see(func(ev *pb.Evidence) {
 		ev.LocalAddress = conn.LocalAddr().String()
 		ev.BytesRead += int32(conn.read)

@@ -13,7 +13,7 @@ import (
 
 // negotiate makes a handshake by hand as far as the end of the server's first flight.
 func (h *shaker) negotiate(ctx context.Context, conn net.Conn, hello *flight.Hello, ev *pb.TLSEvidence) error {
-	f, err := exchange(ctx, conn, hello)
+	f, err := hail(ctx, conn, hello)
 	if err == nil {
 		err = h.offer.chosen(f)
 	}
@@ -21,8 +21,8 @@ func (h *shaker) negotiate(ctx context.Context, conn net.Conn, hello *flight.Hel
 	return err
 }
 
-// exchange sends a hello and reads the flight that answers it, until ctx ends. The flight is never nil.
-func exchange(ctx context.Context, conn net.Conn, hello *flight.Hello) (*flight.Flight, error) {
+// hail sends a hello and reads the flight that answers it, until ctx ends. The flight is never nil.
+func hail(ctx context.Context, conn net.Conn, hello *flight.Hello) (*flight.Flight, error) {
 	message, err := hello.Marshal()
 	if err != nil {
 		return &flight.Flight{}, err
@@ -115,7 +115,7 @@ func (h *shaker) lookWith(ctx context.Context, version uint16) (*flight.Flight, 
 	attempt, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	counted := &countedConn{Conn: conn}
-	seen, err := exchange(attempt, counted, anything(version, h.sent()))
+	seen, err := hail(attempt, counted, anything(version, h.sent()))
 	h.see(func(e *pb.Evidence) { e.BytesRead += int32(counted.read) })
 	if err != nil {
 		f, _ = handshakeFailure(ctx, err, said{first: counted.first})

@@ -209,3 +209,19 @@ func TestWhatAHandshakeShows(t *testing.T) {
 		}
 	})
 }
+
+// TestAPageBehindWhatTheLibraryLacks: the agent cannot fetch it, and does not say that the target is at fault.
+func TestAPageBehindWhatTheLibraryLacks(t *testing.T) {
+	t.Parallel()
+	cert, roots := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"127.0.0.2"}, RSABits: 2048}, true)
+	host := must[*probetest.Host](t)(byHand(probetest.FlightServer{Suites: []uint16{0xc028}}, cert)(at("127.0.0.2")))
+	env := newEnv(t, nil)
+	env.Roots = roots
+	r := run(t, env, httpSpec(&pb.HTTPSpec{Url: "https://" + host.Addr().String() + "/"}))
+	if s := one(t, r, pb.StepKind_STEP_KIND_TLS_HANDSHAKE); s.GetFailure() != pb.Failure_FAILURE_NONE || !s.GetEvidence().GetTls().GetNegotiationOnly() {
+		t.Errorf("the handshake: %v", s)
+	}
+	if s := one(t, r, pb.StepKind_STEP_KIND_HTTP_EXCHANGE); s.GetFailure() != pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING || s.GetAttempts() != 0 {
+		t.Errorf("the exchange: %v", s)
+	}
+}
