@@ -58,7 +58,7 @@ func newRequest(spec *pb.HTTPSpec, version string) (*request, error) {
 	}
 	r.host, r.name = authority(u), serverNameOf(u.Hostname())
 	if h := spec.GetHostHeader(); h != "" {
-		if err := wellFormedHost(hostOf(h), 1, pb.Family_FAMILY_UNSPECIFIED); err != nil {
+		if err := checkHost(h); err != nil {
 			return nil, invalid("http.host_header", err)
 		}
 		r.host, r.name = h, serverNameOf(hostOf(h))
@@ -234,6 +234,21 @@ func hostOf(field string) string {
 		return host
 	}
 	return field
+}
+
+// checkHost says what is wrong with a Host field.
+func checkHost(field string) error {
+	for _, c := range []byte(field) {
+		if c <= ' ' || c >= 0x7f {
+			return fmt.Errorf("%q is no host", field)
+		}
+	}
+	if _, port, err := net.SplitHostPort(field); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return fmt.Errorf("%q has no port", field)
+		}
+	}
+	return wellFormedHost(hostOf(field), 1, pb.Family_FAMILY_UNSPECIFIED)
 }
 
 // serverNameOf is the name that a handshake asks for and that the certificate is compared with, as
