@@ -68,6 +68,12 @@ func scenes() []scene {
 			want:   []finding{{pb.FindingCode_FINDING_CODE_REGIONAL_CERTIFICATE, "us-east"}},
 		},
 		{
+			title:  "A page that one region is not to see",
+			behind: "sa-east's way to that address leads to a server that answers 403",
+			words:  []string{"http", "https://films.example:8443/"},
+			want:   []finding{{pb.FindingCode_FINDING_CODE_REGIONAL_BLOCK, "sa-east"}},
+		},
+		{
 			title:  "A target that is down for everyone",
 			behind: "nobody listens on that port",
 			words:  []string{"tcp", "old.example:8443"},
@@ -80,7 +86,7 @@ func scenes() []scene {
 func Command() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
-		Short: "Watch a network of eight agents find six faults, on this machine alone",
+		Short: "Watch a network of eight agents find seven faults, on this machine alone",
 		Long: `Run a coordinator, eight agents in four regions and a little internet, all in this process and on
 loopback, ask some questions and show the verdicts. It needs neither root nor a network, and leaves
 nothing behind. It takes about 15 seconds.`,
@@ -174,6 +180,8 @@ func (s scene) request() (*pb.CreateMeasurementRequest, error) {
 		q, err = question.DNS(rest, question.DNSFlags{})
 	case "tcp":
 		q, err = question.TCP(rest, question.TCPFlags{})
+	case "http":
+		q, err = question.HTTP(rest, question.HTTPFlags{})
 	default:
 		q, err = question.TLS(rest, question.TLSFlags{})
 	}

@@ -33,7 +33,7 @@ func TestDemo(t *testing.T) {
 
 func TestDemoEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	out := &stopAt{word: "2/6", stop: cancel}
+	out := &stopAt{word: "2/7", stop: cancel}
 	var coded *cli.Error
 	if err := run(ctx, out, &bytes.Buffer{}); !errors.As(err, &coded) || coded.Code != cli.ExitInterrupted {
 		t.Errorf("%v", err)
@@ -74,6 +74,8 @@ func TestTheFaultsAreThere(t *testing.T) {
 		{"the payment page accepts", payHost, httpsPort, true},
 		{"so does its detour, with another certificate", payHost + detour, httpsPort, true},
 		{"the old host refuses", oldHost, httpsPort, false},
+		{"the films accept", filmsHost, httpsPort, true},
+		{"so does their detour, with another answer", filmsHost + detour, httpsPort, true},
 		{"the control accepts", controlHost, httpsPort, true},
 	} {
 		conn, err := net.DialTimeout("tcp", world.at(c.host, c.port).String(), 500*time.Millisecond)

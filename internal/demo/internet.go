@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -39,7 +40,7 @@ const (
 	httpsPort = 8443
 	dbPort    = 5432
 
-	shopHost, apiHost, dbHost, newsHost, payHost, oldHost, controlHost = 10, 20, 30, 40, 50, 60, 200
+	shopHost, apiHost, dbHost, newsHost, payHost, oldHost, filmsHost, controlHost = 10, 20, 30, 40, 50, 60, 70, 200
 	// detour is added to a host's last byte where a region's way ends somewhere else.
 	detour = 1
 )
@@ -90,6 +91,7 @@ func (i *internet) start() (err error) {
 			Names: []string{"pay.example"}, NotBefore: now.AddDate(0, -3, 0), NotAfter: now.AddDate(0, 0, -2),
 		}),
 		i.keep(probetest.ListenClosed(i.at(oldHost, httpsPort))),
+		i.serveFilms(),
 		i.keep(probetest.Listen(i.at(controlHost, httpsPort), probetest.Accept)),
 		i.serveDNS(),
 	)
@@ -112,12 +114,26 @@ func (i *internet) serveTLS(at netip.AddrPort, leaf probetest.Leaf) error {
 	return i.keep(probetest.ListenTLS(at, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}))
 }
 
+// serveFilms serves a page, and another one with the same certificate that says no.
+func (i *internet) serveFilms() error {
+	cert, err := i.ca.Issue(probetest.Leaf{Names: []string{"films.example"}, NotAfter: time.Now().AddDate(0, 3, 0)})
+	if err != nil {
+		return err
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	serve := func(host byte, status int) error {
+		say := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+		return i.keep(probetest.ListenHTTP(i.at(host, httpsPort), config.Clone(), http.HandlerFunc(say)))
+	}
+	return errors.Join(serve(filmsHost, http.StatusOK), serve(filmsHost+detour, http.StatusForbidden))
+}
+
 // serveDNS starts a resolver for each region; the one of eu-west has another idea of news.example.
 func (i *internet) serveDNS() error {
 	for n, p := range i.places {
 		zone := probetest.Zone{}
 		for name, host := range map[string]byte{
-			"shop": shopHost, "api": apiHost, "db": dbHost, "news": newsHost, "pay": payHost, "old": oldHost, "control": controlHost,
+			"shop": shopHost, "api": apiHost, "db": dbHost, "news": newsHost, "pay": payHost, "old": oldHost, "films": filmsHost, "control": controlHost,
 		} {
 			if name == "news" && p.region == "eu-west" {
 				host += detour
@@ -135,6 +151,7 @@ func (i *internet) serveDNS() error {
 	}
 	i.place("ap-south").leads(i.at(apiHost, httpsPort), i.at(apiHost+detour, httpsPort))
 	i.place("sa-east").leads(i.at(dbHost, dbPort), i.at(dbHost+detour, dbPort))
+	i.place("sa-east").leads(i.at(filmsHost, httpsPort), i.at(filmsHost+detour, httpsPort))
 	i.place("us-east").leads(i.at(payHost, httpsPort), i.at(payHost+detour, httpsPort))
 	return nil
 }

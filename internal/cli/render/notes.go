@@ -35,7 +35,7 @@ func notes(r *pb.Result, deep bool) (out []section) {
 				note(s, fmt.Sprintf("%s is lame for %s: %s", Clean(e.GetAuthority().GetServer()), Clean(e.GetAuthority().GetZone()), Clean(e.GetText())))
 			}
 		case pb.Role_ROLE_VARIANT:
-			if deep || telling(s) {
+			if (deep || telling(s)) && s.GetKind() != pb.StepKind_STEP_KIND_PATH_TRACE {
 				note(s, variant(s))
 			}
 		case pb.Role_ROLE_UNSPECIFIED, pb.Role_ROLE_CONTROL, pb.Role_ROLE_PUBLIC, pb.Role_ROLE_REFERRAL, pb.Role_ROLE_REDIRECT:

@@ -38,10 +38,11 @@ func sections(spec *pb.Spec, r *pb.Result, deep bool) []section {
 		out = append(out, referrals(r, deep)...)
 	}
 	for _, s := range r.GetSteps() {
-		if s.GetKind() == pb.StepKind_STEP_KIND_PATH_TRACE && s.GetRole() == pb.Role_ROLE_TARGET {
+		switch {
+		case !deep && s.GetRole() != pb.Role_ROLE_TARGET: // The target's own says what the other ones showed.
+		case s.GetKind() == pb.StepKind_STEP_KIND_PATH_TRACE:
 			out = append(out, path(s))
-		}
-		if s.GetKind() == pb.StepKind_STEP_KIND_TLS_ENUMERATION {
+		case s.GetKind() == pb.StepKind_STEP_KIND_TLS_ENUMERATION:
 			out = append(out, enumeration(s))
 		}
 	}

@@ -197,8 +197,8 @@ func certificate(i int, c *pb.Certificate) []string {
 // enumeration is what a server accepts.
 func enumeration(s *pb.Step) section {
 	out := section{title: "what " + Clean(s.GetAddress()) + " accepts"}
-	if stepMark(s) != markOK {
-		out.lines = append(out.lines, strings.TrimSpace(failures(s)+" "+Clean(s.GetEvidence().GetText())))
+	if line := strings.TrimSpace(failures(s) + " " + Clean(s.GetEvidence().GetText())); line != "" {
+		out.lines = append(out.lines, line)
 	}
 	for _, v := range s.GetEvidence().GetTls().GetVersions() {
 		if !v.GetSupported() {

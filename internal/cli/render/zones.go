@@ -143,6 +143,7 @@ func operator(address string) string {
 // referrals are the way down from the root, each zone below the one that refers to it.
 func referrals(r *pb.Result, deep bool) []section {
 	var lines []string
+	last := ""
 	for _, s := range r.GetSteps() {
 		a := s.GetEvidence().GetAuthority()
 		asked := s.GetRole() == pb.Role_ROLE_REFERRAL || s.GetRole() == pb.Role_ROLE_AUTHORITY
@@ -155,6 +156,11 @@ func referrals(r *pb.Result, deep bool) []section {
 		server := strings.TrimSpace(Clean(a.GetServer()) + " " + Clean(s.GetAddress()))
 		indent := strings.Repeat(gap, labelsIn(a.GetZone()))
 		lines = append(lines, indent+Clean(a.GetZone())+gap+server+gap+ending(s, onward(s), deep))
+		// Servers of one zone are asked at once: which came first says nothing.
+		if n := len(lines); a.GetZone() == last && lines[n-1] < lines[n-2] {
+			lines[n-1], lines[n-2] = lines[n-2], lines[n-1]
+		}
+		last = a.GetZone()
 	}
 	if len(lines) == 0 {
 		return nil
