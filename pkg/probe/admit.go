@@ -100,7 +100,7 @@ func lacks(needs4, needs6 bool) (pb.Failure, string) {
 // literal returns the address that a spec names itself, if it does.
 func literal(spec *pb.Spec) (netip.AddrPort, purpose, bool) {
 	if r := spec.GetDns().GetResolver(); r != "" {
-		addr, err := resolverAddr(r)
+		addr, err := resolverAddr(r, spec.GetDns().GetTransport())
 		return addr, toQuery, err == nil
 	}
 	host, port := target(spec)

@@ -48,31 +48,52 @@ type seat struct {
 }
 
 // authority asks the own servers of the zones that a name and what it leads to belong to, beside the
-// pipeline (taxonomy.md, 3: rule 4).
-func (t *trace) authority(ctx context.Context, name string, qtypes ...uint16) {
+// pipeline, and compares what they say with what those in asking are answered (taxonomy.md, 3: rule 4).
+func (t *trace) authority(ctx context.Context, asking *sync.WaitGroup, name string, qtypes ...uint16) {
 	if !t.env.walkable(name) {
 		return
 	}
 	t.besides(ctx, walkGrace, func(ctx context.Context, side *trace) {
-		ctx, cancel := context.WithTimeout(ctx, walkTimeout)
+		walking, cancel := context.WithTimeout(ctx, walkTimeout)
 		defer cancel()
-		newWalker(side).follow(ctx, name, qtypes)
+		if said := newWalker(side).follow(walking, name, qtypes); said != nil {
+			side.contradicted(ctx, asking, name, said)
+		}
 	})
 }
 
 // follow asks for a name and, as long as its zone's servers answer with a CNAME that leads elsewhere,
-// for that.
-func (w *walker) follow(ctx context.Context, name string, qtypes []uint16) {
+// for that. It returns the addresses that the last zone's servers gave, by type. Nil: they gave no answer.
+func (w *walker) follow(ctx context.Context, name string, qtypes []uint16) map[string][]string {
+	var said map[string][]string
 	seen := []string{}
 	for name != "" && len(seen) < maxLinks && !slices.Contains(seen, name) {
 		seen = append(seen, name)
 		c := w.descend(ctx, inquiry{name: name, qtype: qtypes[0]})
 		if c == nil || !c.theEnd {
-			return
+			return nil
 		}
 		c.consult(ctx, qtypes)
-		name = c.elsewhere()
+		said, name = c.said(), c.elsewhere()
 	}
+	if name != "" { // The chain goes on, or round.
+		return nil
+	}
+	return said
+}
+
+// said returns the addresses that a zone's servers gave for the name, by type; of a type that they did not
+// answer for there is no entry.
+func (c *cut) said() map[string][]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	said := map[string][]string{}
+	for _, s := range c.seats {
+		if qtype := s.step.pb.GetType(); s.step.pb.GetName() == c.name && answered(s.step.failure()) {
+			said[qtype] = append(said[qtype], s.step.pb.GetEvidence().GetAddresses()...)
+		}
+	}
+	return said
 }
 
 // try asks a server and says whether it was of use: it referred on, or answered.
@@ -128,8 +149,11 @@ func (c *cut) ask(ctx context.Context, point endpoint, q query) answer {
 		return authorityFailure(m, qtype)
 	}
 	a := c.w.t.ask(ctx, q)
-	if a.failure == pb.Failure_FAILURE_DNS_LAME {
+	switch {
+	case a.failure == pb.Failure_FAILURE_DNS_LAME:
 		a.step.say(lameness(a.msg, c.zone))
+	case a.failure == pb.Failure_FAILURE_NONE && c.w.t.env.Egress.bogon(a.addresses):
+		a.conclude(pb.Failure_FAILURE_DNS_BOGON)
 	}
 	s := &seat{endpoint: point, step: a.step, serial: serial(a.msg, c.zone)}
 	c.mu.Lock()

@@ -37,44 +37,6 @@ func question(spec *pb.DNSSpec) (string, uint16, error) {
 	return name, t, nil
 }
 
-// resolverAddr reads "IP" or "IP:PORT".
-func resolverAddr(s string) (netip.AddrPort, error) {
-	if ip, err := netip.ParseAddr(s); err == nil {
-		return netip.AddrPortFrom(ip.Unmap(), 53), nil
-	}
-	addr, err := netip.ParseAddrPort(s)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%q is neither IP nor IP:PORT", s)
-	}
-	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), nil
-}
-
-// lookup asks each resolver of the agent, or the one that the spec names, all at once.
-func (t *trace) lookup(ctx context.Context, spec *pb.DNSSpec) {
-	name, qtype, _ := question(spec) // It was checked at the door.
-	servers := t.resolvers
-	if spec.GetResolver() != "" {
-		addr, _ := resolverAddr(spec.GetResolver())
-		servers = []netip.AddrPort{addr}
-	}
-	family := t.job.GetSpec().GetFamily()
-	// A lookup's family is that of the path to the resolver, as with dig -4 and -6.
-	servers = slices.DeleteFunc(slices.Clone(servers), func(s netip.AddrPort) bool {
-		return !inFamily(s.Addr(), family)
-	})
-	if len(servers) == 0 {
-		t.noResolver(name)
-	}
-	if spec.GetClass() != "CH" {
-		t.authority(ctx, name, qtype)
-	}
-	for _, server := range servers {
-		t.spawn(func() {
-			t.ask(ctx, query{server: server, name: name, qtype: qtype, role: pb.Role_ROLE_TARGET, opts: spec})
-		})
-	}
-}
-
 // noResolver records that there is nobody to ask.
 func (t *trace) noResolver(name string) {
 	s := t.open(&pb.Step{Kind: pb.StepKind_STEP_KIND_DNS_QUERY, Role: pb.Role_ROLE_TARGET, Name: name})
@@ -106,10 +68,15 @@ func (t *trace) resolve(ctx context.Context, host string, reach func(netip.Addr)
 		return
 	}
 	qtypes := addressTypes(t.job.GetSpec().GetFamily())
+	var asking sync.WaitGroup
 	for _, qtype := range qtypes {
-		t.spawn(func() { t.resolveType(r, qtype) })
+		asking.Add(1)
+		t.spawn(func() {
+			defer asking.Done()
+			t.resolveType(r, qtype)
+		})
 	}
-	t.authority(ctx, r.host, qtypes...)
+	t.authority(ctx, &asking, r.host, qtypes...)
 }
 
 // addressTypes returns the types of the addresses of a family.
@@ -143,7 +110,7 @@ func literalAddr(host string, family pb.Family) (netip.Addr, bool) {
 // resolveType asks one resolver after the other until one of them knows.
 func (t *trace) resolveType(r *resolution, qtype uint16) {
 	for _, server := range t.resolvers {
-		answer := t.ask(r.ctx, query{
+		answer := t.inquire(r.ctx, query{
 			server: server, name: r.host, qtype: qtype, role: pb.Role_ROLE_TARGET, enough: r.found,
 		})
 		// What an earlier resolver answered is not asked again, but a failure may be that resolver's own:
@@ -160,7 +127,13 @@ func (t *trace) resolveType(r *resolution, qtype uint16) {
 
 // known says whether an answer leaves nothing to ask another resolver.
 func known(f pb.Failure) bool {
-	return f == pb.Failure_FAILURE_NONE || f == pb.Failure_FAILURE_DNS_NXDOMAIN || f == pb.Failure_FAILURE_DNS_NODATA
+	switch f {
+	case pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_DNS_NXDOMAIN, pb.Failure_FAILURE_DNS_NODATA, pb.Failure_FAILURE_DNS_BOGON,
+		pb.Failure_FAILURE_DNS_CNAME_LOOP, pb.Failure_FAILURE_DNS_CNAME_BROKEN:
+		return true
+	default:
+		return false
+	}
 }
 
 // reachAll goes on with the addresses that are new, and returns how many were one too many.

@@ -42,7 +42,7 @@ func TestDNS(t *testing.T) {
 			zone[name] = *tt.answer
 		}
 		server := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.1"), zone, !tt.noTCP))
-		env := &Env{Resolvers: []netip.AddrPort{server.Addr()}, Controls: []string{"control.example:1"}}
+		env := &Env{Resolvers: []netip.AddrPort{server.Addr()}, Controls: []string{"control.example:1"}, Egress: Egress{Allow: loopback}}
 		s := one(t, run(t, env, dnsSpec(name, "")), pb.StepKind_STEP_KIND_DNS_QUERY)
 		return func(t *testing.T) {
 			if s.GetFailure() != tt.want || s.GetName() != name || s.GetAddress() != server.Addr().String() {
@@ -109,14 +109,14 @@ func TestDNSEvidence(t *testing.T) {
 
 func TestEveryResolverOfTheAgentIsAsked(t *testing.T) {
 	t.Parallel()
-	var env Env
+	env := Env{Egress: Egress{Allow: loopback}}
 	for _, ip := range []string{"127.0.0.2", "127.0.0.3"} {
 		zone := probetest.Zone{"www.example": {Records: []string{"www.example. 60 IN A " + ip}}}
 		env.Resolvers = append(env.Resolvers, must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.1"), zone, true)).Addr())
 	}
 	r := run(t, &env, dnsSpec("www.example", ""))
 	got := map[string]string{}
-	for _, s := range r.GetSteps() {
+	for _, s := range steps(r, pb.StepKind_STEP_KIND_DNS_QUERY, pb.Role_ROLE_TARGET) {
 		got[s.GetAddress()] = s.GetEvidence().GetAddresses()[0]
 	}
 	want := map[string]string{env.Resolvers[0].String(): "127.0.0.2", env.Resolvers[1].String(): "127.0.0.3"}

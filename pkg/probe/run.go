@@ -124,7 +124,7 @@ func wellFormed(spec *pb.Spec) error {
 			return err
 		}
 		if r := c.Dns.GetResolver(); r != "" {
-			_, err := resolverAddr(r)
+			_, _, err := resolverHost(r, c.Dns.GetTransport())
 			return err
 		}
 		return nil

@@ -152,11 +152,12 @@ func (t *trace) result() *pb.Result {
 	return r
 }
 
-// instead ends a step that has ended otherwise: a closer look told more.
-func (s *step) instead(f pb.Failure) {
+// instead puts a failure in place of another one, after a closer look told more.
+func (s *step) instead(before, f pb.Failure) {
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
-	s.pb.Failure, s.pb.Failures = f, []pb.Failure{f}
+	others := slices.DeleteFunc(s.pb.GetFailures(), func(g pb.Failure) bool { return g == before || g == f })
+	s.pb.Failure, s.pb.Failures = f, append([]pb.Failure{f}, others...)
 }
 
 // failure is how the step ended.

@@ -156,7 +156,7 @@ func (w *walker) level(ctx context.Context, d delegation, q inquiry) *cut {
 		trying.Add(1)
 		w.t.spawn(func() {
 			defer trying.Done()
-			if !turnOf(ctx, mine, found, time.Duration(i)*walkStagger) {
+			if !turnOf(ctx, mine, found, time.Duration(i)*(walkStagger+w.t.env.patience)) {
 				return
 			}
 			defer close(next)

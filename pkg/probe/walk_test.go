@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -73,6 +74,7 @@ func grow(t testing.TB, servers map[string]probetest.Nameserver, resolver probet
 	tree := must[*probetest.Tree](t)(probetest.ServeTree(servers))
 	env := newEnv(t, resolver)
 	env.Hints = []netip.AddrPort{tree.At(rootServer)}
+	env.patience = time.Second
 	return tree, env
 }
 

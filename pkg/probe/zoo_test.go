@@ -41,7 +41,7 @@ func TestZooDNS(t *testing.T) {
 		{"many.example", "A", pb.Failure_FAILURE_NONE},
 		{"long.example", "TXT", pb.Failure_FAILURE_NONE},
 		{"ugly.example", "TXT", pb.Failure_FAILURE_NONE},
-		{"loop.example", "A", pb.Failure_FAILURE_DNS_NODATA},
+		{"loop.example", "A", pb.Failure_FAILURE_DNS_CNAME_LOOP},
 	}, func(t *testing.T, a animal) func(*testing.T) {
 		r := run(t, env, dnsSpec(a.name, a.qtype))
 		return func(t *testing.T) {

@@ -1,0 +1,168 @@
+package probe
+
+import (
+	"context"
+	"crypto/rand"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// Budgets of second looks.
+const (
+	secondLook     = 2 * time.Second // For a query that stands beside another one.
+	identityGrace  = time.Second
+	maxDoubtful    = 2 // Addresses that a contradicted answer is tried at.
+	randomLabel    = 16
+	doubtfulPort   = 443
+	labelAlphabet  = "abcdefghijklmnopqrstuvwxyz"
+	identityFirst  = "id.server"    // RFC 4892
+	identitySecond = "version.bind" // What servers knew before it.
+)
+
+// inquire asks a resolver, and looks again at an answer that gives cause to: an address that cannot be
+// public, a CNAME chain that breaks, a failure that may be a validator's.
+func (t *trace) inquire(ctx context.Context, q query) answer {
+	a := t.ask(ctx, q)
+	if a.msg == nil || q.opts.GetClass() == "CH" {
+		return a
+	}
+	chain := links(a.msg, q.name)
+	a.step.see(func(e *pb.Evidence) { e.CnameChain, e.Dnssec = chain, security(a.msg) })
+	recursive := a.msg.RecursionAvailable && !q.opts.GetNoRecursion()
+	switch {
+	case loops(chain) && len(a.addresses) == 0:
+		a.conclude(pb.Failure_FAILURE_DNS_CNAME_LOOP)
+	case a.failure == pb.Failure_FAILURE_DNS_SERVFAIL && recursive:
+		if !t.bogus(ctx, q, &a) {
+			t.linkByLink(ctx, q, &a)
+		}
+	case len(chain) > 0 && recursive:
+		t.lastLink(ctx, q, &a, chain)
+	}
+	if a.failure == pb.Failure_FAILURE_NONE && t.env.Egress.bogon(a.addresses) {
+		a.conclude(pb.Failure_FAILURE_DNS_BOGON)
+	}
+	return a
+}
+
+// conclude ends an answer otherwise than it ended before.
+func (a *answer) conclude(f pb.Failure) {
+	a.step.instead(a.failure, f)
+	a.failure = f
+}
+
+// bogon says whether one of the addresses cannot be public, and is none that the operator allowed
+// (taxonomy.md, 3: rule 17).
+func (e Egress) bogon(ips []netip.Addr) bool {
+	public := Egress{Allow: e.Allow}
+	return slices.ContainsFunc(ips, func(ip netip.Addr) bool { return public.Check(ip) != nil })
+}
+
+// again returns a quick query to the same server, for a second look at a step.
+func (q query) again(s *step, v pb.Variant) query {
+	index := s.index
+	return query{
+		server: q.server, serverName: q.serverName, name: q.name, qtype: q.qtype, opts: q.opts,
+		role: pb.Role_ROLE_VARIANT, variant: v, beside: &index, quick: secondLook, sends: 2,
+	}
+}
+
+// examineResolver finds out, after a lookup, which server answers behind the resolver's address, and what
+// it says of a name that does not exist.
+func (t *trace) examineResolver(ctx context.Context, q query, a answer) {
+	if a.msg == nil || q.role != pb.Role_ROLE_TARGET || q.opts.GetNoRecursion() || q.opts.GetClass() == "CH" {
+		return
+	}
+	t.besides(ctx, identityGrace, func(ctx context.Context, side *trace) {
+		side.spawn(func() {
+			r := q.again(a.step, pb.Variant_VARIANT_RANDOM_LABEL)
+			r.name, r.qtype, r.sends, r.opts = unlikely(q.name), dns.TypeA, 1, q.carrier()
+			side.ask(ctx, r)
+		})
+		side.identify(ctx, q.again(a.step, pb.Variant_VARIANT_IDENTITY))
+	})
+}
+
+// identify asks a server who it is.
+func (t *trace) identify(ctx context.Context, q query) {
+	q.opts = q.carrier()
+	q.opts.Class = "CH"
+	q.qtype, q.sends = dns.TypeTXT, 1
+	for _, name := range []string{identityFirst, identitySecond} {
+		q.name = name
+		if a := t.ask(ctx, q); a.failure == pb.Failure_FAILURE_NONE || a.msg == nil {
+			return
+		}
+	}
+}
+
+// unlikely returns a name that does not exist, under the same top-level domain.
+func unlikely(name string) string {
+	random := make([]byte, randomLabel)
+	_, _ = rand.Read(random) // It never fails.
+	for i, b := range random {
+		random[i] = labelAlphabet[int(b)%len(labelAlphabet)]
+	}
+	labels := dns.SplitDomainName(name)
+	if len(labels) == 0 {
+		return string(random)
+	}
+	return string(random) + "." + labels[len(labels)-1]
+}
+
+// contradicted compares what the resolvers answered, once they all have, with what the zone's own servers
+// say. Where they have nothing in common, a handshake with the answered address tells whether the name is
+// at home there all the same (domain.md, 5.4).
+func (t *trace) contradicted(ctx context.Context, asking *sync.WaitGroup, name string, said map[string][]string) {
+	switch t.job.GetSpec().GetCheck().(type) {
+	case *pb.Spec_Dns, *pb.Spec_Tcp:
+	default:
+		return
+	}
+	asking.Wait() // They end with the Job's time at the latest.
+	var tried []string
+	for _, s := range t.doubtful(name, said) {
+		for _, text := range s.pb.GetEvidence().GetAddresses() {
+			ip, err := netip.ParseAddr(text)
+			if err != nil || len(tried) == maxDoubtful || slices.Contains(tried, text) {
+				continue
+			}
+			tried = append(tried, text)
+			addr := netip.AddrPortFrom(ip, doubtfulPort)
+			t.spawn(func() { t.visit(ctx, s, addr, name) })
+		}
+	}
+}
+
+// doubtful returns the queries whose answers share nothing with what the zone's own servers say.
+func (t *trace) doubtful(name string, said map[string][]string) (out []*step) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.steps {
+		theirs, told := said[s.pb.GetType()]
+		ours := s.pb.GetEvidence().GetAddresses()
+		common := slices.ContainsFunc(ours, func(ip string) bool { return slices.Contains(theirs, ip) })
+		if told && !common && len(ours) > 0 && s.pb.GetName() == name && s.pb.GetRole() == pb.Role_ROLE_TARGET {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// visit connects to an address that was answered, and shakes hands there with the name.
+func (t *trace) visit(ctx context.Context, s *step, addr netip.AddrPort, name string) {
+	index := s.index
+	a := aim{role: pb.Role_ROLE_VARIANT, variant: pb.Variant_VARIANT_ANSWERED_ADDRESS, beside: &index}
+	if conn := t.connect(ctx, addr, a); conn != nil {
+		if c := t.secure(ctx, conn, greeting{addr: addr, name: strings.TrimSuffix(name, "."), alpn: bothVersions, aim: a}); c != nil {
+			_ = c.Close()
+		}
+	}
+}
