@@ -39,9 +39,8 @@ func (t *trace) knock(ctx context.Context, addr netip.AddrPort) {
 
 // aim is what steps are for, and the step that they stand beside, if any.
 type aim struct {
-	role    pb.Role
-	variant pb.Variant
-	beside  *int32
+	role   pb.Role
+	beside *int32
 }
 
 // toTarget is the aim of what looks at the target itself.
@@ -50,7 +49,7 @@ var toTarget = aim{role: pb.Role_ROLE_TARGET}
 // connect connects to an address for what comes next. Nil: it failed, and how.
 func (t *trace) connect(ctx context.Context, addr netip.AddrPort, a aim) (net.Conn, pb.Failure) {
 	p := connectStep(addr, a.role)
-	p.Beside, p.Variant = a.beside, a.variant
+	p.Beside = a.beside
 	s := t.open(p)
 	if s.refused(addr, toConnect) {
 		return nil, pb.Failure_FAILURE_AGENT_POLICY_DENIED

@@ -3,9 +3,9 @@ package probe
 import (
 	"context"
 	"crypto/rand"
+	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -136,7 +136,7 @@ func (t *trace) contradicted(ctx context.Context, asking *sync.WaitGroup, name s
 			}
 			tried = append(tried, text)
 			addr := netip.AddrPortFrom(ip, doubtfulPort)
-			t.spawn(func() { t.visit(ctx, s, addr, name) })
+			t.spawn(func() { t.call(ctx, s, addr, name) })
 		}
 	}
 }
@@ -156,13 +156,28 @@ func (t *trace) doubtful(name string, said map[string][]string) (out []*step) {
 	return out
 }
 
-// visit connects to an address that was answered, and shakes hands there with the name.
-func (t *trace) visit(ctx context.Context, s *step, addr netip.AddrPort, name string) {
-	index := s.index
-	a := aim{role: pb.Role_ROLE_VARIANT, variant: pb.Variant_VARIANT_ANSWERED_ADDRESS, beside: &index}
-	if conn := t.connect(ctx, addr, a); conn != nil {
-		if c := t.secure(ctx, conn, greeting{addr: addr, name: strings.TrimSuffix(name, "."), alpn: bothVersions, aim: a}); c != nil {
-			_ = c.Close()
-		}
+// call connects to an address that was answered, once, and shakes hands there with the name.
+func (t *trace) call(ctx context.Context, beside *step, addr netip.AddrPort, name string) {
+	index := beside.index
+	p := connectStep(addr, pb.Role_ROLE_VARIANT)
+	p.Variant, p.Beside = pb.Variant_VARIANT_ANSWERED_ADDRESS, &index
+	s := t.open(p)
+	if s.refused(addr, toConnect) {
+		return
 	}
+	var conn net.Conn
+	s.end(s.attempt(ctx, func(ctx context.Context) (f pb.Failure) {
+		conn, f = s.dial(ctx, addr)
+		return f
+	}))
+	if conn == nil {
+		return
+	}
+	h := &shaker{step: t.open(&pb.Step{
+		Kind: pb.StepKind_STEP_KIND_TLS_HANDSHAKE, Role: pb.Role_ROLE_VARIANT, Variant: p.GetVariant(), Beside: &index,
+		Name: name, Address: addr.String(),
+	}), greeting: greeting{addr: addr, name: name, alpn: bothVersions}}
+	stopped := h.attempt(ctx, func(ctx context.Context) pb.Failure { return h.shake(ctx, conn) })
+	_ = conn.Close()
+	h.end(append([]pb.Failure{stopped}, h.certificate...)...)
 }
