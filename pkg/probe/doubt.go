@@ -173,10 +173,8 @@ func (t *trace) call(ctx context.Context, beside *step, addr netip.AddrPort, nam
 	if conn == nil {
 		return
 	}
-	h := &shaker{step: t.open(&pb.Step{
-		Kind: pb.StepKind_STEP_KIND_TLS_HANDSHAKE, Role: pb.Role_ROLE_VARIANT, Variant: p.GetVariant(), Beside: &index,
-		Name: name, Address: addr.String(),
-	}), greeting: greeting{addr: addr, name: name, alpn: bothVersions}}
+	h := t.shaker(greeting{addr: addr, name: name, alpn: bothVersions, aim: aim{role: pb.Role_ROLE_VARIANT, beside: &index}})
+	h.pb.Variant = p.GetVariant()
 	stopped := h.attempt(ctx, func(ctx context.Context) pb.Failure { return h.shake(ctx, conn) })
 	_ = conn.Close()
 	h.end(append([]pb.Failure{stopped}, h.certificate...)...)
