@@ -92,7 +92,7 @@ func (t *trace) find(ctx context.Context, host string, a aim, near netip.Addr) (
 	if family != pb.Family_FAMILY_UNSPECIFIED {
 		types = types[:1]
 	}
-	failure := pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING // There is no resolver.
+	failure := pb.Failure_FAILURE_UNSPECIFIED
 	for _, qtype := range types {
 		for _, server := range t.resolvers {
 			q := query{server: server, name: canonical(host), qtype: qtype, role: a.role, beside: a.beside}
@@ -103,10 +103,17 @@ func (t *trace) find(ctx context.Context, host string, a aim, near netip.Addr) (
 			if len(answer.addresses) > 0 {
 				return answer.addresses[0], pb.Failure_FAILURE_NONE
 			}
-			if failure = answer.failure; known(failure) || over(ctx) {
+			// That there is no address of one family says nothing if the other could not be asked for.
+			if failure == pb.Failure_FAILURE_UNSPECIFIED || answer.failure != pb.Failure_FAILURE_DNS_NODATA {
+				failure = answer.failure
+			}
+			if known(answer.failure) || over(ctx) {
 				break
 			}
 		}
+	}
+	if failure == pb.Failure_FAILURE_UNSPECIFIED { // There is no resolver.
+		failure = pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
 	}
 	return netip.Addr{}, failure
 }

@@ -190,7 +190,10 @@ func checkURL(u *url.URL) error {
 	case len(u.String()) > maxURL:
 		return fmt.Errorf("the URL is longer than %d bytes", maxURL)
 	}
-	return wellFormedHost(u.Hostname(), uint32(portOf(u)), pb.Family_FAMILY_UNSPECIFIED)
+	if err := wellFormedHost(u.Hostname(), uint32(portOf(u)), pb.Family_FAMILY_UNSPECIFIED); err != nil {
+		return err
+	}
+	return checkHost(canonical(u.Hostname()))
 }
 
 // portOf is the port of a URL, 0 if it is none.

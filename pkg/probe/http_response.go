@@ -87,7 +87,7 @@ type response struct {
 }
 
 func newResponse(req *request) *response {
-	return &response{HTTPEvidence: &pb.HTTPEvidence{Url: req.url.String(), Method: req.method, Host: req.host}}
+	return &response{HTTPEvidence: &pb.HTTPEvidence{Url: escape(req.url.String(), maxURL), Method: req.method, Host: req.host}}
 }
 
 // converse sends a request and reads the response. There always is a response, with what came before an
