@@ -86,7 +86,7 @@ func scenes() []scene {
 func Command() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
-		Short: "Watch a network of eight agents find seven faults, on this machine alone",
+		Short: "Watch a network of eight agents find six faults, on this machine alone",
 		Long: `Run a coordinator, eight agents in four regions and a little internet, all in this process and on
 loopback, ask some questions and show the verdicts. It needs neither root nor a network, and leaves
 nothing behind. It takes about 15 seconds.`,
