@@ -122,19 +122,10 @@ func (t *trace) fetch(ctx context.Context, from string) ([]*x509.Certificate, er
 	if err := fetchable(u); err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{ // No proxy, no connection kept, no compression: one small GET.
-		DialContext:            t.dialIssuer,
-		DisableKeepAlives:      true,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxFetched,
-	}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, CheckRedirect: func(r *http.Request, via []*http.Request) error {
-		if len(via) > 1 {
-			return errors.New("more than one redirect")
-		}
-		return fetchable(r.URL)
-	}}
+	ctx, cancel := context.WithCancel(ctx)
+	client, done := t.issuerClient(ctx)
+	defer done()
+	defer cancel() // Before done, which waits for what ctx ends.
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
@@ -156,6 +147,40 @@ func (t *trace) fetch(ctx context.Context, from string) ([]*x509.Certificate, er
 		return nil, fmt.Errorf("the answer is over %d bytes", maxFetched)
 	}
 	return readCertificates(body)
+}
+
+// issuerClient returns a client for one small GET: no proxy, no connection kept, no compression, one
+// redirect. After ctx has ended and done has returned, nothing that it began is under way.
+func (t *trace) issuerClient(ctx context.Context) (client *http.Client, done func()) {
+	// A transport leaves a dial behind if its request ends, and that has no deadline: it must not outlive
+	// the Run, so its context is the request's.
+	var dialling sync.RWMutex
+	closed := false
+	transport := &http.Transport{
+		DialContext: func(_ context.Context, _, hostPort string) (net.Conn, error) {
+			dialling.RLock()
+			defer dialling.RUnlock()
+			if closed {
+				return nil, context.Canceled
+			}
+			return t.dialIssuer(ctx, hostPort)
+		},
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxFetched,
+	}
+	redirect := func(r *http.Request, via []*http.Request) error {
+		if len(via) > 1 {
+			return errors.New("more than one redirect")
+		}
+		return fetchable(r.URL)
+	}
+	return &http.Client{Transport: transport, CheckRedirect: redirect}, func() {
+		dialling.Lock()
+		closed = true
+		dialling.Unlock()
+		transport.CloseIdleConnections()
+	}
 }
 
 // unwrapURL leaves out what http.Client says of the URL, which stands before the error anyway.
@@ -186,7 +211,7 @@ func fetchable(u *url.URL) error {
 
 // dialIssuer connects to a host that a certificate names. Each address is put before the guard just
 // before its socket opens.
-func (t *trace) dialIssuer(ctx context.Context, _, hostPort string) (net.Conn, error) {
+func (t *trace) dialIssuer(ctx context.Context, hostPort string) (net.Conn, error) {
 	host, service, err := net.SplitHostPort(hostPort)
 	if err != nil {
 		return nil, err

@@ -217,6 +217,7 @@ func fetchCases() []fetchCase {
 		{"this very machine", at("http://localhost/i"), fs{incomplete}, noPath, 0, 0, "special-purpose"},
 		{"a name that resolves to a private address", at("http://private.example/i"), fs{incomplete}, noPath, 0, 0, "special-purpose"},
 		{"a name that does not resolve", at("http://nobody.example/i"), fs{incomplete}, noPath, 0, 0, "no address"},
+		{"a name that nobody answers for", at("http://silent.example/i"), fs{incomplete}, noPath, 0, 0, "deadline"},
 		{"a port of another service", at("http://127.0.0.3:22/i"), fs{incomplete}, noPath, 0, 0, "port 22"},
 		{"a user", at("http://user@127.0.0.3/i"), fs{incomplete}, noPath, 0, 0, "more than a host"},
 		{"LDAP", at("ldap://127.0.0.3/cn=i"), fs{incomplete}, noPath, 0, 0, "is not http"},
@@ -233,14 +234,22 @@ func TestFetchingWhatIsMissing(t *testing.T) {
 			q := *p
 			q.TB = t
 			connects := &dialled{}
-			env := newEnv(t, probetest.Zone{"private.example": {Records: []string{"private.example. 60 IN A 10.0.0.1"}}})
+			env := newEnv(t, probetest.Zone{
+				"private.example": {Records: []string{"private.example. 60 IN A 10.0.0.1"}}, "silent.example": {Fault: probetest.Silent},
+			})
 			env.Roots, env.Connect = []*x509.Certificate{p.root.Certificate}, connects.connect
+			connects.resolver = env.Resolvers[0]
 			env.Egress.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.3/32")} // And the resolver, which is the agent's own.
 			tr := newTrace(env, newJob(tlsSpec("www.example", 443, ""), 20*time.Second))
 			c := chainOf(tt.serve(&q, newIssuerHost(t)))
 			began := time.Now()
 			x := tr.certificates(t.Context(), c)
 			took := time.Since(began)
+			for _, s := range tr.steps {
+				if s.pb.GetFailure() == pb.Failure_FAILURE_UNSPECIFIED {
+					t.Errorf("still under way: %v", s.pb)
+				}
+			}
 			tr.running.Wait()
 			if !slices.Equal(x.failures, tt.want) || x.analysis.GetDistrust() != tt.distrust || len(x.analysis.GetMissing()) != tt.missing {
 				t.Errorf("failures %v, %v, %d missing, want %v, %v, %d: %s",
@@ -263,13 +272,16 @@ func TestFetchingWhatIsMissing(t *testing.T) {
 
 // dialled counts the connections that are opened.
 type dialled struct {
-	mu sync.Mutex
-	n  int
+	resolver netip.AddrPort // Those that go there do not count.
+	mu       sync.Mutex
+	n        int
 }
 
 func (c *dialled) connect(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net.Conn, *pb.Evidence, error) {
 	c.mu.Lock()
-	c.n++
+	if addr != c.resolver {
+		c.n++
+	}
 	c.mu.Unlock()
 	return Connect(ctx, addr, opts)
 }

@@ -440,6 +440,7 @@ func TestConstraints(t *testing.T) {
 		{"an address in a permitted range", x509.Certificate{PermittedIPRanges: []*net.IPNet{ten}}, "", net.IPv4(10, 1, 1, 1), true},
 		{"an address outside of it", x509.Certificate{PermittedIPRanges: []*net.IPNet{ten}}, "", net.IPv4(11, 1, 1, 1), false},
 		{"an address in an excluded range", x509.Certificate{ExcludedIPRanges: []*net.IPNet{ten}}, "", net.IPv4(10, 1, 1, 1), false},
+		{"more constraints than are looked at", x509.Certificate{PermittedDNSDomains: append(manyNames(maxComparisons), "a.example")}, "a.example", nil, false},
 		{"one kind of name does not limit the other", x509.Certificate{PermittedDNSDomains: []string{"a.example"}}, "", net.IPv4(10, 1, 1, 1), true},
 	} {
 		leaf := &x509.Certificate{}

@@ -12,6 +12,9 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
+// maxComparisons bounds how many of a leaf's names are compared with how many name constraints.
+const maxComparisons = 20_000
+
 // flaw is a reason not to trust a path that leads to a known root.
 type flaw struct {
 	link     *link // The certificate that has it. Nil: the root.
@@ -111,6 +114,11 @@ func forServers(c *x509.Certificate) bool {
 // constrained says which of a leaf's names an authority's name constraints exclude (RFC 5280,
 // 4.2.1.10), or "". A server has domain names and addresses; other kinds of names are not looked at.
 func constrained(authority, leaf *x509.Certificate) string {
+	domains := len(authority.PermittedDNSDomains) + len(authority.ExcludedDNSDomains)
+	ranges := len(authority.PermittedIPRanges) + len(authority.ExcludedIPRanges)
+	if len(leaf.DNSNames)*domains+len(leaf.IPAddresses)*ranges > maxComparisons {
+		return fmt.Sprintf("has %d name constraints for %d names, more than are looked at", domains+ranges, len(leaf.DNSNames)+len(leaf.IPAddresses))
+	}
 	for _, name := range leaf.DNSNames {
 		within := func(c string) bool { return withinDomain(name, c) }
 		if slices.ContainsFunc(authority.ExcludedDNSDomains, func(c string) bool { return within(c) || standsFor(name, c) }) {
