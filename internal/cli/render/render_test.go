@@ -92,6 +92,13 @@ func answer(s *pb.Step, data ...string) *pb.Step {
 	return s
 }
 
+// fetched is an exchange with a response.
+func fetched(address string, status uint32, failed ...pb.Failure) *pb.Step {
+	s := step(pb.StepKind_STEP_KIND_HTTP_EXCHANGE, address, 2*time.Millisecond, failed...)
+	s.Evidence = &pb.Evidence{Http: &pb.HTTPEvidence{Status: status, Version: "HTTP/2.0"}}
+	return s
+}
+
 func TestSights(t *testing.T) {
 	tcp := &pb.Spec{Check: &pb.Spec_Tcp{Tcp: &pb.TCPSpec{Host: "example.com", Port: 443}}}
 	tls := &pb.Spec{Check: &pb.Spec_Tls{Tls: &pb.TLSSpec{Host: "example.com"}}}
@@ -115,6 +122,16 @@ func TestSights(t *testing.T) {
 			tls,
 			[]*pb.Step{step(connect, "192.0.2.1:443", ms), step(connect, "192.0.2.2:443", ms, pb.Failure_FAILURE_TCP_REFUSED), version},
 			[]string{"192.0.2.1:443 ✓ TLS 1.3 30 ms", "192.0.2.2:443 ✗ tcp_refused 1.0 ms"},
+		},
+		"a page behind a certificate that is wrong is not fine": {
+			&pb.Spec{Check: &pb.Spec_Http{Http: &pb.HTTPSpec{Url: "https://example.com/"}}},
+			[]*pb.Step{step(handshake, "192.0.2.1:443", ms, pb.Failure_FAILURE_CERT_EXPIRED), fetched("192.0.2.1:443", 200), fetched("192.0.2.2:443", 200)},
+			[]string{"192.0.2.1:443 ✗ cert_expired 200 HTTP/2 2.0 ms", "192.0.2.2:443 ✓ 200 HTTP/2 2.0 ms"},
+		},
+		"and may be wrong itself": {
+			&pb.Spec{Check: &pb.Spec_Http{Http: &pb.HTTPSpec{Url: "https://example.com/"}}},
+			[]*pb.Step{step(handshake, "192.0.2.1:443", ms, pb.Failure_FAILURE_CERT_EXPIRED), fetched("192.0.2.1:443", 500, pb.Failure_FAILURE_HTTP_STATUS)},
+			[]string{"192.0.2.1:443 ✗ cert_expired, http_status 500 HTTP/2 2.0 ms"},
 		},
 		"all that is wrong with a certificate": {
 			tls,

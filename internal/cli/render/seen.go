@@ -58,7 +58,7 @@ func sights(spec *pb.Spec, r *pb.Result) []sight {
 	for _, s := range targets(r, pb.StepKind_STEP_KIND_TCP_CONNECT, pb.StepKind_STEP_KIND_TLS_HANDSHAKE, pb.StepKind_STEP_KIND_HTTP_EXCHANGE) {
 		// A handshake stands for the connect below it, an exchange for both.
 		if i, ok := at[s.GetAddress()]; ok {
-			out[i] = stepSight(s)
+			out[i] = stepSight(s).above(out[i])
 			continue
 		}
 		at[s.GetAddress()] = len(out)
@@ -96,6 +96,19 @@ func stepSight(s *pb.Step) sight {
 		}
 	}
 	return out
+}
+
+// above is the sight of a step that stands for the one below it, which may have had failures that did
+// not stop it: those of certificates.
+func (s sight) above(below sight) sight {
+	switch {
+	case below.mark != markFail:
+	case s.mark == markOK:
+		s.mark, s.said = markFail, below.said
+	default:
+		s.said = below.said + ", " + s.said
+	}
+	return s
 }
 
 // nameSights is how a name failed that led to no address.

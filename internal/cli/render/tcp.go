@@ -83,13 +83,21 @@ func attempts(s *pb.Step) (lines []string) {
 func path(s *pb.Step) section {
 	p := s.GetEvidence().GetPath()
 	out := section{title: "path to " + Clean(s.GetAddress()) + ": " + whereItStops(s)}
-	rows := make([][]string, 0, len(p.GetHops()))
-	for _, h := range p.GetHops() {
-		row := []string{fmt.Sprintf("%2d", h.GetTtl()), "*"}
-		if h.GetAddress() != "" {
-			row = []string{row[0], Clean(h.GetAddress()), human(h.GetRtt().AsDuration()), hopSays(h.GetIcmp())}
+	var rows [][]string
+	for hops := p.GetHops(); len(hops) > 0; {
+		h, silent := hops[0], 0
+		for silent < len(hops) && hops[silent].GetAddress() == "" {
+			silent++
 		}
-		rows = append(rows, row)
+		switch {
+		case silent == 0:
+			rows = append(rows, []string{fmt.Sprintf("%2d", h.GetTtl()), Clean(h.GetAddress()), human(h.GetRtt().AsDuration()), hopSays(h.GetIcmp())})
+		case silent == 1:
+			rows = append(rows, []string{fmt.Sprintf("%2d", h.GetTtl()), "*"})
+		default:
+			rows = append(rows, []string{fmt.Sprintf("%2d-%d", h.GetTtl(), hops[silent-1].GetTtl()), "*"})
+		}
+		hops = hops[max(1, silent):]
 	}
 	out.lines = append(out.lines, grid(rows)...)
 	return out
