@@ -31,6 +31,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"an AS that is no number", append(good, "--asn", "AS1"), "", "--asn"},
 		{"a label without a value", append(good, "--label", "edge"), "", "edge"},
 		{"a resolver that is a name", append(good, "--resolver", "dns.example"), "", "--resolver"},
+		{"a root server that is a name", append(good, "--root-server", "a.root.example"), "", "--root-server"},
 		{"a control without a port", append(good, "--control", "one.example"), "", "--control"},
 		{"a range that is none", append(good, "--allow-target", "10.0.0.0/40"), "", "--allow-target"},
 		{"a file of roots that is not there", append(good, "--roots", "/nonexistent"), "", "--roots"},

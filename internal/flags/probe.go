@@ -15,13 +15,14 @@ import (
 
 // Probe is the flags that say what an agent's probes touch.
 type Probe struct {
-	resolvers, controls, allowed, denied []string
-	roots                                string
+	resolvers, rootServers, controls, allowed, denied []string
+	roots                                             string
 }
 
 // Add adds the flags to a set.
 func (p *Probe) Add(set *pflag.FlagSet) {
 	set.StringArrayVar(&p.resolvers, "resolver", nil, "`IP[:PORT]` of a resolver; repeatable (default: those of the system)")
+	set.StringArrayVar(&p.rootServers, "root-server", nil, "`IP[:PORT]` of a DNS root server; repeatable (default: IANA's)")
 	set.StringArrayVar(&p.controls, "control", nil, "`HOST:PORT` that is known to be good; repeatable (default: well-known public hosts)")
 	set.StringVar(&p.roots, "roots", "", "PEM `file` of roots that targets may be trusted by, beside Mozilla's")
 	set.StringArrayVar(&p.allowed, "allow-target", nil, "`CIDR` that may be measured although it is special; repeatable")
@@ -36,14 +37,13 @@ func (p *Probe) Env() (*probe.Env, error) {
 			return nil, Usagef("--control %q: must be HOST:PORT", hp)
 		}
 	}
-	for _, text := range p.resolvers {
-		r, err := resolver(text)
-		if err != nil {
-			return nil, Usagef("--resolver %q: must be IP or IP:PORT", text)
-		}
-		env.Resolvers = append(env.Resolvers, r)
-	}
 	var err error
+	if env.Resolvers, err = servers("--resolver", p.resolvers); err != nil {
+		return nil, err
+	}
+	if env.Hints, err = servers("--root-server", p.rootServers); err != nil {
+		return nil, err
+	}
 	if env.Egress.Allow, err = prefixes("--allow-target", p.allowed); err != nil {
 		return nil, err
 	}
@@ -56,7 +56,19 @@ func (p *Probe) Env() (*probe.Env, error) {
 	return env, err
 }
 
-func resolver(text string) (netip.AddrPort, error) {
+// servers reads the addresses of DNS servers.
+func servers(flag string, list []string) (addrs []netip.AddrPort, err error) {
+	for _, text := range list {
+		addr, err := server(text)
+		if err != nil {
+			return nil, Usagef("%s %q: must be IP or IP:PORT", flag, text)
+		}
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
+}
+
+func server(text string) (netip.AddrPort, error) {
 	if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
 		return netip.AddrPortFrom(addr, 53), nil
 	}
