@@ -1,103 +1,219 @@
 package probe
 
 import (
-	"crypto/tls"
-	"fmt"
+	"context"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protopath"
-	"google.golang.org/protobuf/reflect/protorange"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// The zoo: targets that mean harm. Each probe of them must end in time, small and in clean text.
+// Bounds of a visit to the zoo.
+const (
+	visitTime  = 28 * time.Second
+	shortVisit = 1500 * time.Millisecond
+	lateBy     = time.Second
+	visitHeap  = 8 << 20
+	raceFactor = 8 // What the race detector adds to memory (golang.org/doc/articles/race_detector).
+)
 
-func TestZooDNS(t *testing.T) {
-	t.Parallel()
-	var many, long []string
-	for i := range 2000 {
-		many = append(many, fmt.Sprintf("many.example. 1 IN A 127.%d.%d.1", i/250, i%250))
-	}
-	for i := range 200 {
-		long = append(long, fmt.Sprintf(`long.example. 1 IN TXT "%d%s"`, i, strings.Repeat("x", 250)))
-	}
-	env := newEnv(t, probetest.Zone{
-		"many.example": {Records: many, Fault: probetest.Truncated},
-		"long.example": {Records: long, Fault: probetest.Truncated},
-		"ugly.example": {Records: []string{`ugly.example. 1 IN TXT "\027[31m\000\255<script>"`}},
-		"loop.example": {Records: []string{"loop.example. 1 IN CNAME loop.example."}},
-	})
-	type animal struct {
-		name, qtype string
-		want        pb.Failure
-	}
-	all(t, func(a animal) string { return a.name }, []animal{
-		{"many.example", "A", pb.Failure_FAILURE_NONE},
-		{"long.example", "TXT", pb.Failure_FAILURE_NONE},
-		{"ugly.example", "TXT", pb.Failure_FAILURE_NONE},
-		{"loop.example", "A", pb.Failure_FAILURE_DNS_CNAME_LOOP},
-	}, func(t *testing.T, a animal) func(*testing.T) {
-		r := run(t, env, dnsSpec(a.name, a.qtype))
-		return func(t *testing.T) {
-			s := one(t, r, pb.StepKind_STEP_KIND_DNS_QUERY)
-			if s.GetFailure() != a.want {
-				t.Errorf("%s, want %s", Short(s.GetFailure()), Short(a.want))
-			}
-			checkTame(t, r)
-		}
-	})
+// visit is what a process of its own found: a Result, and what the visit cost.
+type visit struct {
+	Result      json.RawMessage
+	Took        time.Duration
+	Short       time.Duration // The same with little time.
+	Grown       int64         // By how much the peak of resident memory rose, in bytes.
+	Goroutines  int           // Those that were left.
+	Descriptors int
 }
 
-func TestZooTLS(t *testing.T) {
+// TestZoo visits every animal in a process of its own, so that time, memory and what is left behind are
+// that visit's alone.
+func TestZoo(t *testing.T) {
 	t.Parallel()
-	escapes := "\x1b]0;owned\x07<b>.example"
-	cert, _ := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{escapes}}, true)
-	endless := cert
-	for range 400 {
-		endless.Certificate = append(endless.Certificate, cert.Certificate[1])
+	tame := must[*probetest.Host](t)(probetest.Listen(at("127.0.0.2"), probetest.Accept))
+	zoo := probetest.Zoo()
+	if len(zoo) < 25 {
+		t.Errorf("%d animals", len(zoo))
 	}
-	alerts := strings.Repeat("\x15\x03\x03\x00\x02\x01\x70", 10_000)   // Warnings without end.
-	giant := "\x16\x03\x03\x40\x00\x02\xff\xff\xff" + zeros(1<<14)     // A ServerHello of 16 MiB.
-	stream := strings.Repeat("\x16\x03\x03\x40\x00"+zeros(1<<14), 200) // HelloRequests, 3 MiB of them.
-	type animal struct {
-		name   string
-		listen func() (*probetest.Host, error)
-		want   pb.Failure
-	}
-	say := func(answer string) func() (*probetest.Host, error) {
-		return func() (*probetest.Host, error) { return probetest.ListenSaying(at("127.0.0.2"), []byte(answer)) }
-	}
-	serve := func(c tls.Certificate) func() (*probetest.Host, error) {
-		return func() (*probetest.Host, error) { return probetest.ListenTLS(at("127.0.0.2"), serverConfig(c)) }
-	}
-	all(t, func(a animal) string { return a.name }, []animal{
-		{"a certificate with escapes in its names", serve(cert), pb.Failure_FAILURE_CERT_NAME_MISMATCH},
-		{"a chain of four hundred", serve(endless), pb.Failure_FAILURE_CERT_NAME_MISMATCH},
-		{"warnings without end", say(alerts), pb.Failure_FAILURE_TLS_MALFORMED},
-		{"a message of sixteen megabytes", say(giant), pb.Failure_FAILURE_TLS_MALFORMED},
-		{"messages without end", say(stream), pb.Failure_FAILURE_TLS_MALFORMED},
-		{"a record that never ends", say("\x16\x03\x03\x40\x00"), pb.Failure_FAILURE_TLS_TIMEOUT},
-	}, func(t *testing.T, a animal) func(*testing.T) {
-		host := must[*probetest.Host](t)(a.listen())
-		env := newEnv(t, nil)
-		r := run(t, env, tlsSpec("127.0.0.2", host.Addr().Port(), "www.example"))
-		return func(t *testing.T) {
-			s := one(t, r, pb.StepKind_STEP_KIND_TLS_HANDSHAKE)
-			if s.GetFailure() != a.want || s.GetDuration().AsDuration() > 2*handshakeTimeout+time.Second {
-				t.Errorf("%s after %v, want %s: %s", Short(s.GetFailure()), s.GetDuration().AsDuration(), Short(a.want), s.GetEvidence().GetText())
+	gate := make(chan struct{}, 12)
+	for _, animal := range zoo {
+		t.Run(animal.Name, func(t *testing.T) {
+			t.Parallel()
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			server, err := animal.Listen(at("127.0.0.2"))
+			if err != nil {
+				t.Fatal(err)
 			}
-			if n := len(s.GetEvidence().GetTls().GetChain()); n > maxChain {
-				t.Errorf("%d certificates kept", n)
+			defer func() { _ = server.Close() }()
+			v := send(t, animal.Spec(server.Addr()), tame.Addr())
+			var r pb.Result
+			if err := protojson.Unmarshal(v.Result, &r); err != nil {
+				t.Fatal(err)
 			}
-			checkTame(t, r)
+			v.check(t)
+			checkTame(t, &r)
+			if s := last(&r); s.GetFailure() != animal.Want {
+				t.Errorf("%s, want %s: %s", Short(s.GetFailure()), Short(animal.Want), s.GetEvidence().GetText())
+			}
+		})
+	}
+}
+
+// last is the deepest step about the target that was made.
+func last(r *pb.Result) *pb.Step {
+	var deepest *pb.Step
+	for _, s := range r.GetSteps() {
+		if s.GetRole() == pb.Role_ROLE_TARGET && (deepest == nil || s.GetKind() >= deepest.GetKind()) {
+			deepest = s
 		}
-	})
+	}
+	return deepest
+}
+
+func (v *visit) check(t *testing.T) {
+	t.Helper()
+	limit := int64(visitHeap)
+	if raceEnabled {
+		limit *= raceFactor
+	}
+	if v.Took > visitTime+lateBy || v.Short > shortVisit+lateBy {
+		t.Errorf("it took %v of %v, and %v of %v", v.Took, visitTime, v.Short, shortVisit)
+	}
+	if v.Grown > limit {
+		t.Errorf("memory grew by %.1f MiB", float64(v.Grown)/(1<<20))
+	}
+	if v.Goroutines > 0 || v.Descriptors > 0 {
+		t.Errorf("%d goroutines and %d descriptors are left", v.Goroutines, v.Descriptors)
+	}
+}
+
+// send lets another process visit.
+func send(t *testing.T, spec *pb.Spec, tame netip.AddrPort) *visit {
+	t.Helper()
+	question, err := protojson.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "visit.json")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*visitTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestZooVisitor$")
+	cmd.Env = append(os.Environ(), "ZOO_SPEC="+string(question), "ZOO_TAME="+tame.String(), "ZOO_FILE="+file)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	report, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &visit{}
+	if err := json.Unmarshal(report, v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// TestZooVisitor is the process that visits; by itself it has nothing to do.
+func TestZooVisitor(t *testing.T) {
+	file := os.Getenv("ZOO_FILE")
+	if file == "" {
+		return
+	}
+	spec := &pb.Spec{}
+	if err := protojson.Unmarshal([]byte(os.Getenv("ZOO_SPEC")), spec); err != nil {
+		t.Fatal(err)
+	}
+	tame := netip.MustParseAddrPort(os.Getenv("ZOO_TAME"))
+	env := &Env{Resolvers: []netip.AddrPort{}, Egress: Egress{Allow: loopback}, Controls: []string{tame.String()}}
+	// What is made once for all checks, such as the roots, is no animal's doing.
+	run(t, env, tcpSpec(tame.Addr().String(), tame.Port()))
+	newAnchors(nil)
+	v := &visit{}
+	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
+	resetPeak(t)
+	peak := peakMemory(t)
+	began := time.Now()
+	r := Run(t.Context(), env, newJob(spec, visitTime))
+	v.Took, v.Grown = time.Since(began), peakMemory(t)-peak
+	began = time.Now()
+	Run(t.Context(), env, newJob(spec, shortVisit))
+	v.Short = time.Since(began)
+	v.Goroutines, v.Descriptors = settle(func() int { return runtime.NumGoroutine() - goroutines }), openFiles(t)-descriptors
+	var err error
+	if v.Result, err = protojson.Marshal(r); err != nil {
+		t.Fatal(err)
+	}
+	report, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, report, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settle gives what is about to end a moment to do so.
+func settle(left func() int) int {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 100 {
+		if left() <= 0 {
+			return 0
+		}
+		<-tick.C
+	}
+	return left()
+}
+
+// openFiles counts the process's descriptors.
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// resetPeak begins the peak of the process's resident memory anew (proc(5), clear_refs).
+func resetPeak(t *testing.T) {
+	t.Helper()
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o200); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// peakMemory is the peak of the process's resident memory.
+func peakMemory(t *testing.T) int64 {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
 }
 
 // checkTame wants a result that is small and whose text can be shown.
@@ -106,16 +222,32 @@ func checkTame(t *testing.T, r *pb.Result) {
 	if n := proto.Size(r); n > maxResult {
 		t.Errorf("a result of %d bytes", n)
 	}
-	err := protorange.Range(r.ProtoReflect(), func(p protopath.Values) error {
-		text, isText := p.Index(-1).Value.Interface().(string)
-		if isText && (!utf8.ValidString(text) || strings.ContainsAny(text, "\x00\x07\x1b\u202e\n")) {
-			t.Errorf("%v is not clean: %q", p.Path, text)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
+	checkText(t, r.ProtoReflect())
 }
 
-func zeros(n int) string { return strings.Repeat("\x00", n) }
+// checkText looks at every string of a message.
+func checkText(t *testing.T, m protoreflect.Message) {
+	t.Helper()
+	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		each := func(v protoreflect.Value) {
+			switch field.Kind() {
+			case protoreflect.MessageKind:
+				checkText(t, v.Message())
+			case protoreflect.StringKind:
+				if s := v.String(); !utf8.ValidString(s) || strings.ContainsAny(s, "\x00\x07\x1b\u202e\n") {
+					t.Errorf("%s is not clean: %q", field.FullName(), s)
+				}
+			}
+		}
+		switch {
+		case field.IsMap(): // The vantage's labels, which are not the target's.
+		case field.IsList():
+			for i := range value.List().Len() {
+				each(value.List().Get(i))
+			}
+		default:
+			each(value)
+		}
+		return true
+	})
+}
