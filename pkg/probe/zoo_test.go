@@ -69,22 +69,22 @@ func TestZoo(t *testing.T) {
 			}
 			v.check(t)
 			checkTame(t, &r)
-			if s := last(&r); s.GetFailure() != animal.Want {
+			if s := deepest(&r); s.GetFailure() != animal.Want {
 				t.Errorf("%s, want %s: %s", Short(s.GetFailure()), Short(animal.Want), s.GetEvidence().GetText())
 			}
 		})
 	}
 }
 
-// last is the deepest step about the target that was made.
-func last(r *pb.Result) *pb.Step {
-	var deepest *pb.Step
+// deepest is the deepest step about the target that was made.
+func deepest(r *pb.Result) *pb.Step {
+	var found *pb.Step
 	for _, s := range r.GetSteps() {
-		if s.GetRole() == pb.Role_ROLE_TARGET && (deepest == nil || s.GetKind() >= deepest.GetKind()) {
-			deepest = s
+		if s.GetRole() == pb.Role_ROLE_TARGET && (found == nil || s.GetKind() >= found.GetKind()) {
+			found = s
 		}
 	}
-	return deepest
+	return found
 }
 
 func (v *visit) check(t *testing.T) {

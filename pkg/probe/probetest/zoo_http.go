@@ -1,27 +1,91 @@
 package probetest
 
 import (
-	"bytes"
-	"compress/gzip"
+	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// bomb is what 32 MiB of nothing are by gzip.
-func bomb() string {
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	nothing := make([]byte, 1<<20)
-	for range 32 {
-		_, _ = w.Write(nothing)
+// HTTPAnimal is a web server that means harm, how it is to be seen, and a word that says why.
+type HTTPAnimal struct {
+	Name  string
+	Fault HTTPFault
+	Want  pb.Failure
+	Word  string
+}
+
+// Scheme is "https" for the faults of HTTP/2, which needs TLS here, and "http" for the others.
+func (a HTTPAnimal) Scheme() string {
+	if a.Fault >= GoAway {
+		return "https"
 	}
-	_ = w.Close()
-	return out.String()
+	return "http"
+}
+
+// HTTPAnimals returns them all.
+func HTTPAnimals() []HTTPAnimal {
+	return []HTTPAnimal{
+		{"a header of one byte every fifth of a second", SlowHeader, pb.Failure_FAILURE_HTTP_TIMEOUT, ""},
+		{"a body of one byte every fifth of a second", SlowBody, pb.Failure_FAILURE_HTTP_TIMEOUT, ""},
+		{"fields without end", EndlessHeader, pb.Failure_FAILURE_HTTP_TOO_LARGE, "header"},
+		{"a field without end", EndlessLine, pb.Failure_FAILURE_HTTP_TOO_LARGE, "header"},
+		{"interim responses without end", EndlessInterim, pb.Failure_FAILURE_HTTP_MALFORMED, "interim"},
+		{"a body without end", EndlessBody, pb.Failure_FAILURE_NONE, ""},
+		{"chunks of one byte", ByteChunks, pb.Failure_FAILURE_NONE, ""},
+		{"a chunk's extension without end", EndlessChunk, pb.Failure_FAILURE_HTTP_MALFORMED, ""},
+		{"chunks that are none", NoChunks, pb.Failure_FAILURE_HTTP_MALFORMED, "chunk"},
+		{"eight megabytes of zeros in eight kilobytes", GzipBomb, pb.Failure_FAILURE_NONE, ""},
+		{"plain text that says it is compressed", NoGzip, pb.Failure_FAILURE_HTTP_MALFORMED, "gzip"},
+		{"a length that is too long", TooLong, pb.Failure_FAILURE_HTTP_CLOSED, "995 bytes"},
+		{"two lengths", TwoLengths, pb.Failure_FAILURE_HTTP_MALFORMED, "Content-Length"},
+		{"an RST amid the body", ResetInBody, pb.Failure_FAILURE_HTTP_RESET, ""},
+		{"a page without a header", Bare, pb.Failure_FAILURE_HTTP_MALFORMED, `it begins with "<html>`},
+		{"escapes in every place", Ugly, pb.Failure_FAILURE_NONE, ""},
+		{"a greeting of another protocol", GreetsFirst, pb.Failure_FAILURE_HTTP_MALFORMED, "SSH-2.0"},
+		{"an upgrade that nobody asked for", UpgradesAlone, pb.Failure_FAILURE_HTTP_MALFORMED, "switches"},
+		{"GOAWAY at once", GoAway, pb.Failure_FAILURE_HTTP_CLOSED, "ENHANCE_YOUR_CALM"},
+		{"RST_STREAM for an answer", ResetStream, pb.Failure_FAILURE_HTTP_RESET, "INTERNAL_ERROR"},
+		{"CONTINUATION without end", EndlessHeader2, pb.Failure_FAILURE_HTTP_TOO_LARGE, "header"},
+		{"a header that grows when it is unpacked", PackedHeader, pb.Failure_FAILURE_HTTP_TOO_LARGE, "header"},
+		{"pings without end", EndlessPings, pb.Failure_FAILURE_HTTP_TOO_LARGE, "control"},
+		{"settings without end", EndlessSettings, pb.Failure_FAILURE_HTTP_TOO_LARGE, "control"},
+		{"a body over HTTP/2 without end", EndlessBody2, pb.Failure_FAILURE_NONE, ""},
+		{"a body that is padding", Padding, pb.Failure_FAILURE_HTTP_TOO_LARGE, "too much"},
+		{"data before the header", DataFirst, pb.Failure_FAILURE_HTTP_MALFORMED, "without a header"},
+		{"a push that was refused", Push, pb.Failure_FAILURE_HTTP_MALFORMED, ""},
+		{"a length over HTTP/2 that is too long", WrongLength, pb.Failure_FAILURE_HTTP_MALFORMED, "Content-Length"},
+		{"HTTP/1.1 where HTTP/2 was agreed on", SpeaksHTTP1, pb.Failure_FAILURE_HTTP_MALFORMED, "HTTP/1"},
+		{"settings and then silence", MuteAfterSettings, pb.Failure_FAILURE_HTTP_TIMEOUT, ""},
+	}
+}
+
+// animal is the server in the zoo.
+func (a HTTPAnimal) animal() Animal {
+	return Animal{
+		Name: strings.ToUpper(a.Scheme()) + ": " + a.Name, Want: a.Want,
+		Spec: func(addr netip.AddrPort) *pb.Spec {
+			return &pb.Spec{Check: &pb.Spec_Http{Http: &pb.HTTPSpec{Url: a.Scheme() + "://" + addr.String() + "/"}}}
+		},
+		Listen: func(at netip.AddrPort) (Server, error) {
+			if a.Fault < GoAway {
+				return ListenHTTPFault(at, nil, a.Fault)
+			}
+			ca, err := NewCA("Zoo", CAOptions{})
+			if err != nil {
+				return nil, err
+			}
+			cert, err := ca.Issue(Leaf{Names: []string{at.Addr().String()}})
+			if err != nil {
+				return nil, err
+			}
+			return ListenHTTPFault(at, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}, a.Fault)
+		},
+	}
 }
 
 // maze is an animal whose every page redirects; where to is for a function of the page's number and the
@@ -36,27 +100,7 @@ func maze(name string, want pb.Failure, next func(n int64, own string) string) A
 
 // httpHouse is what meets a request.
 func httpHouse() []Animal {
-	none, malformed, timeout := pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_HTTP_MALFORMED, pb.Failure_FAILURE_HTTP_TIMEOUT
-	ok := "HTTP/1.1 200 OK\r\n"
-	return []Animal{
-		hostile("HTTP: header fields without end", fetched, pb.Failure_FAILURE_HTTP_TOO_LARGE, after(repeating(ok, "X-Field: value\r\n"))),
-		hostile("HTTP: one header field without end", fetched, pb.Failure_FAILURE_HTTP_TOO_LARGE, after(repeating(ok+"X: ", "v"))),
-		hostile("HTTP: a status line without end", fetched, pb.Failure_FAILURE_HTTP_TOO_LARGE, after(repeating("HTTP/1.1 200 ", "K"))),
-		hostile("HTTP: a header a byte at a time", fetched, timeout, after(dripping(ok, "X-Field: v\r\n"))),
-		hostile("HTTP: interim responses without end", fetched, pb.Failure_FAILURE_HTTP_TOO_LARGE, after(repeating("", "HTTP/1.1 103 Early Hints\r\n\r\n"))),
-		hostile("HTTP: a body without end", fetched, none, after(repeating(ok+"\r\n", "body "))),
-		hostile("HTTP: chunks without end", fetched, none, after(repeating(ok+"Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"))),
-		hostile("HTTP: a chunk of 16 exabytes", fetched, malformed, after(repeating(ok+"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", "x"))),
-		hostile("HTTP: a gzip bomb", fetched, none, after(saying(ok+"Content-Encoding: gzip\r\nConnection: close\r\n\r\n"+bomb()))),
-		hostile("HTTP: a shorter body than announced", fetched, pb.Failure_FAILURE_HTTP_CLOSED, after(func(c net.Conn) {
-			_, _ = io.WriteString(c, ok+"Content-Length: 1000\r\n\r\nthis is all")
-		})),
-		hostile("HTTP: a reset in the body", fetched, pb.Failure_FAILURE_HTTP_RESET, after(resetting(ok+"Content-Length: 1000\r\n\r\nthis is"))),
-		hostile("HTTP: two lengths", fetched, malformed, after(saying(ok+"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"))),
-		hostile("HTTP: no HTTP", fetched, malformed, after(saying("220 zoo ESMTP\r\n"))),
-		hostile("HTTP: HTTP/2 where it was not asked for", fetched, malformed, after(repeating("", "\x00\x00\x00\x04\x00\x00\x00\x00\x00"))),
-		hostile("HTTP: escapes in every field", fetched, none,
-			after(saying("HTTP/1.1 200 \x1b]0;owned\x07\r\nServer: \x1b[31m\xff\xfe\r\nContent-Length: 8\r\n\r\n\x1b[2J\xff\xfe\u202e"))),
+	house := []Animal{
 		maze("HTTP: redirects without end", pb.Failure_FAILURE_HTTP_REDIRECT_LOOP, func(n int64, own string) string {
 			return fmt.Sprintf("http://%s/%d", own, n)
 		}),
@@ -69,4 +113,8 @@ func httpHouse() []Animal {
 		}),
 		maze("HTTP: a redirect to a file", pb.Failure_FAILURE_HTTP_MALFORMED, func(int64, string) string { return "file:///etc/passwd" }),
 	}
+	for _, a := range HTTPAnimals() {
+		house = append(house, a.animal())
+	}
+	return house
 }
