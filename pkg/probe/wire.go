@@ -33,7 +33,9 @@ func parseReply(query *dns.Msg, wire []byte) (*dns.Msg, error) {
 	var m dns.Msg
 	err := m.Unpack(wire)
 	switch {
+	case err == nil && m.Truncated, err == nil && whole(&m, wire):
 	case err == nil:
+		return nil, fmt.Errorf("%w: it ends before the records that it announces", errMalformed)
 	case len(wire) >= 2 && (uint16(wire[0])<<8|uint16(wire[1])) != query.Id:
 		return nil, errMismatch // Noise under another ID is somebody else's; only noise under ours is this server's.
 	case m.Truncated && m.Response && belongs(&m, query):
@@ -47,6 +49,13 @@ func parseReply(query *dns.Msg, wire []byte) (*dns.Msg, error) {
 		return &m, errMismatch
 	}
 	return &m, nil
+}
+
+// whole says whether a message holds all the records that its header announces; the library takes what
+// is there.
+func whole(m *dns.Msg, wire []byte) bool {
+	announced := func(i int) int { return int(wire[i])<<8 | int(wire[i+1]) }
+	return announced(6) == len(m.Answer) && announced(8) == len(m.Ns) && announced(10) == len(m.Extra)
 }
 
 // belongs says whether a reply is about the query's question.
