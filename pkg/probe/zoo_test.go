@@ -141,7 +141,7 @@ func TestZooVisitor(t *testing.T) {
 		t.Fatal(err)
 	}
 	tame := netip.MustParseAddrPort(os.Getenv("ZOO_TAME"))
-	env := &Env{Resolvers: []netip.AddrPort{}, Egress: Egress{Allow: loopback}, Controls: []string{tame.String()}}
+	env := &Env{Resolvers: []netip.AddrPort{}, Hints: []netip.AddrPort{}, Egress: Egress{Allow: loopback}, Controls: []string{tame.String()}}
 	// What is made once for all checks, such as the roots, is no animal's doing.
 	run(t, env, tcpSpec(tame.Addr().String(), tame.Port()))
 	newAnchors(nil)
