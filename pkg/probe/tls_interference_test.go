@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"net/netip"
 	"testing"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
@@ -124,29 +123,4 @@ func TestNoVariants(t *testing.T) {
 	if got := variants(t, run(t, env, tlsSpec("127.0.0.2", host.Addr().Port(), ""))); len(got) != 3 {
 		t.Errorf("without a name, no variant without one: %v", got)
 	}
-}
-
-// largePackets: a path that drops what is large, in one direction or the other. Small packets pass.
-func largePackets(t *testing.T, env *Env) {
-	cert, roots := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"www.example"}, RSABits: 2048}, true)
-	lossy := &Env{Roots: roots, Egress: env.Egress, Controls: []string{}}
-	type path struct {
-		name, ip string
-		through  []pb.Variant
-	}
-	all(t, func(tt path) string { return tt.name }, []path{
-		{"the client's large packets", "127.0.0.77", []pb.Variant{pb.Variant_VARIANT_SMALL_HELLO, pb.Variant_VARIANT_SMALL_SEGMENTS}},
-		{"the server's large packets", "127.0.0.78", []pb.Variant{pb.Variant_VARIANT_SMALL_SEGMENTS}},
-	}, func(t *testing.T, tt path) func(*testing.T) {
-		host := must[*probetest.Host](t)(probetest.ListenTLS(netip.AddrPortFrom(netip.MustParseAddr(tt.ip), 0), serverConfig(cert)))
-		before := dropped(t, tt.ip)
-		r := run(t, lossy, tlsSpec(tt.ip, host.Addr().Port(), "www.example"))
-		after := dropped(t, tt.ip)
-		return func(t *testing.T) {
-			if before == after {
-				t.Error("nothing was dropped: the fault is not there")
-			}
-			checkVariants(t, r, pb.Failure_FAILURE_TLS_TIMEOUT, tt.through...)
-		}
-	})
 }
