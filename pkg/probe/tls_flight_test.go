@@ -225,3 +225,38 @@ func TestAPageBehindWhatTheLibraryLacks(t *testing.T) {
 		t.Errorf("the exchange: %v", s)
 	}
 }
+
+// TestEveryAlert: each alert is named and numbered, whoever reads it, and most have no failure of their own.
+func TestEveryAlert(t *testing.T) {
+	t.Parallel()
+	own := map[uint8]pb.Failure{
+		0:   pb.Failure_FAILURE_TLS_CLOSED,
+		40:  pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER,
+		70:  pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED,
+		71:  pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER,
+		112: pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME,
+		116: pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED,
+	}
+	for code := range 256 {
+		want := pb.Failure_FAILURE_TLS_ALERT
+		if f, ok := own[uint8(code)]; ok {
+			want = f
+		}
+		record := "\x15\x03\x03\x00\x02\x02" + string([]byte{byte(code)})
+		_, byHand := flight.Read(strings.NewReader(record))
+		client, server := net.Pipe()
+		go func() {
+			_, _ = server.Read(make([]byte, 8192))
+			_, _ = server.Write([]byte(record))
+		}()
+		byLibrary := tls.Client(client, &tls.Config{ServerName: "www.example"}).HandshakeContext(t.Context())
+		_, _ = client.Close(), server.Close()
+		for who, err := range map[string]error{"by hand": byHand, "crypto/tls": byLibrary} {
+			f, alert := handshakeFailure(t.Context(), err, said{first: []byte(record)})
+			named := alert.GetCode() == uint32(code) && alert.GetName() == flight.AlertName(uint8(code))
+			if f != want || !named && code != 0 { // crypto/tls takes a fatal close_notify for an end.
+				t.Errorf("alert %d, %s: %s with %v, want %s: %v", code, who, Short(f), alert, Short(want), err)
+			}
+		}
+	}
+}
