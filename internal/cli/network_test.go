@@ -133,6 +133,7 @@ func TestARealNetworkAnswersEachCheck(t *testing.T) {
 		"an answer and how long it may be kept": {"dns www.zone.tld", 0, []string{"✓ " + webServer + " ttl 42"}},
 		"the zone's own servers":                {"dns www.zone.tld --authoritative", 0, []string{"zone zone.tld  (all 2 agents)", "ns1.zone.tld  " + firstServer, "serial 7"}},
 		"the way down from the root":            {"dns www.zone.tld +trace", 0, []string{"from the root down", "→ tld", "→ zone.tld (2 servers)"}},
+		"public resolvers, apart":               {"dns www.zone.tld --public=" + i.world["PUBLIC"], 0, []string{"public resolvers  (all 2 agents)", i.world["PUBLIC"] + "    ✓ " + webServer}},
 		"a server of one's choice, over TCP":    {"dns www.zone.tld @" + i.world["PUBLIC"] + " +tcp +norec -v", 0, []string{"@" + i.world["PUBLIC"], "TCP  NOERROR"}},
 		"all of a query":                        {"dns www.zone.tld -v", 0, []string{"query www.zone.tld A @127.79.0.5", "UDP  NOERROR", "www.zone.tld  42  A  " + webServer}},
 		"distinct answers alone":                {"dns www.zone.tld +short", 0, []string{"eu-west\t" + webServer + "\nus-east\t" + webServer + "\n"}},

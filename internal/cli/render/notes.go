@@ -141,7 +141,7 @@ func variant(s *pb.Step) string {
 	if s.GetVariant() == pb.Variant_VARIANT_KEYS || s.GetVariant() == pb.Variant_VARIANT_CNAME_LINK {
 		with += " " + Clean(s.GetName()) + " " + Clean(s.GetType())
 	}
-	if s.GetVariant() == pb.Variant_VARIANT_OTHER_NAME {
+	if s.GetVariant() == pb.Variant_VARIANT_OTHER_NAME || s.GetVariant() == pb.Variant_VARIANT_IDENTITY {
 		with += " (" + Clean(s.GetName()) + ")"
 	}
 	said := Clean(s.GetEvidence().GetTls().GetVersion())

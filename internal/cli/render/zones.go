@@ -104,8 +104,7 @@ func (n *nameserver) row(deep bool) []string {
 // says is what one query to a server showed. Of the zone's SOA and NS only failures are told, unless
 // they are what was asked for.
 func (n *nameserver) says(s *pb.Step, deep bool) string {
-	about := s.GetName() == n.about.GetZone() && (s.GetType() == "SOA" || s.GetType() == "NS") && len(n.steps) > 1
-	if about && stepMark(s) == markOK {
+	if aboutZone(s) && len(n.steps) > 1 && stepMark(s) == markOK {
 		return ""
 	}
 	said := joinAnswers(answersOf(s, s.GetType()))
@@ -140,32 +139,48 @@ func operator(address string) string {
 	return public.Operator(ap.Addr())
 }
 
-// referrals are the way down from the root, each zone below the one that refers to it.
+// referrals are the way down from the root, each zone below the one that refers to it. Servers of one
+// zone are asked at once: which came first says nothing.
 func referrals(r *pb.Result, deep bool) []section {
+	wanted := onTheWay(r)
 	var lines []string
-	last := ""
+	last, begin := "", 0
 	for _, s := range r.GetSteps() {
 		a := s.GetEvidence().GetAuthority()
 		asked := s.GetRole() == pb.Role_ROLE_REFERRAL || s.GetRole() == pb.Role_ROLE_AUTHORITY
-		if !asked || a == nil || s.GetKind() != pb.StepKind_STEP_KIND_DNS_QUERY {
+		if !asked || a == nil || !slices.Contains(wanted, s.GetName()) || aboutZone(s) {
 			continue
 		}
-		if s.GetRole() == pb.Role_ROLE_AUTHORITY && s.GetName() == a.GetZone() && (s.GetType() == "SOA" || s.GetType() == "NS") {
-			continue // about the zone, and not on the way
+		if a.GetZone() != last {
+			last, begin = a.GetZone(), len(lines)
 		}
 		server := strings.TrimSpace(Clean(a.GetServer()) + " " + Clean(s.GetAddress()))
 		indent := strings.Repeat(gap, labelsIn(a.GetZone()))
 		lines = append(lines, indent+Clean(a.GetZone())+gap+server+gap+ending(s, onward(s), deep))
-		// Servers of one zone are asked at once: which came first says nothing.
-		if n := len(lines); a.GetZone() == last && lines[n-1] < lines[n-2] {
-			lines[n-1], lines[n-2] = lines[n-2], lines[n-1]
-		}
-		last = a.GetZone()
+		slices.Sort(lines[begin:])
 	}
 	if len(lines) == 0 {
 		return nil
 	}
 	return []section{{title: "from the root down", lines: lines}}
+}
+
+// onTheWay are the names that were looked up for the target, and those that they lead to: other names
+// on the way are those of servers.
+func onTheWay(r *pb.Result) (names []string) {
+	for _, s := range stepsOf(r, pb.Role_ROLE_TARGET, pb.StepKind_STEP_KIND_DNS_QUERY) {
+		names = append(names, s.GetName())
+		for _, l := range s.GetEvidence().GetCnameChain() {
+			names = append(names, strings.TrimSuffix(strings.ToLower(l.GetTarget()), "."))
+		}
+	}
+	return names
+}
+
+// aboutZone says whether a query is about a zone itself rather than about a name in it.
+func aboutZone(s *pb.Step) bool {
+	zone := s.GetEvidence().GetAuthority().GetZone()
+	return s.GetRole() == pb.Role_ROLE_AUTHORITY && s.GetName() == zone && (s.GetType() == "SOA" || s.GetType() == "NS")
 }
 
 // labelsIn is the number of labels of a name; the root has none.
