@@ -132,7 +132,7 @@ func (w *world) agent(id, region string, allow bool) (stop func()) {
 
 func (w *world) agentIn(dir, id, region string, allow bool) (stop func()) {
 	w.t.Helper()
-	env := &probe.Env{Connect: w.gate.connect, Resolvers: []netip.AddrPort{w.target}, Controls: []string{w.target.String()}}
+	env := &probe.Env{Connect: w.gate.connect, Resolvers: []netip.AddrPort{w.target}, Hints: []netip.AddrPort{}, Controls: []string{w.target.String()}}
 	if allow {
 		env.Egress.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	}

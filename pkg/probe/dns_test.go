@@ -42,7 +42,7 @@ func TestDNS(t *testing.T) {
 			zone[name] = *tt.answer
 		}
 		server := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.1"), zone, !tt.noTCP))
-		env := &Env{Resolvers: []netip.AddrPort{server.Addr()}, Controls: []string{"control.example:1"}, Egress: Egress{Allow: loopback}}
+		env := &Env{Resolvers: []netip.AddrPort{server.Addr()}, Hints: []netip.AddrPort{}, Controls: []string{"control.example:1"}, Egress: Egress{Allow: loopback}}
 		s := one(t, run(t, env, dnsSpec(name, "")), pb.StepKind_STEP_KIND_DNS_QUERY)
 		return func(t *testing.T) {
 			if s.GetFailure() != tt.want || s.GetName() != name || s.GetAddress() != server.Addr().String() {

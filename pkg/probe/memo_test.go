@@ -35,7 +35,7 @@ func same(a, b examined) bool {
 func TestRemembering(t *testing.T) {
 	t.Parallel()
 	p := newPKI(t)
-	plain := &Env{Roots: []*x509.Certificate{p.root.Certificate}, Resolvers: nil}
+	plain := &Env{Roots: []*x509.Certificate{p.root.Certificate}}
 	minds := &Env{Roots: plain.Roots, Chains: &Chains{}}
 	now := time.Now()
 	for _, tt := range chainCases() {

@@ -207,7 +207,7 @@ func lossyPath(t *testing.T, env *Env) {
 	resolver := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.66"), probetest.Zone{
 		"www.example": {Records: []string{"www.example. 60 IN A 127.0.0.66"}},
 	}, true))
-	lossy := &Env{Resolvers: []netip.AddrPort{resolver.Addr()}, Roots: roots, Egress: env.Egress, Controls: []string{}}
+	lossy := &Env{Resolvers: []netip.AddrPort{resolver.Addr()}, Hints: []netip.AddrPort{}, Roots: roots, Egress: env.Egress, Controls: []string{}}
 	all(t, strconv.Itoa, make([]int, 100), func(t *testing.T, _ int) func(*testing.T) {
 		r := run(t, lossy, tlsSpec("www.example", host.Addr().Port(), ""))
 		return func(t *testing.T) {

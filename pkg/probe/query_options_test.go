@@ -66,7 +66,7 @@ func askDatagrams(t *testing.T, spec *pb.DNSSpec, answers func(q *dns.Msg) []*dn
 func askPackets(t *testing.T, spec *pb.DNSSpec, answers func(query []byte) [][]byte) *pb.Step {
 	t.Helper()
 	server := must[*probetest.Datagrams](t)(probetest.ListenDatagrams(at("127.0.0.1"), answers))
-	env := &Env{Resolvers: []netip.AddrPort{server.Addr()}, Controls: []string{}, Egress: Egress{Allow: loopback}}
+	env := &Env{Resolvers: []netip.AddrPort{server.Addr()}, Hints: []netip.AddrPort{}, Controls: []string{}, Egress: Egress{Allow: loopback}}
 	return one(t, run(t, env, &pb.Spec{Check: &pb.Spec_Dns{Dns: spec}}), pb.StepKind_STEP_KIND_DNS_QUERY)
 }
 
