@@ -20,7 +20,8 @@ type Zone map[string]Name
 // Name is what a DNS server answers about a name.
 type Name struct {
 	// Records in presentation format, "www.example. 60 IN A 127.0.0.2". Those of the type asked for
-	// are answered, and CNAMEs with what they lead to.
+	// are answered, and CNAMEs with what they lead to; RRSIG records go with what they cover, to who asks
+	// with DO. A SOA record goes with negative answers about the names below.
 	Records []string
 	// Rcode is the response code (miekg/dns's numbers). Default: NOERROR.
 	Rcode int
@@ -44,6 +45,8 @@ const (
 	WrongName        // The reply is about another name.
 	Garbage          // The reply is the query's ID and noise.
 	Flaky            // The first query goes unanswered.
+	Bogus            // The server validates, and fails: SERVFAIL unless asked with CD.
+	Unchained        // The server gives up on a CNAME: SERVFAIL unless asked for the CNAME itself.
 )
 
 // Forged is the address of the forged reply of TwoReplies.
@@ -133,13 +136,10 @@ func (s *DNSServer) Close() error {
 func (s *DNSServer) find(name string) (Name, bool, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := strings.ToLower(name)
-	if key != "." {
-		key = strings.TrimSuffix(key, ".")
-	}
-	s.asked[key]++
-	n, ok := s.zone[key]
-	return n, ok, s.asked[key]
+	name = key(name)
+	s.asked[name]++
+	n, ok := s.zone[name]
+	return n, ok, s.asked[name]
 }
 
 // ServeDNS answers a query; it is what the server calls.
@@ -151,7 +151,7 @@ func (s *DNSServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	_, udp := w.RemoteAddr().(*net.UDPAddr)
 	reply := s.answer(q, n, known)
 	switch n.Fault {
-	case None:
+	case None, Bogus, Unchained:
 	case Silent:
 		return
 	case SilentUDP:
@@ -186,10 +186,15 @@ func (s *DNSServer) answer(q *dns.Msg, n Name, known bool) *dns.Msg {
 	if !known {
 		n.Rcode = dns.RcodeNameError
 	}
+	if n.Fault == Bogus && !q.CheckingDisabled || n.Fault == Unchained && q.Question[0].Qtype != dns.TypeCNAME {
+		n.Rcode, n.Records = dns.RcodeServerFailure, nil
+	}
 	reply.Rcode = n.Rcode
-	reply.Answer = s.chase(q.Question[0], n, 8)
-	if o := q.IsEdns0(); o != nil {
-		reply.SetEdns0(1232, false)
+	o := q.IsEdns0()
+	reply.Answer = s.chase(q.Question[0], n, 8, o != nil && o.Do())
+	s.conclude(reply)
+	if o != nil {
+		reply.SetEdns0(1232, o.Do())
 		if n.EDE != nil {
 			reply.IsEdns0().Option = []dns.EDNS0{n.EDE}
 		}
@@ -197,25 +202,74 @@ func (s *DNSServer) answer(q *dns.Msg, n Name, known bool) *dns.Msg {
 	return reply
 }
 
+// conclude ends a reply that has no record of the type asked for as a resolver does: the response code is
+// that of the name that the chain leads to (RFC 6604), and the SOA record is that of its zone.
+func (s *DNSServer) conclude(reply *dns.Msg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := reply.Question[0]
+	name := key(q.Name)
+	for _, rr := range reply.Answer {
+		if rr.Header().Rrtype == q.Qtype {
+			return
+		}
+		if cname, ok := rr.(*dns.CNAME); ok {
+			name = key(cname.Target)
+		}
+	}
+	end, known := s.zone[name]
+	switch {
+	case len(reply.Answer) == 0:
+	case !known:
+		reply.Rcode = dns.RcodeNameError
+	case end.Rcode != dns.RcodeSuccess:
+		reply.Rcode, reply.Answer = end.Rcode, nil
+	}
+	if reply.Rcode == dns.RcodeSuccess || reply.Rcode == dns.RcodeNameError {
+		reply.Ns = s.soa(name)
+	}
+}
+
+// soa returns the SOA record of the closest zone above a name.
+func (s *DNSServer) soa(name string) []dns.RR {
+	for _, label := range dns.Split(name) {
+		for _, text := range s.zone[name[label:]].Records {
+			if rr, err := dns.NewRR(text); err == nil && rr != nil && rr.Header().Rrtype == dns.TypeSOA {
+				return []dns.RR{rr}
+			}
+		}
+	}
+	return nil
+}
+
+// key is a name as a Zone has it.
+func key(name string) string {
+	if name == "." {
+		return name
+	}
+	return strings.TrimSuffix(strings.ToLower(name), ".")
+}
+
 // chase returns the records that answer a question, following CNAMEs.
-func (s *DNSServer) chase(q dns.Question, n Name, links int) []dns.RR {
+func (s *DNSServer) chase(q dns.Question, n Name, links int, do bool) []dns.RR {
 	var out []dns.RR
 	for _, text := range n.Records {
 		rr, err := dns.NewRR(text)
 		if err != nil || rr == nil {
 			continue
 		}
-		if rr.Header().Rrtype == q.Qtype {
+		sig, isSig := rr.(*dns.RRSIG)
+		if rr.Header().Rrtype == q.Qtype || isSig && do && sig.TypeCovered == q.Qtype {
 			out = append(out, rr)
 			continue
 		}
 		if cname, ok := rr.(*dns.CNAME); ok {
 			out = append(out, rr)
 			s.mu.Lock()
-			next := s.zone[strings.TrimSuffix(strings.ToLower(cname.Target), ".")]
+			next := s.zone[key(cname.Target)]
 			s.mu.Unlock()
 			if links > 0 {
-				out = append(out, s.chase(q, next, links-1)...)
+				out = append(out, s.chase(q, next, links-1, do)...)
 			}
 		}
 	}
