@@ -124,11 +124,13 @@ func (c *cut) try(ctx context.Context, point endpoint) bool {
 func answered(f pb.Failure) bool { return known(f) || f == pb.Failure_FAILURE_DNS_BOGON }
 
 // settle decides whose servers these are, when there is nobody left to ask the way of. If the servers
-// of a zone below a top-level one fail altogether, then that is where the delegation is broken.
+// of a zone below a top-level one fail altogether, then that is where the delegation is broken, unless it is
+// only that the agent knew it from before.
 func (c *cut) settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.theEnd = len(c.via) == 0 && c.next.zone == "" && (c.reply != nil || dns.CountLabel(c.zone) > 1)
+	broken := dns.CountLabel(c.zone) > 1 && !c.cached
+	c.theEnd = len(c.via) == 0 && c.next.zone == "" && (c.reply != nil || broken)
 	for _, s := range c.seats {
 		c.show(s)
 	}
