@@ -71,6 +71,8 @@ func connectFailure(ctx context.Context, addr netip.AddrPort, ev *pb.Evidence, e
 // localFailure classifies an error that connect(2) or socket(2) returned at once.
 func localFailure(ip netip.Addr, err error) pb.Failure {
 	switch {
+	case errors.Is(err, errors.ErrUnsupported): // An option that this system does not have.
+		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
 	case ip.Is6() && isUnroutable(err) && !ip.IsLoopback() && !routed(ip):
 		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING // many hosts have a name with IPv6, and no way there
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS),

@@ -192,7 +192,7 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 	ev := &pb.TLSEvidence{ServerName: h.sent()}
 	var err error
 	if h.offer.handmade() {
-		err = h.negotiate(attempt, conn, h.offer.hello(&h.greeting), ev)
+		err = h.negotiate(attempt, conn, ev)
 	} else {
 		err = h.complete(attempt, conn, ev)
 	}
@@ -254,6 +254,14 @@ func explain(f pb.Failure, err error, first []byte) error {
 	return err
 }
 
+// protocols are the application protocols that an attempt offers.
+func (h *shaker) protocols() []string {
+	if h.noALPN {
+		return nil
+	}
+	return h.alpn
+}
+
 // librarySuites are all that crypto/tls has.
 var librarySuites = sync.OnceValue(func() (ids []uint16) {
 	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
@@ -265,17 +273,13 @@ var librarySuites = sync.OnceValue(func() (ids []uint16) {
 // config offers all that crypto/tls can, so that a server is judged by what it does and not by what
 // the probe would like. Chains are judged by examine, all failures at once.
 func (h *shaker) config() *tls.Config {
-	protocols := h.alpn
-	if h.noALPN {
-		protocols = nil
-	}
 	c := &tls.Config{
 		// No session cache: each handshake is a full one and shows the chain.
 		ServerName:         h.sent(),
 		InsecureSkipVerify: true, // The chain is analysed instead: see examine.
 		MinVersion:         tls.VersionTLS10,
 		CipherSuites:       librarySuites(),
-		NextProtos:         protocols,
+		NextProtos:         h.protocols(),
 		Time:               h.t.now,
 		// An empty certificate is an honest "none" and lets a server that only asks go on.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {

@@ -34,13 +34,11 @@ var (
 
 // spoke says whether a handshake that ended so had a TLS server at its other end, which can be asked for more.
 func spoke(f pb.Failure) bool {
-	switch f {
-	case pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_MALFORMED, pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED,
-		pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER, pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME,
-		pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED:
-		return true
-	}
-	return isCertificate(f)
+	return isCertificate(f) || slices.Contains([]pb.Failure{
+		pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_MALFORMED,
+		pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER,
+		pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME, pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED,
+	}, f)
 }
 
 // enumerate finds out what a server accepts, version by version, from what it chooses: what it chose is
@@ -55,7 +53,7 @@ func (t *trace) enumerate(ctx context.Context, g greeting) {
 		e.version(v)
 	}
 	ev := &pb.TLSEvidence{ServerName: g.sent(), Versions: e.versions}
-	s.see(func(ev2 *pb.Evidence) { ev2.Tls = ev })
+	s.see(func(all *pb.Evidence) { all.Tls = ev })
 	switch {
 	case e.stopped == nil:
 		s.end()

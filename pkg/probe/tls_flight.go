@@ -12,7 +12,9 @@ import (
 )
 
 // negotiate makes a handshake by hand as far as the end of the server's first flight.
-func (h *shaker) negotiate(ctx context.Context, conn net.Conn, hello *flight.Hello, ev *pb.TLSEvidence) error {
+func (h *shaker) negotiate(ctx context.Context, conn net.Conn, ev *pb.TLSEvidence) error {
+	hello := h.offer.hello(h.sent())
+	hello.ALPN = h.protocols()
 	f, err := hail(ctx, conn, hello)
 	if err == nil {
 		err = h.offer.chosen(f)

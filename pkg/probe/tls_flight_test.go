@@ -155,6 +155,8 @@ func TestOffers(t *testing.T) {
 				nil, agreed("SSL 3.0", "TLS_RSA_WITH_RC4_128_SHA", true), ""},
 			{"a server of TLS 1.3 alone has no TLS 1.2", library(func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}}),
 				[]pb.Failure{pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED}, func(ev *pb.TLSEvidence) bool { return ev.GetAlert().GetCode() == 70 }, ""},
+			{"no application protocol in common is no failure by hand either", library(func(c *tls.Config) { c.NextProtos = []string{"dot"} }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}}),
+				nil, func(ev *pb.TLSEvidence) bool { return ev.GetNegotiationOnly() && ev.GetAlpn() == "" }, ""},
 			{"a suite that the server lacks", library(func(*tls.Config) {}), offer(&pb.TLSOffer{CipherSuites: []string{"TLS_DHE_RSA_WITH_AES_128_CBC_SHA"}}),
 				[]pb.Failure{pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER}, nil, ""},
 			{"a version between those offered was not offered", byHand(probetest.FlightServer{Versions: []uint16{flight.TLS11}, Suites: []uint16{0x002f}}, cert), offer(&pb.TLSOffer{Versions: []string{"TLS 1.0", "TLS 1.2"}}),

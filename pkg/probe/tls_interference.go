@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"slices"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/flight"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -13,18 +14,17 @@ const smallSegment = 536
 
 // interfered says whether a handshake failed as if something on the path had looked into it.
 func interfered(f pb.Failure) bool {
-	switch f {
-	case pb.Failure_FAILURE_TLS_RESET, pb.Failure_FAILURE_TLS_TIMEOUT, pb.Failure_FAILURE_TLS_CLOSED,
-		pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME:
-		return true
-	}
-	return false
+	return slices.Contains([]pb.Failure{
+		pb.Failure_FAILURE_TLS_RESET, pb.Failure_FAILURE_TLS_TIMEOUT, pb.Failure_FAILURE_TLS_CLOSED,
+		pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME,
+	}, f)
 }
 
 // interfere begins the variants of a target's failing handshake, all at once, beside its second attempt:
 // which of them get through says what stops the others.
 func (h *shaker) interfere(ctx context.Context) {
-	if h.aim.role != pb.Role_ROLE_TARGET || !interfered(h.first) || !h.t.once("variants "+h.addr.String()) {
+	// A server that only wants another application protocol gets it with the second attempt.
+	if h.aim.role != pb.Role_ROLE_TARGET || h.noALPN || !interfered(h.first) || !h.t.once("variants "+h.addr.String()) {
 		return
 	}
 	for _, v := range []pb.Variant{
@@ -42,7 +42,7 @@ func (h *shaker) interfere(ctx context.Context) {
 func (h *shaker) changed(v pb.Variant) greeting {
 	g := h.greeting
 	g.aim = aim{role: pb.Role_ROLE_VARIANT, beside: &h.index}
-	switch v {
+	switch v { //nolint:exhaustive // Small segments are the connection's; the other variants are not of handshakes.
 	case pb.Variant_VARIANT_OTHER_NAME:
 		g.mute, g.alias = false, harmless(g.sent())
 	case pb.Variant_VARIANT_NO_NAME:

@@ -136,10 +136,9 @@ func (o *offer) limit(c *tls.Config) {
 }
 
 // hello is the offer as a ClientHello made by hand.
-func (o *offer) hello(g *greeting) *flight.Hello {
+func (o *offer) hello(name string) *flight.Hello {
 	h := &flight.Hello{
-		Version: o.highest(), Suites: o.suites, Groups: o.groups, Schemes: o.schemes,
-		ServerName: g.sent(), ALPN: g.alpn, Staple: true,
+		Version: o.highest(), Suites: o.suites, Groups: o.groups, Schemes: o.schemes, ServerName: name, Staple: true,
 	}
 	if len(h.Suites) == 0 {
 		h.Suites = flight.Suites(h.Version)
