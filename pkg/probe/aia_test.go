@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -283,6 +284,9 @@ func (c *dialled) connect(ctx context.Context, addr netip.AddrPort, opts Connect
 		c.n++
 	}
 	c.mu.Unlock()
+	if !addr.Addr().IsLoopback() { // Whatever is broken, nothing leaves this machine.
+		return nil, nil, errors.New("the test has no way there")
+	}
 	return Connect(ctx, addr, opts)
 }
 
