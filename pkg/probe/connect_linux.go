@@ -57,7 +57,7 @@ func start(addr netip.AddrPort, opts ConnectOptions) (int, error) {
 	if err = prepare(fd, addr.Addr().Is6(), opts); err == nil {
 		err = unix.Connect(fd, sockaddr(addr))
 	}
-	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR {
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) && !errors.Is(err, unix.EINTR) {
 		_ = unix.Close(fd)
 		return -1, err
 	}

@@ -29,9 +29,9 @@ func (r *tracer) answered() string {
 			address = r.hops[i].GetAddress()
 			i++
 		}
-		switch {
-		case i == from:
-		case i == from+1:
+		switch i {
+		case from:
+		case from + 1:
 			ranges = append(ranges, fmt.Sprint(i))
 		default:
 			ranges = append(ranges, fmt.Sprintf("%d-%d", from+1, i))
