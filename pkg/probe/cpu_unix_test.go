@@ -52,9 +52,12 @@ func TestServe(t *testing.T) {
 }
 
 // serveElsewhere starts the server and returns where it is.
-func serveElsewhere(b *testing.B) netip.AddrPort {
+func serveElsewhere(b *testing.B) netip.AddrPort { return serveApart(b, "TestServe") }
+
+// serveApart runs a test of this binary that is a server, in a process of its own.
+func serveApart(b *testing.B, test string) netip.AddrPort {
 	b.Helper()
-	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^TestServe$")
+	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^"+test+"$")
 	cmd.Env = append(os.Environ(), "ELSEWHERE_SERVE=1")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -15,6 +15,16 @@ import (
 
 func TestDNS(t *testing.T) {
 	t.Parallel()
+	testDNS(t, nil)
+}
+
+func TestDNSFromSocketsThatAreKept(t *testing.T) {
+	t.Parallel()
+	testDNS(t, must[*Sockets](t)(new(Sockets), nil))
+}
+
+func testDNS(t *testing.T, sockets *Sockets) {
+	t.Helper()
 	const name = "www.example"
 	good := []string{"www.example. 60 IN A 127.0.0.2"}
 	all(t, func(tt dnsCase) string { return tt.name }, []dnsCase{
@@ -42,7 +52,10 @@ func TestDNS(t *testing.T) {
 			zone[name] = *tt.answer
 		}
 		server := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.1"), zone, !tt.noTCP))
-		env := &Env{Resolvers: []netip.AddrPort{server.Addr()}, Hints: []netip.AddrPort{}, Controls: []string{"control.example:1"}, Egress: Egress{Allow: loopback}}
+		env := &Env{
+			Resolvers: []netip.AddrPort{server.Addr()}, Hints: []netip.AddrPort{}, Controls: []string{"control.example:1"},
+			Egress: Egress{Allow: loopback}, Sockets: sockets,
+		}
 		s := one(t, run(t, env, dnsSpec(name, "")), pb.StepKind_STEP_KIND_DNS_QUERY)
 		return func(t *testing.T) {
 			if s.GetFailure() != tt.want || s.GetName() != name || s.GetAddress() != server.Addr().String() {

@@ -43,6 +43,8 @@ type Env struct {
 	Services func() []netip.AddrPort
 	// Budget bounds how often a target is looked at. Nil: it is not bounded.
 	Budget *Budget
+	// Sockets are those that first queries are sent from. Nil: each query has a fresh one.
+	Sockets *Sockets
 	// Version is the version of the agent's program, for the Result.
 	Version string
 

@@ -16,10 +16,11 @@ import (
 
 // exchangeQUIC asks once over QUIC (RFC 9250): a connection, a stream, a query, a reply.
 func (a *asker) exchangeQUIC(ctx context.Context) (*dns.Msg, error) {
-	socket, err := a.openSocket(ctx)
+	socket, err := dialUDP(ctx, a.server)
 	if err != nil {
 		return nil, err
 	}
+	a.see(func(e *pb.Evidence) { e.LocalAddress = socket.LocalAddr().String() })
 	packets := &quicSocket{Conn: socket}
 	defer func() { _ = packets.Close() }()
 	transport := &quic.Transport{Conn: packets}

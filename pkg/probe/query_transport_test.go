@@ -132,9 +132,9 @@ func datagrams(answer func([]byte) []byte) func(*testing.T, *tls.Config) (netip.
 	}
 }
 
-// closed is a port where nobody listens, over neither protocol.
+// closed is a port where nobody listens, over neither protocol, on an address that no other test uses.
 func closed(t *testing.T, _ *tls.Config) (netip.AddrPort, error) {
-	server, err := probetest.ServeDNS(at("127.0.0.1"), probetest.Zone{}, true)
+	server, err := probetest.ServeDNS(at("127.0.0.77"), probetest.Zone{}, true)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}

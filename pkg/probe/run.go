@@ -45,6 +45,7 @@ func Run(ctx context.Context, env *Env, job *pb.Job) *pb.Result {
 	t.running.Wait()
 	close(t.settled)
 	t.asides.Wait()
+	t.lateReplies(ctx)
 	return t.result()
 }
 

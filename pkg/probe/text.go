@@ -26,6 +26,9 @@ func Short(f pb.Failure) string {
 // clean makes a string from the network fit to be stored and shown: valid UTF-8 without control or
 // direction-changing characters, at most limit bytes.
 func clean(s string, limit int) string {
+	if printable(s) { // As nearly all that comes is.
+		return s[:min(len(s), limit)]
+	}
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t' || r == '\r':
@@ -64,6 +67,16 @@ func escape(s string, limit int) string {
 		b.WriteString(part)
 	}
 	return b.String()
+}
+
+// printable says whether s is ASCII without controls.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // canonical returns a domain name in lower case without its trailing dot, as A-labels; the root is ".".

@@ -34,12 +34,17 @@ type record struct {
 	issuers   issuers
 	settled   chan struct{} // Closed when the pipeline has ended.
 	asides    sync.WaitGroup
+	readers   sync.WaitGroup // Of sockets that a Run has for itself.
 
 	mu     sync.Mutex // Guards what follows, and each Step.
 	steps  []*step
 	groups map[string]bool // The control groups that were begun.
 	paid   []payment       // What was taken of the budget.
 	broken string          // What panicked.
+
+	late      []*datagram // Those that go on listening after their queries.
+	lateUntil time.Time
+	given     bool // The Result was given away, and is not changed any more.
 }
 
 // step is one Step that is being made.
@@ -69,16 +74,40 @@ func (t *trace) spawn(f func()) {
 
 // guarded runs f. What a target sends may make a parser panic: that is the agent's failure, and must not
 // take the agent down.
-func (t *trace) guarded(f func()) {
+func (r *record) guarded(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			_, stack, _ := strings.Cut(string(debug.Stack()), "panic(")
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.broken = clean(fmt.Sprintf("panic: %v at %s", p, stack), maxText)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.broken = clean(fmt.Sprintf("panic: %v at %s", p, stack), maxText)
 		}
 	}()
 	f()
+}
+
+// lingers notes that a send goes on listening after its query has ended.
+func (r *record) lingers(l *datagram, until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.late = append(r.late, l)
+	if until.After(r.lateUntil) {
+		r.lateUntil = until
+	}
+}
+
+// lateReplies waits until the sends have listened for long enough, and for those who read for them.
+func (r *record) lateReplies(ctx context.Context) {
+	r.mu.Lock()
+	late, until := r.late, r.lateUntil
+	r.mu.Unlock()
+	if len(late) > 0 {
+		wait(ctx, time.Until(until))
+	}
+	for _, l := range late {
+		l.socket.leave(l)
+	}
+	r.readers.Wait()
 }
 
 // open begins a step.
@@ -119,6 +148,7 @@ func (t *trace) now() time.Time {
 func (t *trace) result() *pb.Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.given = true
 	r := &pb.Result{
 		MeasurementId:   t.job.GetMeasurementId(),
 		Round:           t.job.GetRound(),
@@ -171,7 +201,9 @@ func (s *step) failure() pb.Failure {
 func (s *step) see(f func(*pb.Evidence)) {
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
-	f(s.pb.GetEvidence())
+	if !s.t.given {
+		f(s.pb.GetEvidence())
+	}
 }
 
 // say keeps the last error for people.

@@ -164,6 +164,14 @@ func records(rrs []dns.RR) []*pb.Record {
 func presentation(rr dns.RR) string {
 	h := rr.Header()
 	switch rr := rr.(type) {
+	case *dns.A: // The library's own way for addresses, which are most of what comes, is slow.
+		if ip, ok := netip.AddrFromSlice(rr.A); ok {
+			return ip.String()
+		}
+	case *dns.AAAA:
+		if ip, ok := netip.AddrFromSlice(rr.AAAA); ok {
+			return ip.String()
+		}
 	case *dns.RFC3597:
 		return strings.TrimSpace(fmt.Sprintf(`\# %d %s`, len(rr.Rdata)/2, rr.Rdata))
 	case *dns.NULL: // The library makes a comment of it.
