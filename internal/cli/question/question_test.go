@@ -256,15 +256,18 @@ func TestURLsAndFlagsOfHTTPBecomeASpec(t *testing.T) {
 		"an IPv6 address":              {"https://[2001:DB8::1]/", question.HTTPFlags{}, &pb.HTTPSpec{Url: "https://[2001:db8::1]/"}},
 		"an IPv6 address with a port":  {"http://[2001:db8::1]:8080/", question.HTTPFlags{}, &pb.HTTPSpec{Url: "http://[2001:db8::1]:8080/"}},
 		"names and a version": {
-			"https://192.0.2.1/", question.HTTPFlags{Method: "head", Host: "Bücher.example:8443", ServerName: "a.example", HTTP1: true},
+			"https://192.0.2.1/",
+			question.HTTPFlags{Method: "head", Host: "Bücher.example:8443", ServerName: "a.example", HTTP1: true},
 			&pb.HTTPSpec{Url: "https://192.0.2.1/", Method: "HEAD", HostHeader: "xn--bcher-kva.example:8443", ServerName: "a.example", Version: pb.HTTPVersion_HTTP_VERSION_1_1},
 		},
 		"header fields": {
-			"https://a.example/", question.HTTPFlags{Headers: []string{"Accept:text/html", "X-Empty:", "X-Two:  a: b "}},
+			"https://a.example/",
+			question.HTTPFlags{Headers: []string{"Accept:text/html", "X-Empty:", "X-Two:  a: b "}},
 			&pb.HTTPSpec{Url: "https://a.example/", Headers: []*pb.HeaderField{{Name: "Accept", Value: "text/html"}, {Name: "X-Empty"}, {Name: "X-Two", Value: "a: b"}}},
 		},
 		"expectations": {
-			"https://a.example/", question.HTTPFlags{Follow: 3, HTTP2: true, ExpectStatus: []string{"200, 3XX", "400-404"}, ExpectHeader: []string{"Server: ^nginx"}, ExpectBody: "o+k"},
+			"https://a.example/",
+			question.HTTPFlags{Follow: 3, HTTP2: true, ExpectStatus: []string{"200, 3XX", "400-404"}, ExpectHeader: []string{"Server: ^nginx"}, ExpectBody: "o+k"},
 			&pb.HTTPSpec{
 				Url: "https://a.example/", MaxRedirects: 3, Version: pb.HTTPVersion_HTTP_VERSION_2,
 				ExpectStatus: []string{"200", "3xx", "400-404"}, ExpectHeader: []string{"Server: ^nginx"}, ExpectBody: "o+k",

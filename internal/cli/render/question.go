@@ -75,10 +75,14 @@ func dnsWords(spec *pb.DNSSpec) []string {
 		on   bool
 		name string
 	}{
-		{spec.GetDnssec(), "+dnssec"}, {spec.GetCheckingDisabled(), "+cd"}, {spec.GetNoRecursion(), "+norec"}, {spec.GetNsid(), "+nsid"},
+		{spec.GetDnssec(), "+dnssec"},
+		{spec.GetCheckingDisabled(), "+cd"},
+		{spec.GetNoRecursion(), "+norec"},
+		{spec.GetNsid(), "+nsid"},
 		{spec.GetClientSubnet() != "", "+subnet=" + spec.GetClientSubnet()},
 		{spec.GetBufferSize() != 0, "+bufsize=" + strconv.FormatUint(uint64(spec.GetBufferSize()), 10)},
-		{spec.GetTrace(), "+trace"}, {spec.GetAuthoritative(), "--authoritative"},
+		{spec.GetTrace(), "+trace"},
+		{spec.GetAuthoritative(), "--authoritative"},
 	} {
 		words = append(words, when(o.on, o.name)...)
 	}

@@ -93,7 +93,7 @@ func shared(m *pb.Measurement, t theme) (lines []string) {
 	}
 	for _, key := range order {
 		s := all[key]
-		one := s.section.indented(0)
+		one := s.indented(0)
 		one[0] += t.faint.Render(gap + "(" + witnesses(s.agents, len(results)) + ")")
 		lines = append(lines, one...)
 	}

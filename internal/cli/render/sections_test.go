@@ -153,7 +153,8 @@ func deepTCP() (*pb.Spec, *pb.Result) {
 	open.Evidence = &pb.Evidence{Rtt: durationpb.New(12 * ms), LocalAddress: "192.0.2.7:40001", Banner: []byte("SSH-2.0-x\x1b[2J\r\n")}
 	trace := step(pb.StepKind_STEP_KIND_PATH_TRACE, "203.0.113.10:443", time.Second)
 	trace.Evidence = &pb.Evidence{Path: &pb.PathEvidence{LastHop: 3, Rejector: "192.0.2.254", Hops: []*pb.Hop{
-		{Ttl: 1, Address: "10.0.0.1", Rtt: durationpb.New(ms), Icmp: &pb.ICMP{Type: 11}}, {Ttl: 2, Tries: 3},
+		{Ttl: 1, Address: "10.0.0.1", Rtt: durationpb.New(ms), Icmp: &pb.ICMP{Type: 11}},
+		{Ttl: 2, Tries: 3},
 		{Ttl: 3, Address: "192.0.2.254", Rtt: durationpb.New(2 * ms), Icmp: &pb.ICMP{Type: 3, Code: 13, Sender: "192.0.2.254"}},
 	}}}
 	spec := &pb.Spec{Check: &pb.Spec_Tcp{Tcp: &pb.TCPSpec{Host: "example.com", Port: 443, Path: true}}}

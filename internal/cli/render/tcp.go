@@ -89,10 +89,10 @@ func path(s *pb.Step) section {
 		for silent < len(hops) && hops[silent].GetAddress() == "" {
 			silent++
 		}
-		switch {
-		case silent == 0:
+		switch silent {
+		case 0:
 			rows = append(rows, []string{fmt.Sprintf("%2d", h.GetTtl()), Clean(h.GetAddress()), human(h.GetRtt().AsDuration()), hopSays(h.GetIcmp())})
-		case silent == 1:
+		case 1:
 			rows = append(rows, []string{fmt.Sprintf("%2d", h.GetTtl()), "*"})
 		default:
 			rows = append(rows, []string{fmt.Sprintf("%2d-%d", h.GetTtl(), hops[silent-1].GetTtl()), "*"})
