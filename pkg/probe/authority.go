@@ -134,6 +134,31 @@ func (c *cut) settle() {
 	for _, s := range c.seats {
 		c.show(s)
 	}
+	c.reportLost()
+}
+
+// worst is the least certain way in which the zone's servers are lost.
+func (c *cut) worst() (worst lost) {
+	for _, s := range c.servers {
+		worst = max(worst, s.lost)
+	}
+	return worst
+}
+
+// reportLost records the servers of the target's zone whose names lead to no address: nobody can ask them.
+// c.mu is held.
+func (c *cut) reportLost() {
+	for _, s := range c.servers {
+		if s.lost != nowhere || len(s.glue) > 0 || !c.theEnd || !c.w.t.once("lost "+c.zone+" "+s.name) {
+			continue
+		}
+		step := c.w.t.open(&pb.Step{
+			Kind: pb.StepKind_STEP_KIND_DNS_QUERY, Role: pb.Role_ROLE_AUTHORITY, Name: c.name, Type: dns.Type(c.qtype).String(),
+		})
+		step.say(errors.New("the server's name " + s.name + " leads to no address"))
+		step.end(pb.Failure_FAILURE_DNS_LAME)
+		c.show(&seat{endpoint: endpoint{nameserver: s}, step: step})
+	}
 }
 
 // ask asks one server one question. AD, RA and the like are in the reply for people to see.
@@ -188,6 +213,9 @@ func (c *cut) show(s *seat) {
 // consult asks the zone's own servers the questions that are still open, and for a lookup what the zone
 // says of itself: its NS RRset at one of them, its SOA at each.
 func (c *cut) consult(ctx context.Context, qtypes []uint16) {
+	if c.reply == nil && !c.w.every {
+		return // As many as are asked by default have failed.
+	}
 	if c.w.deep {
 		c.askChild(ctx)
 	}
@@ -220,6 +248,7 @@ func (c *cut) choose(ctx context.Context) []endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.servers = d.servers
+	c.reportLost()
 	if c.w.every {
 		return points[:min(len(points), maxAuthority)]
 	}
@@ -288,7 +317,7 @@ func (c *cut) resolveServers(ctx context.Context) {
 		looking.Add(1)
 		c.w.t.spawn(func() {
 			defer looking.Done()
-			servers[i].resolved = c.w.addressesOf(ctx, servers[i].name, nil)
+			servers[i].resolved, servers[i].lost = c.w.addressesOf(ctx, servers[i].name, nil)
 		})
 	}
 	looking.Wait()

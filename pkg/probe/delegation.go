@@ -33,7 +33,17 @@ type nameserver struct {
 	glue      []netip.Addr // By the parent.
 	resolved  []netip.Addr // By the zone of the server's name.
 	childOnly bool         // The zone has it, its parent has not.
+	lost      lost         // Why it has no address, after it was looked up.
 }
+
+// lost is how looking for a server's address ended in vain. 0: nobody looked, or it was found.
+type lost int
+
+const (
+	nowhere  lost = iota + 1 // Its name leads to no address.
+	unheard                  // A server on the way to its address did not answer.
+	unsought                 // It was not worth the effort.
+)
 
 // referral reads a reply as a referral from parent's servers to a zone that is below parent and holds
 // name. Glue counts for names below parent alone: about others its servers have no say (RFC 5452, 6).

@@ -25,6 +25,7 @@ const (
 	walkTries     = 3  // Servers that are asked the way on, at most.
 	walkReferrals = 10 // Zones on the way down.
 	walkNested    = 3  // Servers known by a name whose zone's servers are known by a name whose …
+	walkLookups   = 4  // Servers of one zone that are looked up; half as many for each step of nesting.
 	walkQueries   = 48 // On the way, in one Run.
 )
 
@@ -89,6 +90,9 @@ func (w *walker) start(name string) delegation {
 // remember keeps a delegation for this Run and those to come, as its parent shows it.
 func (w *walker) remember(d delegation) {
 	d.servers = slices.DeleteFunc(slices.Clone(d.servers), func(s nameserver) bool { return s.childOnly })
+	for i := range d.servers {
+		d.servers[i].lost = 0 // It will be looked for again.
+	}
 	w.own.remember(d, time.Now())
 	w.known.remember(d, time.Now())
 }
@@ -208,12 +212,14 @@ func (w *walker) endpoints(ctx context.Context, d *delegation, via []string, eno
 		return cmp.Compare(w.rank(a), w.rank(b))
 	})
 	var first, rest []endpoint // A server's first address comes before any other server's second one.
+	lookups := walkLookups >> len(via)
 	for i := range servers {
-		points := w.reachable(servers[i])
-		if len(points) == 0 && len(servers[i].glue) == 0 && len(servers[i].resolved) == 0 && len(first) < enough {
-			servers[i].resolved = w.addressesOf(ctx, servers[i].name, via)
-			points = w.reachable(servers[i])
+		s := &servers[i]
+		if len(s.glue) == 0 && len(s.resolved) == 0 && s.lost == 0 && len(first) < enough && lookups > 0 {
+			lookups--
+			s.resolved, s.lost = w.addressesOf(ctx, s.name, via)
 		}
+		points := w.reachable(*s)
 		if len(points) > 0 {
 			first, rest = append(first, points[0]), append(rest, points[1:]...)
 		}
@@ -248,30 +254,39 @@ func (w *walker) reachable(s nameserver) []endpoint {
 	return points[:min(len(points), maxServerAddrs)]
 }
 
-// addressesOf finds a server's addresses by its name, by a walk of its own.
-func (w *walker) addressesOf(ctx context.Context, name string, via []string) []netip.Addr {
-	if name == "" || slices.Contains(via, name) || len(via) == walkNested { // A zone whose servers are known by names in it.
-		return nil
+// addressesOf finds a server's addresses by its name, by a walk of its own, or why there are none.
+func (w *walker) addressesOf(ctx context.Context, name string, via []string) ([]netip.Addr, lost) {
+	switch {
+	case name == "", len(via) == walkNested:
+		return nil, unsought
+	case slices.Contains(via, name): // Zones whose servers are known by names in one another.
+		return nil, nowhere
 	}
-	var ips []netip.Addr
-	var mu sync.Mutex
+	qtypes := []uint16{dns.TypeA}
+	if w.every { // Otherwise one family is enough to ask it something.
+		qtypes = append(qtypes, dns.TypeAAAA)
+	}
+	found, why := make([][]netip.Addr, len(qtypes)), make([]lost, len(qtypes))
 	var both sync.WaitGroup
-	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		if qtype == dns.TypeAAAA && !w.every {
-			continue // One family is enough to ask it something.
-		}
+	for i, qtype := range qtypes {
 		both.Add(1)
 		w.t.spawn(func() {
 			defer both.Done()
 			c := w.descend(ctx, inquiry{name: name, qtype: qtype, via: append(slices.Clone(via), name)})
-			if c == nil || c.reply == nil {
-				return
+			switch {
+			case c == nil, c.reply == nil && len(c.seats) > 0:
+				why[i] = unheard
+			case c.reply == nil: // The way ends at a zone without servers.
+				why[i] = max(nowhere, c.worst())
+			default:
+				found[i], why[i] = addresses(c.reply), nowhere
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			ips = append(ips, addresses(c.reply)...)
 		})
 	}
 	both.Wait()
-	return ips[:min(len(ips), maxServerAddrs)]
+	ips := slices.Concat(found...)
+	if len(ips) > 0 {
+		return ips[:min(len(ips), maxServerAddrs)], 0
+	}
+	return nil, slices.Max(why)
 }
