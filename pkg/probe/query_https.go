@@ -114,7 +114,7 @@ func fetch(conn *tls.Conn, r *http.Request) ([]byte, error) {
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHTTPHeader,
 	}
-	client, err := transport.NewClientConn(r.Context(), r.URL.Scheme, r.URL.Host)
+	client, err := transport.NewClientConn(r.Context(), r.URL.Scheme, endpointOf(r.URL))
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +125,15 @@ func fetch(conn *tls.Conn, r *http.Request) ([]byte, error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	return body(response)
+}
+
+// endpointOf is the host and port of a URL, as net/http names connections: with the scheme's port too.
+func endpointOf(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // body returns the message in a response, or why there is none.
