@@ -206,11 +206,20 @@ func (h *shaker) shake(ctx context.Context, raw net.Conn) pb.Failure {
 // complete makes a whole handshake. If a certificate cannot be parsed, crypto/tls fails before anyone can
 // look at the chain.
 func (h *shaker) complete(ctx context.Context, counted *countedConn, ev *pb.TLSEvidence) error {
-	conn := &securedConn{Conn: tls.Client(counted, h.config())}
+	config := h.config()
+	var shown *tls.ConnectionState // As soon as there is a chain: a server that then wants one too has shown its own.
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		shown = &state
+		return nil
+	}
+	conn := &securedConn{Conn: tls.Client(counted, config)}
 	began := time.Now()
 	err := conn.HandshakeContext(ctx)
 	ev.ClientCertificateRequested = h.certAsked
 	if err != nil {
+		if shown != nil {
+			h.examine(ctx, *shown, ev)
+		}
 		return err
 	}
 	h.examine(ctx, conn.ConnectionState(), ev)
