@@ -31,7 +31,10 @@ func (p *Probe) Add(set *pflag.FlagSet) {
 
 // Env is what the flags say, with the default budget for each target. An error is ErrUsage.
 func (p *Probe) Env() (*probe.Env, error) {
-	env := &probe.Env{Controls: p.controls, Version: Version(), Delegations: &probe.Delegations{}, Budget: &probe.Budget{}, Chains: &probe.Chains{}}
+	env := &probe.Env{
+		Controls: p.controls, Version: Version(), Delegations: &probe.Delegations{}, Budget: &probe.Budget{}, Chains: &probe.Chains{},
+		Sockets: &probe.Sockets{},
+	}
 	for _, hp := range p.controls {
 		if host, port, err := net.SplitHostPort(hp); err != nil || host == "" || port == "" {
 			return nil, Usagef("--control %q: must be HOST:PORT", hp)
