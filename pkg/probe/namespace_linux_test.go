@@ -132,12 +132,31 @@ func inNamespace(t *testing.T) {
 	t.Run("loss", func(t *testing.T) { lossyPath(t, env) })
 	t.Run("large packets", func(t *testing.T) { largePackets(t, env) })
 	t.Run("UDP", func(t *testing.T) { firewalledResolvers(t, env) })
+	t.Run("no way to the root", func(t *testing.T) { noWayToTheRoot(t, env) })
 	t.Run("Families", func(t *testing.T) {
 		// There is no default route, but 10.9.0.2; of IPv6 there is the loopback interface alone.
 		if v4, v6 := Families(); !v4 || v6 {
 			t.Errorf("Families() = %v, %v", v4, v6)
 		}
 	})
+}
+
+// noWayToTheRoot: where the real root servers have no route, a walk costs nothing and leaves one step.
+func noWayToTheRoot(t *testing.T, env *Env) {
+	resolver := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.1"), probetest.Zone{
+		"www.zone.tld": {Records: []string{"www.zone.tld. 60 IN A 127.0.0.2"}},
+	}, true))
+	here := &Env{Resolvers: []netip.AddrPort{resolver.Addr()}, Egress: env.Egress, Controls: []string{}, Delegations: &Delegations{}}
+	for _, want := range []int{1, 0} { // Then it is remembered.
+		r := run(t, here, dnsSpec("www.zone.tld", "A"))
+		found := steps(r, pb.StepKind_STEP_KIND_DNS_QUERY, pb.Role_ROLE_REFERRAL)
+		if len(found) != want || want == 1 && (found[0].GetFailure() != pb.Failure_FAILURE_AGENT_NO_EGRESS || found[0].GetAttempts() != 0) {
+			t.Errorf("%d referrals, want %d: %v", len(found), want, found)
+		}
+		if took := r.GetDuration().AsDuration(); took > walkGrace/2 {
+			t.Errorf("took %v", took)
+		}
+	}
 }
 
 // anywhere is a world without limits and controls.
