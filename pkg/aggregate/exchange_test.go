@@ -248,3 +248,14 @@ func TestAMissingIntermediateIsNamed(t *testing.T) {
 		t.Errorf("hint %q without %q", hint, want)
 	}
 }
+
+func TestWhatIsUnmetIsSaidAsItWasSeen(t *testing.T) {
+	sentence := `the body does not match "ok": it begins with "<html>"`
+	steps := gets(ip1, 200)
+	last := steps[len(steps)-1]
+	last.Failure, last.Failures = pb.Failure_FAILURE_HTTP_BODY_MISMATCH, []pb.Failure{pb.Failure_FAILURE_HTTP_BODY_MISMATCH}
+	v := httpWorld("https://www.example/").in("ap", unmet(steps, sentence)).judge()
+	if s := v.GetFindings()[0].GetSummary(); !strings.Contains(s, sentence) {
+		t.Errorf("%s, without %s", s, sentence)
+	}
+}

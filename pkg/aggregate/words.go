@@ -21,7 +21,7 @@ func quote(text string) string { return "“" + shown(text) + "”" }
 // shown is such text bounded, with nothing in it that could move a cursor.
 func shown(text string) string {
 	q := strconv.QuoteToGraphic(cut(text))
-	return q[1 : len(q)-1]
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`) // ours are “these”
 }
 
 // cut bounds text without breaking a character.
