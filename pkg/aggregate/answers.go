@@ -37,10 +37,10 @@ func (f *facts) rrset(s *pb.Step) (values []string, whole bool) {
 }
 
 // answerOf is the reply that answered: the first whole one with data of the type asked for. Those
-// before it were asked again for, those after it answer nothing.
+// before it were asked again for, those after it answer nothing, and a guess is nobody's answer.
 func answerOf(s *pb.Step, asked string) *pb.DNSReply {
 	for _, r := range s.GetEvidence().GetReplies() {
-		if r.GetRcode() == "NOERROR" && !r.GetTruncated() && slices.ContainsFunc(r.GetAnswers(), func(rr *pb.Record) bool {
+		if r.GetRcode() == "NOERROR" && !r.GetTruncated() && !r.GetMismatched() && slices.ContainsFunc(r.GetAnswers(), func(rr *pb.Record) bool {
 			return wantedType(asked, rr.GetType())
 		}) {
 			return r

@@ -25,7 +25,7 @@ type resolver struct {
 // asked for, whatever it says, and such a server may well refuse the control names.
 func (f *facts) authority(s *pb.Step) bool {
 	return f.namesResolver() && slices.ContainsFunc(s.GetEvidence().GetReplies(), func(r *pb.DNSReply) bool {
-		return r.GetRcode() != "" && s.GetFailure() != pb.Failure_FAILURE_DNS_TIMEOUT
+		return r.GetRcode() != "" && !r.GetMismatched() && s.GetFailure() != pb.Failure_FAILURE_DNS_TIMEOUT
 	})
 }
 
