@@ -208,6 +208,9 @@ func TestAContradictedAnswerIsTried(t *testing.T) {
 		if len(tried) != tt.want {
 			t.Errorf("%s: %v", tt.name, tried)
 		}
+		if asked := len(ofVariant(r, pb.Variant_VARIANT_RANDOM_LABEL)); asked != tt.want {
+			t.Errorf("%s: the resolver was asked for %d names that do not exist", tt.name, asked)
+		}
 		for _, s := range tried {
 			if s.GetAddress() != "127.0.0.77:443" || s.GetFailure() != pb.Failure_FAILURE_TCP_REFUSED || r.GetSteps()[s.GetBeside()].GetRole() != pb.Role_ROLE_TARGET {
 				t.Errorf("%s: %v", tt.name, s)

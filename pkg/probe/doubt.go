@@ -74,20 +74,33 @@ func (q query) again(s *step, v pb.Variant) query {
 	}
 }
 
+// examinable says whether it makes sense to find out more about a server: a resolver that was asked as such.
+func (t *trace) examinable(q query, a answer) bool {
+	return a.msg != nil && q.role == pb.Role_ROLE_TARGET && !q.opts.GetNoRecursion() && q.opts.GetClass() != "CH"
+}
+
+// doubt finds out more about the server that answered, now if the spec looks deep, otherwise only when its
+// answer is contradicted: it takes two or three queries more, and most of the time they tell nothing.
+func (s *step) doubt(ctx context.Context, more func(context.Context, *trace)) {
+	spec := s.t.job.GetSpec().GetDns()
+	if spec.GetAuthoritative() || spec.GetTrace() || spec.GetNsid() {
+		s.t.besides(ctx, identityGrace, more)
+		return
+	}
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	s.doubted = more
+}
+
 // examineResolver finds out, after a lookup, which server answers behind the resolver's address, and what
 // it says of a name that does not exist.
 func (t *trace) examineResolver(ctx context.Context, q query, a answer) {
-	if a.msg == nil || q.role != pb.Role_ROLE_TARGET || q.opts.GetNoRecursion() || q.opts.GetClass() == "CH" {
-		return
-	}
-	t.besides(ctx, identityGrace, func(ctx context.Context, side *trace) {
-		side.spawn(func() {
-			r := q.again(a.step, pb.Variant_VARIANT_RANDOM_LABEL)
-			r.name, r.qtype, r.sends, r.opts = unlikely(q.name), dns.TypeA, 1, q.carrier()
-			side.ask(ctx, r)
-		})
-		side.identify(ctx, q.again(a.step, pb.Variant_VARIANT_IDENTITY))
+	t.spawn(func() {
+		r := q.again(a.step, pb.Variant_VARIANT_RANDOM_LABEL)
+		r.name, r.qtype, r.sends, r.opts = unlikely(q.name), dns.TypeA, 1, q.carrier()
+		t.ask(ctx, r)
 	})
+	t.identify(ctx, q.again(a.step, pb.Variant_VARIANT_IDENTITY))
 }
 
 // identify asks a server who it is.
@@ -129,6 +142,9 @@ func (t *trace) contradicted(ctx context.Context, asking *sync.WaitGroup, name s
 	asking.Wait() // They end with the Job's time at the latest.
 	var tried []string
 	for _, s := range t.doubtful(name, said) {
+		if s.doubted != nil {
+			s.doubted(ctx, t)
+		}
 		for _, text := range s.pb.GetEvidence().GetAddresses() {
 			ip, err := netip.ParseAddr(text)
 			if err != nil || len(tried) == maxDoubtful || slices.Contains(tried, text) {

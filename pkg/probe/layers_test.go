@@ -196,14 +196,16 @@ func TestABogonIsNotConnectedTo(t *testing.T) {
 	}
 }
 
-// TestWhoAnswers: a lookup finds out who the resolver is, and whether it makes up names.
+// TestWhoAnswers: a lookup that looks deep finds out who the resolver is, and whether it makes up names.
 func TestWhoAnswers(t *testing.T) {
 	t.Parallel()
 	env := newEnv(t, probetest.Zone{
 		"www.example":  {Records: []string{"www.example. 60 IN A 127.0.0.2"}},
 		"version.bind": {Records: []string{`version.bind. 0 CH TXT "nine"`}},
 	})
-	r := run(t, env, dnsSpec("www.example", "A"))
+	deep := dnsSpec("www.example", "A")
+	deep.GetDns().Nsid = true
+	r := run(t, env, deep)
 	labels, identities := ofVariant(r, pb.Variant_VARIANT_RANDOM_LABEL), ofVariant(r, pb.Variant_VARIANT_IDENTITY)
 	if len(labels) != 1 || labels[0].GetFailure() != pb.Failure_FAILURE_DNS_NXDOMAIN || len(labels[0].GetName()) != randomLabel+len(".example") {
 		t.Errorf("random label: %v", labels)
@@ -214,8 +216,10 @@ func TestWhoAnswers(t *testing.T) {
 	if target := one(t, r, pb.StepKind_STEP_KIND_DNS_QUERY); labels[0].GetBeside() != 0 || r.GetSteps()[0].GetName() != target.GetName() {
 		t.Errorf("they stand beside the query: %v", r)
 	}
-	if r := run(t, env, tcpSpec("www.example", 1)); len(ofVariant(r, pb.Variant_VARIANT_IDENTITY)) > 0 {
-		t.Errorf("a check of a port asks for no identity: %v", r)
+	for _, plain := range []*pb.Spec{tcpSpec("www.example", 1), dnsSpec("www.example", "A")} {
+		if r := run(t, env, plain); len(ofVariant(r, pb.Variant_VARIANT_IDENTITY)) > 0 {
+			t.Errorf("nobody asked for an identity: %v", r)
+		}
 	}
 }
 

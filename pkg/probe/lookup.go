@@ -108,7 +108,10 @@ func (t *trace) askAll(ctx context.Context, q query, servers []netip.AddrPort, a
 		mine := q
 		t.spawn(func() {
 			defer asking.Done()
-			t.examineResolver(ctx, mine, t.inquire(ctx, mine))
+			a := t.inquire(ctx, mine)
+			if t.examinable(mine, a) {
+				a.step.doubt(ctx, func(ctx context.Context, side *trace) { side.examineResolver(ctx, mine, a) })
+			}
 		})
 	}
 	return n

@@ -53,6 +53,8 @@ type step struct {
 	pb    *pb.Step
 	index int32
 	began time.Time
+	// doubted, of a query, finds out more about the server that answered. Nil: there is no more to find.
+	doubted func(context.Context, *trace)
 }
 
 func newTrace(env *Env, job *pb.Job) *trace {
