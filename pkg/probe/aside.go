@@ -17,7 +17,7 @@ func (t *trace) besides(ctx context.Context, grace time.Duration, f func(context
 		go func() {
 			select {
 			case <-t.settled:
-				wait(ctx, grace)
+				wait(ctx, grace+t.env.patience)
 				cancel()
 			case <-ctx.Done():
 			}

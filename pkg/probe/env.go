@@ -48,7 +48,7 @@ type Env struct {
 	// Version is the version of the agent's program, for the Result.
 	Version string
 
-	// patience lets tests watch connections for longer, since their servers share a busy process.
+	// patience lets tests wait for longer, since their servers share a busy process.
 	patience time.Duration
 }
 

@@ -48,7 +48,7 @@ func (a *asker) overUDP(ctx context.Context) (*dns.Msg, pb.Failure) {
 		began, tries := time.Now(), len(a.pb.GetEvidence().GetTries())
 		patience := time.Duration(n) * time.Second
 		if a.quick > 0 {
-			patience = a.quick * time.Duration(n) / time.Duration(a.sends)
+			patience = (a.quick + a.t.env.patience) * time.Duration(n) / time.Duration(a.sends)
 		}
 		msg, done := a.wait(ctx, a.began.Add(patience))
 		if done {

@@ -74,7 +74,7 @@ func grow(t testing.TB, servers map[string]probetest.Nameserver, resolver probet
 	tree := must[*probetest.Tree](t)(probetest.ServeTree(servers))
 	env := newEnv(t, resolver)
 	env.Hints = []netip.AddrPort{tree.At(rootServer)}
-	env.patience = time.Second
+	env.patience = 3 * time.Second
 	return tree, env
 }
 
