@@ -160,13 +160,20 @@ func (t *trace) serverAddresses(ctx context.Context, name string) ([]netip.Addr,
 	var mu sync.Mutex
 	var both sync.WaitGroup
 	found := map[uint16][]netip.Addr{}
+	one := make(chan struct{}) // Closed when there is an address: that the other family has none needs no second look.
+	once := sync.OnceFunc(func() { close(one) })
 	why := fmt.Errorf("%s has no address", name)
 	for _, qtype := range addressTypes(t.job.GetSpec().GetFamily()) {
 		both.Add(1)
 		t.spawn(func() {
 			defer both.Done()
 			for _, server := range t.resolvers {
-				a := t.ask(ctx, query{server: server, name: name, qtype: qtype, role: pb.Role_ROLE_REFERRAL, sends: controlSends})
+				a := t.ask(ctx, query{
+					server: server, name: name, qtype: qtype, role: pb.Role_ROLE_REFERRAL, sends: controlSends, enough: one,
+				})
+				if len(a.addresses) > 0 {
+					once()
+				}
 				mu.Lock()
 				found[qtype] = append(found[qtype], a.addresses...)
 				if !known(a.failure) || qtype == dns.TypeA && a.failure != pb.Failure_FAILURE_NONE {
