@@ -79,6 +79,9 @@ func (f *facts) regionalResolution(shut, all []*spot) []*pb.Finding {
 func (f *facts) unresolvable(shut []*spot) *pb.Finding {
 	u := newFinding(resolutionCode(mainFailureOf(shut), pb.FindingCode_FINDING_CODE_UNRESOLVABLE), shut, nil)
 	u.Blame = pb.Blame_BLAME_ZONE
+	if f.namesResolver() && !aboutName(u.GetFailure()) && !wrongData(u.GetFailure()) {
+		u.Blame = pb.Blame_BLAME_RESOLVER // The question is about that server.
+	}
 	u.Confidence = confidence(failsOf(shut))
 	u.Summary = f.resolutionSummary(u, shut, nil)
 	u.Hint = unresolvableHint(u)

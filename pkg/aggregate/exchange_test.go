@@ -249,6 +249,49 @@ func TestAMissingIntermediateIsNamed(t *testing.T) {
 	}
 }
 
+// TestAServerWhoseCertificateIsBad: what carries the queries of a named server is its own, not the zone's.
+func TestAServerWhoseCertificateIsBad(t *testing.T) {
+	bad := func(n int) []*pb.Step {
+		return saying(query(n, pb.Failure_FAILURE_DNS_TRANSPORT_TLS), func(e *pb.Evidence) {
+			e.Text, e.Replies = "the server's certificate: cert_expired", []*pb.DNSReply{{Rcode: "NOERROR", Transport: "tls"}}
+		})
+	}
+	named := func(w *world) *world {
+		w.m.Spec.GetDns().Resolver = "198.51.100.1"
+		return w
+	}
+	runCases(t, []verdictCase{
+		{
+			"from everywhere: the server is what is looked at",
+			named(dnsWorld("A").in("ap", bad(1)).in("eu", bad(1))),
+			[]string{"fail", "ERROR unresolvable [ap eu] dns_transport_tls blame=resolver medium"},
+		},
+		{
+			"from one region",
+			named(dnsWorld("A").in("ap", bad(1)).in("eu", answers(1, "A", "203.0.113.10"))),
+			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_transport_tls block=dns blame=resolver medium"},
+		},
+	})
+	for _, c := range []struct {
+		w                *world
+		summary, outlook string
+	}{
+		{
+			named(dnsWorld("A").in("ap", bad(1)).in("eu", bad(1))),
+			"the query’s TLS fails at 198.51.100.1:53 (the server's certificate: cert_expired)", "look at the server that was asked",
+		},
+		{
+			named(dnsWorld("A").in("ap", bad(1)).in("eu", answers(1, "A", "203.0.113.10"))),
+			"while the name resolves in eu", "something on the way may answer in its place",
+		},
+	} {
+		f := c.w.judge().GetFindings()[0]
+		if !strings.Contains(f.GetSummary(), c.summary) || !strings.Contains(f.GetHint(), c.outlook) {
+			t.Errorf("%s\n%s\nwant %q and %q", f.GetSummary(), f.GetHint(), c.summary, c.outlook)
+		}
+	}
+}
+
 func TestWhatIsUnmetIsSaidAsItWasSeen(t *testing.T) {
 	sentence := `the body does not match "ok": it begins with "<html>"`
 	steps := gets(ip1, 200)

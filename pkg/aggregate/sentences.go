@@ -56,7 +56,7 @@ func (f *facts) blockHint(b *pb.Finding, spots []*spot) string {
 	case pb.BlockKind_BLOCK_KIND_RESET_AFTER_CONNECT:
 		return "check allowlists in the server or load balancer at " + where + " for the addresses of " + f.places(spots) + "."
 	case pb.BlockKind_BLOCK_KIND_SNI_RESET, pb.BlockKind_BLOCK_KIND_SNI_DROP:
-		return "another name gets through to " + where + " from there: ask the networks on the way from " + f.places(spots) + " about filters by name (SNI)."
+		return "another name than " + quote(f.serverName()) + " gets through to " + where + " from there: ask the networks on the way from " + f.places(spots) + " about filters by name (SNI)."
 	case pb.BlockKind_BLOCK_KIND_LARGE_PACKET_DROP:
 		return "let ICMP “packet too big” (IPv4: “fragmentation needed”) through, or lower the MSS on the way between " + f.places(spots) + " and " + where + "."
 	case pb.BlockKind_BLOCK_KIND_HTTP_DENY:
@@ -203,6 +203,9 @@ func detail(s *pb.Step) string {
 	case pb.Failure_FAILURE_DNS_CNAME_LOOP, pb.Failure_FAILURE_DNS_CNAME_BROKEN:
 		return brokenLink(e.GetCnameChain())
 	default:
+		if carrier(s.GetFailure()) {
+			return shown(e.GetText())
+		}
 		return ""
 	}
 }
@@ -249,6 +252,9 @@ func (f *facts) resolverHint(r *pb.Finding, spots []*spot) string {
 	if wrongData(r.GetFailure()) {
 		return unresolvableHint(r)
 	}
+	if carrier(r.GetFailure()) {
+		return "compare the certificate of " + servers + " from " + join(r.GetRegions()) + " with the others' (`elsewhere tls`): something on the way may answer in its place."
+	}
 	if aboutName(r.GetFailure()) {
 		return "ask the zone's own servers from " + join(r.GetRegions()) + "; if they have the record, " + servers +
 			" holds an old answer or filters it."
@@ -270,6 +276,9 @@ func unresolvableHint(u *pb.Finding) string {
 	case pb.Failure_FAILURE_DNS_CNAME_LOOP, pb.Failure_FAILURE_DNS_CNAME_BROKEN:
 		return "repair the link, or take it out: what it leads to does not exist."
 	default:
+		if carrier(u.GetFailure()) {
+			return "look at the server that was asked, at its certificate first: the query itself never came to be answered."
+		}
 		return "check the zone's own servers, its delegation and its DNSSEC signatures."
 	}
 }

@@ -158,6 +158,11 @@ func aboutName(f pb.Failure) bool {
 	return f == pb.Failure_FAILURE_DNS_NXDOMAIN || f == pb.Failure_FAILURE_DNS_NODATA
 }
 
+// carrier says whether a DNS failure is about what carries the query: TLS, HTTP or QUIC.
+func carrier(f pb.Failure) bool {
+	return f == pb.Failure_FAILURE_DNS_TRANSPORT_TLS || f == pb.Failure_FAILURE_DNS_TRANSPORT_HTTP || f == pb.Failure_FAILURE_DNS_TRANSPORT_QUIC
+}
+
 // wrongData says whether a DNS failure is about the data that came: it is there, and it is wrong.
 func wrongData(f pb.Failure) bool {
 	return f == pb.Failure_FAILURE_DNS_BOGON || f == pb.Failure_FAILURE_DNS_DNSSEC_BOGUS ||

@@ -115,6 +115,12 @@ func seen(f pb.Failure) string {
 		return "REFUSED from"
 	case pb.Failure_FAILURE_DNS_TIMEOUT:
 		return "no answer from"
+	case pb.Failure_FAILURE_DNS_TRANSPORT_TLS:
+		return "the query’s TLS fails at"
+	case pb.Failure_FAILURE_DNS_TRANSPORT_HTTP:
+		return "the query’s HTTP fails at"
+	case pb.Failure_FAILURE_DNS_TRANSPORT_QUIC:
+		return "the query’s QUIC fails at"
 	default:
 		return ShortFailure(f) + " from"
 	}
