@@ -12,6 +12,8 @@ import (
 type Middlebox struct {
 	// To is the server.
 	To netip.AddrPort
+	// Dial connects to it. Default: net.DialTCP.
+	Dial func(to netip.AddrPort) (net.Conn, error)
 	// Name is the server_name that it does not like.
 	Name string
 	// Do is what it does then: Accept (say nothing), HangUp or Abort.
@@ -31,14 +33,18 @@ func ListenMiddlebox(at netip.AddrPort, m Middlebox) (*Host, error) {
 		case h.serverName == m.Name && m.Do == Abort:
 			reset(c)
 		case h.serverName != m.Name:
-			relay(c, m.To, seen.Bytes())
+			m.relay(c, seen.Bytes())
 		}
 	})
 }
 
 // relay passes bytes on, those that were read already first, until both ends have closed.
-func relay(c net.Conn, to netip.AddrPort, seen []byte) {
-	server, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(to))
+func (m Middlebox) relay(c net.Conn, seen []byte) {
+	dial := m.Dial
+	if dial == nil {
+		dial = func(to netip.AddrPort) (net.Conn, error) { return net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(to)) }
+	}
+	server, err := dial(m.To)
 	if err != nil {
 		return
 	}
