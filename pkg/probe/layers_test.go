@@ -257,6 +257,14 @@ func TestAServerByItsName(t *testing.T) {
 		t.Error(diff)
 	}
 
+	spec.Family = pb.Family_FAMILY_UNSPECIFIED
+	for _, s := range run(t, env, spec).GetSteps() {
+		if s.GetRole() == pb.Role_ROLE_REFERRAL && s.GetType() == "AAAA" && s.GetAttempts() != 1 {
+			t.Errorf("it has an address, and is looked up %d times for the other family: %v", s.GetAttempts(), s)
+		}
+	}
+
+	spec.Family = pb.Family_FAMILY_IPV4
 	spec.GetDns().Resolver = "nobody.example"
 	s := one(t, run(t, env, spec), pb.StepKind_STEP_KIND_DNS_QUERY)
 	if s.GetFailure() != pb.Failure_FAILURE_DNS_UNREACHABLE || s.GetAddress() != "" || !strings.Contains(s.GetEvidence().GetText(), "nobody.example cannot be asked: asking for its address ended with dns_nxdomain") {
