@@ -31,7 +31,7 @@ func (w *world) impose(ctx context.Context, s scenario) error {
 // hook is where the rules of a place see packets.
 func hook(place string) string {
 	switch place {
-	case "router":
+	case "router", "transit":
 		return "filter hook forward priority 0"
 	case "middlebox":
 		return "nat hook prerouting priority -100"
@@ -64,8 +64,11 @@ func (s scenario) places() []string {
 
 // place is the namespace of a fault.
 func (w *world) place(name string) space {
-	if name == "router" || name == "middlebox" {
+	switch name {
+	case "router", "middlebox":
 		return w.router
+	case "transit":
+		return w.transit
 	}
 	return w.agent(name).space
 }

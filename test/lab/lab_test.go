@@ -32,7 +32,7 @@ const atOnce = 8
 // TestLab builds one world and runs everything in it.
 func TestLab(t *testing.T) {
 	inTargets, inAgents := targetScenarios(), agentScenarios()
-	w := newWorld(t, append(inTargets, inAgents...))
+	w := newWorld(t, slices.Concat(inTargets, inAgents, metadataWorld()))
 	if *holdWorld {
 		w.hold(t)
 		return
@@ -44,6 +44,7 @@ func TestLab(t *testing.T) {
 	if *faultsOnly {
 		return
 	}
+	t.Run("Metadata", w.testMetadata)
 	t.Run("NobodyMatches", w.testNobodyMatches)
 	t.Run("Interrupted", w.testInterrupted)
 	t.Run("Grpcurl", w.testGrpcurl)

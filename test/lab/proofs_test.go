@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,8 +22,8 @@ import (
 // Elsewhere is asked.
 type proof struct {
 	from string // agents, separated by spaces
-	tool string // connect, dig or openssl
-	at   string // the address, or the name that dig asks the agent's resolver for
+	tool string // connect, dig, openssl, curl or send
+	at   string // the address, or the name that dig asks the agent's resolver for; see the tool
 	sees string
 }
 
@@ -47,6 +49,10 @@ func (w *world) see(ctx context.Context, s scenario, p proof, from *vantage) err
 		saw, err = dig(ctx, from, p.at)
 	case "openssl":
 		saw, err = w.openssl(ctx, from, p.at, s.name+"."+zone)
+	case "curl":
+		saw, err = w.curl(ctx, from, p.at, s.name+"."+zone)
+	case "send":
+		saw, err = from.send(ctx, p.at)
 	default:
 		err = fmt.Errorf("no tool %q", p.tool)
 	}
@@ -62,13 +68,17 @@ func (w *world) see(ctx context.Context, s scenario, p proof, from *vantage) err
 var (
 	digStatus = regexp.MustCompile(`status: ([A-Z]+)`)
 	digAnswer = regexp.MustCompile(`(?m)^[^;\s].*\sIN\s+(?:A|AAAA)\s+(\S+)$`)
+	sslAlert  = regexp.MustCompile(`(?:ssl/tls|(?:ssl|tls)v\d+) (?:alert )?([a-z ]+):`)
 	verify    = regexp.MustCompile(`(?m)^\s*Verify return code: \d+ \((.*)\)`)
 )
 
-// dig asks the agent's resolver for "NAME", or "NAME TYPE", and returns the rcode and the addresses:
-// "NOERROR 203.0.113.20".
+// dig asks the agent's resolver for "NAME", or "NAME TYPE", or "@SERVER NAME", and returns the rcode and
+// the addresses: "NOERROR 203.0.113.20".
 func dig(ctx context.Context, from *vantage, question string) (string, error) {
-	args := append([]string{"dig", "+tries=2", "+time=1", "@" + from.resolver}, strings.Fields(question)...)
+	args := append([]string{"dig", "+tries=2", "+time=1"}, strings.Fields(question)...)
+	if !strings.Contains(question, "@") {
+		args = append(args, "@"+from.resolver)
+	}
 	out, err := from.space.output(ctx, args...)
 	if strings.Contains(out, "no servers could be reached") {
 		return "no reply", nil
@@ -88,18 +98,77 @@ func dig(ctx context.Context, from *vantage, question string) (string, error) {
 	return strings.Join(append(status[1:], addresses...), " "), nil
 }
 
-// openssl shakes hands and returns what openssl says of the certificate: "ok"; or "silent" if that
-// takes longer than 3 s.
+// openssl shakes hands and returns what openssl says of the certificate: "ok"; which alert came; or
+// "silent" if that takes longer than 3 s, "reset" or "not tls". It is told the address, and maybe another
+// name than the scenario's and options of openssl's.
 func (w *world) openssl(ctx context.Context, from *vantage, at, name string) (string, error) {
-	out, err := from.space.output(ctx, "timeout", "3", "openssl", "s_client",
-		"-connect", at, "-servername", name, "-verify_hostname", name, "-CAfile", w.authority.file)
-	if m := verify.FindStringSubmatch(out); m != nil {
-		return m[1], nil
+	words := strings.Fields(at)
+	if len(words) > 1 && !strings.HasPrefix(words[1], "-") {
+		name = words[1]
+		words = slices.Delete(words, 1, 2)
 	}
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 124 {
+	args := []string{
+		"timeout", "3", "openssl", "s_client", "-connect", words[0],
+		"-servername", name, "-verify_hostname", name, "-CAfile", w.authority.file,
+	}
+	out, err := from.space.output(ctx, append(args, words[1:]...)...)
+	exit := (*exec.ExitError)(nil)
+	switch alert, m := sslAlert.FindStringSubmatch(out), verify.FindStringSubmatch(out); {
+	case alert != nil:
+		return "alert " + alert[1], nil
+	case strings.Contains(out, "errno=104"):
+		return "reset", nil
+	case strings.Contains(out, "wrong version number"):
+		return "not tls", nil
+	case strings.Contains(out, "OCSP Response Status: successful") && strings.Contains(out, "Cert Status: revoked"):
+		return "revoked", nil
+	case m != nil:
+		return m[1], nil
+	case errors.As(err, &exit) && exit.ExitCode() == 124:
 		return "silent", nil
 	}
 	return "", errors.Join(err, fmt.Errorf("openssl said: %s", out))
+}
+
+// curl asks for a page and returns the status code, and where it redirects to; or "silent" if that takes
+// longer than 3 s. It is told a URL, and maybe the address of the URL's host.
+func (w *world) curl(ctx context.Context, from *vantage, at, name string) (string, error) {
+	words := strings.Fields(strings.ReplaceAll(at, "NAME", name))
+	args := []string{"curl", "-sS", "-o", "/dev/null", "--max-time", "3", "--cacert", w.authority.file, "-w", "%{http_code} %{redirect_url}", words[0]}
+	if len(words) > 1 {
+		args = append(args, "--resolve", "*:443:"+words[1], "--resolve", "*:80:"+words[1])
+	}
+	out, err := from.space.output(ctx, args...)
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 28 {
+		return "silent", nil
+	}
+	return strings.TrimSpace(out), err
+}
+
+// send connects, sends so many bytes and says whether anything comes back within 2.5 s: "answered" or
+// "silent". It is told "IP:PORT BYTES".
+func (v *vantage) send(ctx context.Context, at string) (string, error) {
+	address, size, _ := strings.Cut(at, " ")
+	n, err := strconv.Atoi(size)
+	if err != nil {
+		return "", err
+	}
+	conn, err := v.space.dial(ctx, address)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(2500 * time.Millisecond)); err != nil {
+		return "", err
+	}
+	if _, err := conn.Write(make([]byte, n)); err != nil {
+		return "", err
+	}
+	_, err = conn.Read(make([]byte, 1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "silent", nil
+	}
+	return "answered", nil // by an alert, a FIN or a RST: none of them comes for what did not arrive
 }
 
 // connect tries once, for 2.5 s, which is three SYNs, and says what the kernel says: "open",

@@ -17,6 +17,7 @@ type scenario struct {
 	faults        []fault
 	resolverFault resolverFault
 	texts         []string // TXT records that the name has besides
+	records       []string // lines of the zone besides
 	proofs        []proof
 	harm          harm
 	ask           string // the command line, with NAME for the target's name
@@ -44,6 +45,10 @@ type want struct {
 	findings []*pb.Finding
 	// icmp is the message that the region's router must have been seen to send: "3/13".
 	icmp string
+	// mentions are words of the first finding's summary and hint.
+	mentions []string
+	// shows says what is wrong with the results: the evidence that the row is about.
+	shows func(*pb.Measurement) []string
 }
 
 // at is a host with a good certificate on port 443.
@@ -87,6 +92,18 @@ func (w want) saying(icmp string) want {
 	return w
 }
 
+// mentioning is the same verdict, in these words.
+func (w want) mentioning(words ...string) want {
+	w.mentions = words
+	return w
+}
+
+// showing is the same verdict, on this evidence.
+func (w want) showing(shows func(*pb.Measurement) []string) want {
+	w.shows = shows
+	return w
+}
+
 // asking is the same verdict with another count of agents.
 func (w want) asking(agents int32) want {
 	w.asked = agents
@@ -117,7 +134,10 @@ const all = "us-1 us-2 eu-1 eu-2 ap-1 ap-2 sa-1 sa-2"
 // targetScenarios have their fault on the way to one target, so that they do not touch each other.
 func targetScenarios() []scenario {
 	var table []scenario
-	for _, part := range [][]scenario{healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), interception(), expectations()} {
+	for _, part := range [][]scenario{
+		healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), interception(), expectations(),
+		meddling(), traces(), handshakes(), chains(), pages(), brokenPages(), brokenNames(), delegations(), encrypted(),
+	} {
 		table = append(table, part...)
 	}
 	return table

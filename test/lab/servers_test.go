@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -20,6 +21,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 )
 
 // The zones of the world. Unbound answers NXDOMAIN for .test by itself (RFC 6761), .example it asks.
@@ -43,6 +46,8 @@ const (
 type host struct {
 	addr    netip.Addr
 	service service
+	listen  listener // what serves there in place of service; its ports are its own
+	name    string   // of the zone; default: the scenario's. "-": it has none
 }
 
 // authority is the certification authority of the world.
@@ -52,8 +57,8 @@ type authority struct {
 	file string // its certificate in PEM
 }
 
-// newAuthority makes an authority and writes its certificate to dir.
-func newAuthority(dir string) (*authority, error) {
+// newAuthority makes an authority and writes its certificate to dir, and those of others along.
+func newAuthority(dir string, others ...*x509.Certificate) (*authority, error) {
 	a := &authority{file: filepath.Join(dir, "roots.pem")}
 	now := time.Now()
 	template := &x509.Certificate{
@@ -72,8 +77,11 @@ func newAuthority(dir string) (*authority, error) {
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		return nil, err
 	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return a, os.WriteFile(a.file, block, 0o644)
+	var blocks []byte
+	for _, c := range append(others, a.cert) {
+		blocks = append(blocks, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return a, os.WriteFile(a.file, blocks, 0o644)
 }
 
 // issue makes a server certificate for names that ends at notAfter.
@@ -93,7 +101,10 @@ func (a *authority) issue(notAfter time.Time, names ...string) (tls.Certificate,
 // serve starts the targets and the controls.
 func (w *world) serve(ctx context.Context) error {
 	var err error
-	if w.authority, err = newAuthority(w.dir); err != nil {
+	if w.issuer, err = probetest.NewCA("Lab", probetest.CAOptions{}); err != nil {
+		return err
+	}
+	if w.authority, err = newAuthority(w.dir, w.issuer.Root); err != nil {
 		return err
 	}
 	good, err := w.authority.issue(time.Now().AddDate(0, 2, 0), "*."+zone, "*."+controlZone)
@@ -105,13 +116,14 @@ func (w *world) serve(ctx context.Context) error {
 		return err
 	}
 	for _, h := range w.hosts() {
-		at := netip.AddrPortFrom(h.addr, 443).String()
-		switch h.service {
-		case serves:
-			err = errors.Join(err, w.serveTLS(ctx, w.targets, at, good))
-		case expired:
-			err = errors.Join(err, w.serveTLS(ctx, w.targets, at, old))
-		case closed:
+		at, where := netip.AddrPortFrom(h.addr, 443).String(), w.home(h)
+		switch {
+		case h.listen != nil:
+			err = errors.Join(err, w.serveOwn(h))
+		case h.service == serves:
+			err = errors.Join(err, w.serveTLS(ctx, where, at, good))
+		case h.service == expired:
+			err = errors.Join(err, w.serveTLS(ctx, where, at, old))
 		}
 	}
 	for _, at := range []string{"198.51.100.10:443", "[2001:db8:51::10]:443", "198.51.100.11:8443", "[2001:db8:51::11]:8443"} {
@@ -149,7 +161,11 @@ func hold(conn net.Conn) {
 
 // serveNames starts the authoritative server and a recursive one per region, and waits for them.
 func (w *world) serveNames(ctx context.Context) error {
-	files := map[string]string{"named.conf": w.namedConf(), zone: w.zoneFile(), controlZone: controlZoneFile()}
+	files := zoneFiles()
+	files["named.conf"], files[zone], files[controlZone] = w.namedConf(), w.zoneFile(), controlZoneFile()
+	if err := w.signOverdue(ctx); err != nil {
+		return err
+	}
 	for r, region := range regions() {
 		files["unbound-"+region+".conf"] = w.unboundConf(r)
 	}
@@ -178,17 +194,13 @@ func (w *world) serveNames(ctx context.Context) error {
 func (w *world) namedConf() string {
 	return fmt.Sprintf(`options {
 	directory %q; pid-file none; session-keyfile none; lock-file none;
-	listen-on { %s; %s; }; listen-on-v6 { none; };
+	listen-on { %s; }; listen-on-v6 { none; };
 	recursion no; dnssec-validation no; notify no; allow-transfer { none; };
 };
 controls {};
-view "zones" {
-	match-destinations { %[2]s; };
-	zone %[4]q { type primary; file %[4]q; };
-	zone %[5]q { type primary; file %[5]q; };
-};
-view "refuses" { match-destinations { %[3]s; }; };
-`, w.dir, authoritative, refuser, zone, controlZone)
+%s
+view "refuses" { match-destinations { %s; }; };
+`, w.dir, strings.Join(nameServers(), "; "), namedViews(), refuser)
 }
 
 const zoneHead = "$TTL 60\n@ IN SOA ns.%[1]s. root.%[1]s. 1 600 600 600 60\n@ IN NS ns\nns IN A " + authoritative + "\n"
@@ -198,12 +210,17 @@ func (w *world) zoneFile() string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, zoneHead, zone)
 	for _, s := range w.scenarios {
+		for _, line := range s.records {
+			b.WriteString(line + "\n")
+		}
 		for _, h := range s.hosts {
 			kind := "A"
 			if h.addr.Is6() {
 				kind = "AAAA"
 			}
-			fmt.Fprintf(&b, "%s IN %s %s\n", s.name, kind, h.addr)
+			if h.name != "-" {
+				fmt.Fprintf(&b, "%s IN %s %s\n", cmp.Or(h.name, s.name), kind, h.addr)
+			}
 		}
 		for _, text := range s.texts {
 			fmt.Fprintf(&b, "%s IN TXT \"%s\"\n", s.name, text)
@@ -230,9 +247,11 @@ func (w *world) unboundConf(region int) string {
 	pidfile: ""
 	use-syslog: no
 	do-ip6: no
-	module-config: "iterator"
-`, resolverOf(region), w.dir)
+%s`, resolverOf(region), w.dir, w.validation(region))
 	stubs := map[string]string{zone: authoritative, controlZone: authoritative}
+	for _, name := range moreZones() {
+		stubs[name] = authoritative
+	}
 	for _, s := range w.scenarios {
 		name := s.name + "." + zone
 		switch {

@@ -43,6 +43,14 @@ func (w want) differences(exit int, m *pb.Measurement) []string {
 	for _, f := range got {
 		add("%s %s is said besides: %.300s", f.GetSeverity(), f.GetCode(), f.GetSummary())
 	}
+	for _, words := range w.mentions {
+		if first := m.GetVerdict().GetFindings(); len(first) == 0 || !strings.Contains(first[0].GetSummary()+" "+first[0].GetHint(), words) {
+			add("the finding does not say %q", words)
+		}
+	}
+	if w.shows != nil {
+		wrong = append(wrong, w.shows(m)...)
+	}
 	return wrong
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 )
 
 // Where the coordinator listens.
@@ -28,9 +30,11 @@ type world struct {
 	dir, bin string // files of this run; where the binaries are
 
 	router, coordinator, targets, controls, names space
+	transit, far, metadata                        space // see world_depth_test.go
 
 	agents    []*vantage
 	authority *authority
+	issuer    *probetest.CA // with an intermediate, which authority is without
 	scenarios []scenario
 
 	closing sync.Once
@@ -57,7 +61,7 @@ func regions() []string { return []string{"us-east", "eu-west", "ap-south", "sa-
 
 // tools are the programs that the world and the proofs are made with.
 func tools() []string {
-	return []string{"ip", "nft", "dig", "openssl", "named", "unbound"}
+	return []string{"ip", "nft", "dig", "openssl", "named", "unbound", "dnssec-keygen", "dnssec-signzone", "curl"}
 }
 
 // newWorld builds the world, starts everything in it and waits until all agents are there.
@@ -68,7 +72,7 @@ func newWorld(t *testing.T, scenarios []scenario) *world {
 	t.Cleanup(func() { w.close(t.Failed() || *keepFiles) })
 	w.closeOnSignal()
 	begin := time.Now()
-	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.serve, w.serveNames}
+	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.wireFar, w.serve, w.serveNames, w.serveMetadata}
 	if !*faultsOnly {
 		steps = append(steps, w.startCoordinator, w.startAgents)
 	}
@@ -89,7 +93,7 @@ func needs(t *testing.T) string {
 	}
 	for _, tool := range tools() {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("test/lab needs %s (Debian: apt-get install iproute2 nftables bind9 bind9-dnsutils unbound openssl)", tool)
+			t.Skipf("test/lab needs %s (Debian: apt-get install iproute2 nftables bind9 bind9-dnsutils unbound openssl curl)", tool)
 		}
 	}
 	bin, err := filepath.Abs("../../bin")
@@ -113,6 +117,7 @@ func (w *world) plan(context.Context) error {
 	}
 	w.router, w.coordinator = name("router"), name("coordinator")
 	w.targets, w.controls, w.names = name("targets"), name("controls"), name("names")
+	w.transit, w.far, w.metadata = name("transit"), name("far"), name("metadata")
 	for r, region := range regions() {
 		for a := 1; a <= 2; a++ {
 			id := fmt.Sprintf("%s-%d", region[:2], a)
@@ -145,18 +150,25 @@ type link struct {
 func (w *world) links() []link {
 	all := []link{
 		{w.coordinator, "co", []string{"10.0.0.1/24"}, []string{"10.0.0.10/24"}},
-		{w.names, "names", []string{"192.0.2.1/24"}, []string{"192.0.2.53/24", "192.0.2.54/24"}},
+		{w.names, "names", []string{"192.0.2.1/24"}, nil},
+		w.metadataLink(),
 		{
 			w.controls, "controls",
 			[]string{"198.51.100.1/24", "2001:db8:51::1/64"},
 			[]string{"198.51.100.10/24", "198.51.100.11/24", "2001:db8:51::10/64", "2001:db8:51::11/64"},
 		},
 	}
+	for _, server := range nameServers() {
+		all[1].own = append(all[1].own, server+"/24")
+	}
 	for r := range regions() {
 		all[1].own = append(all[1].own, resolverOf(r)+"/24")
 	}
 	targets := link{w.targets, "targets", []string{"203.0.113.1/24", "2001:db8:113::1/64"}, nil}
 	for _, h := range w.hosts() {
+		if isFar(h.addr) {
+			continue
+		}
 		bits := "/24"
 		if h.addr.Is6() {
 			bits = "/64"
