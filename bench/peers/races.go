@@ -121,9 +121,9 @@ func checkDNS(addr string, n int) error {
 	if err != nil {
 		return err
 	}
-	env := &probe.Env{Resolvers: []netip.AddrPort{server}}
+	env := &probe.Env{Resolvers: []netip.AddrPort{server}, Sockets: &probe.Sockets{}}
 	spec := &pb.Spec{Check: &pb.Spec_Dns{Dns: &pb.DNSSpec{Name: name, Type: "A"}}}
-	return check(env, n, 4096, func(int) *pb.Spec { return spec })
+	return errors.Join(check(env, n, 4096, func(int) *pb.Spec { return spec }), env.Sockets.Close())
 }
 
 // loopDNS is miekg/dns in loops that each keep a socket.
