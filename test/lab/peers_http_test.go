@@ -22,6 +22,7 @@ import (
 func webSites() []site {
 	return []site{
 		{name: "web", serve: byNginx},
+		{name: "web-expired", leaf: siteCert{begins: -60 * day, ends: -day, key: "rsa2048"}, serve: byOpenSSL("-WWW")},
 		{name: "web-garbage", port: 80, serve: saying("what?\r\n\r\n")},
 		{name: "web-cut", port: 80, serve: saying("HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nonly this")},
 		{name: "web-folded", port: 80, serve: saying("HTTP/1.1 200 Fine By Me\r\nContent-Length: 2\r\nX-Twice: one\r\nx-twice: two\r\nSet-Cookie: a=b; Path=/\r\n\r\nok")},
@@ -80,12 +81,13 @@ type curlSaid struct {
 	Remote   string `json:"remote_ip"`
 	Size     int    `json:"size_download"`
 	Redirect string `json:"redirect_url"`
-	Verify   int    `json:"ssl_verify_result"`
 	Hops     int    `json:"num_redirects"`
 	Exit     int    `json:"exitcode"`
+
+	untrusted bool
 }
 
-// curl asks for a URL, whatever its certificate is like, and is told where all hosts are.
+// curl asks for a URL and is told where all hosts are.
 func curl(target string, args ...string) func(context.Context, *peerWorld) (facts, error) {
 	return func(ctx context.Context, w *peerWorld) (facts, error) {
 		dir, err := os.MkdirTemp(w.dir, "curl")
@@ -94,7 +96,7 @@ func curl(target string, args ...string) func(context.Context, *peerWorld) (fact
 		}
 		body, headers := filepath.Join(dir, "body"), filepath.Join(dir, "headers")
 		all := []string{
-			"curl", "-sk", "--max-time", "8", "--cacert", w.pki.file("root"), "-o", body, "-D", headers, "-w", "%{json}",
+			"curl", "-s", "--max-time", "8", "--cacert", w.pki.file("root"), "-o", body, "-D", headers, "-w", "%{json}",
 			// Elsewhere asks for one thing on each connection, and says so.
 			"-H", "Connection: close", "--connect-to", "other.peers.example:80:" + w.site("web").addr + ":80",
 		}
@@ -106,13 +108,14 @@ func curl(target string, args ...string) func(context.Context, *peerWorld) (fact
 		for _, port := range slices.DeleteFunc([]string{"80", "443", u.Port()}, func(p string) bool { return p == "" }) {
 			all = append(all, "--resolve", u.Hostname()+":"+port+":"+w.site(name).addr)
 		}
-		out, err := w.home.command(ctx, append(append(all, args...), target)...).Output()
-		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-			return nil, err
+		all = append(append(all, args...), target)
+		said, err := w.runCurl(ctx, all)
+		if err == nil && said.Exit == untrusted { // Elsewhere goes on then.
+			said, err = w.runCurl(ctx, append(all, "-k"))
+			said.untrusted = true
 		}
-		var said curlSaid
-		if err := json.Unmarshal(out, &said); err != nil {
-			return nil, fmt.Errorf("%w: %q", err, out)
+		if err != nil {
+			return nil, err
 		}
 		if slices.Contains(args, "-I") { // Then it takes the header for what was to be fetched.
 			if err := os.Remove(body); err != nil {
@@ -121,6 +124,21 @@ func curl(target string, args ...string) func(context.Context, *peerWorld) (fact
 		}
 		return said.facts(body, headers)
 	}
+}
+
+// untrusted is how curl ends where it does not trust the certificate.
+const untrusted = 60
+
+// runCurl runs curl and reads what it writes, however it ends.
+func (w *peerWorld) runCurl(ctx context.Context, args []string) (said curlSaid, err error) {
+	out, err := w.home.command(ctx, args...).Output()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		return said, err
+	}
+	if err := json.Unmarshal(out, &said); err != nil {
+		return said, fmt.Errorf("%w: %q", err, out)
+	}
+	return said, nil
 }
 
 // facts are what curl saw.
@@ -136,6 +154,7 @@ func (c curlSaid) facts(body, headers string) (facts, error) {
 		return f, nil
 	}
 	f["status"], f["version"], f["remote"] = fmt.Sprint(c.Status), "HTTP/"+c.Version, c.Remote
+	f["trusted"] = fmt.Sprint(!c.untrusted)
 	f["redirect"], f["redirects followed"] = c.Redirect, fmt.Sprint(c.Hops)
 	f["size"] = fmt.Sprint(c.Size)
 	content, err := os.ReadFile(body)
@@ -184,12 +203,16 @@ func headerFact(name, value string) string {
 // exchanged are the same facts by Elsewhere: the last exchange's.
 func exchanged(r *pb.Result) (facts, error) {
 	var first, last *pb.Step
+	trusted := true
 	for _, s := range r.GetSteps() {
 		if s.GetRole() == pb.Role_ROLE_CONTROL || s.GetRole() == pb.Role_ROLE_VARIANT {
 			continue
 		}
 		if first == nil && s.GetKind() == pb.StepKind_STEP_KIND_TCP_CONNECT && s.GetFailure() != pb.Failure_FAILURE_NONE {
 			return facts{"end": endOfExchange(s.GetFailure())}, nil
+		}
+		if s.GetKind() == pb.StepKind_STEP_KIND_TLS_HANDSHAKE && s.GetFailure() != pb.Failure_FAILURE_NONE {
+			trusted = false
 		}
 		if s.GetKind() == pb.StepKind_STEP_KIND_HTTP_EXCHANGE {
 			if last = s; first == nil {
@@ -207,6 +230,7 @@ func exchanged(r *pb.Result) (facts, error) {
 	}
 	host, _, _ := strings.Cut(last.GetAddress(), ":")
 	f["status"], f["version"], f["remote"] = fmt.Sprint(ev.GetStatus()), strings.TrimSuffix(ev.GetVersion(), ".0"), host
+	f["trusted"] = fmt.Sprint(trusted)
 	f["redirects followed"] = fmt.Sprint(len(first.GetEvidence().GetHttp().GetRedirects()))
 	f["size"], f["body"], f["reason"] = fmt.Sprint(ev.GetBodySize()), ev.GetBodySha256(), ev.GetReason()
 	var all []string
@@ -258,6 +282,7 @@ func httpComparisons() []comparison {
 		{"http-ok", "a page in clear", "http://web.peers.example/", "", "", nil},
 		{"http-2", "a page by HTTP/2", "https://web.peers.example/", "", "", nil},
 		{"http-1.1-tls", "a page by HTTP/1.1 over TLS", "https://web.peers.example/", "--http1.1", "--http1.1", nil},
+		{"http-expired", "a page behind an expired certificate", "https://web-expired.peers.example/", "", "", nil},
 		{"http-head", "the header alone", "https://web.peers.example/big", "-I", "-X HEAD", nil},
 		{"http-big", "64 KiB by HTTP/2", "https://web.peers.example/big", "", "", nil},
 		{"http-empty", "no content", "https://web.peers.example/empty", "", "", nil},

@@ -43,6 +43,7 @@ var (
 	sStaple  = regexp.MustCompile(`(?m)^ *Cert Status: (\w+)$`)
 	sProblem = regexp.MustCompile(`(?m)^(?:depth=(\d+) .*|depth=(\d+)|verify error:num=(\d+):.*)$`)
 	sSigned  = regexp.MustCompile(`(?m)^Peer signature type: (.*)\n`)
+	sWarning = regexp.MustCompile(`(?m)^<<< .* Alert \[length 0002\], warning (\w+)$`)
 	sDigest  = regexp.MustCompile(`(?m)^Peer signing digest: (.*)$`)
 )
 
@@ -70,7 +71,10 @@ func (w *peerWorld) agreed(out string) (facts, error) {
 	if !strings.Contains(out, "CONNECTED(") {
 		return nil, fmt.Errorf("openssl did not connect: %s", out)
 	}
-	f := facts{"end": sEnd(out)}
+	f := facts{"end": sEnd(out), "warning": ""}
+	if warning := sWarning.FindStringSubmatch(out); warning != nil {
+		f["warning"] = warning[1]
+	}
 	if f["end"] != "complete" && !strings.Contains(out, "-----BEGIN CERTIFICATE-----") {
 		return f, nil
 	}
@@ -305,7 +309,10 @@ func trustOf(s *pb.Step) string {
 // shook are the facts of a handshake by Elsewhere.
 func shook(s *pb.Step) facts {
 	ev := s.GetEvidence().GetTls()
-	f := facts{"end": endOf(s)}
+	f := facts{"end": endOf(s), "warning": ""}
+	if f["end"] == "complete" && ev.GetAlert() != nil { // It did not end the handshake.
+		f["warning"] = ev.GetAlert().GetName()
+	}
 	if f["end"] != "complete" && len(ev.GetChain()) == 0 {
 		return f
 	}
@@ -327,7 +334,8 @@ func shook(s *pb.Step) facts {
 
 // endOf is how a handshake ended, by Elsewhere.
 func endOf(s *pb.Step) string {
-	if alert := s.GetEvidence().GetTls().GetAlert(); alert != nil {
+	stopped := s.GetFailure() >= pb.Failure_FAILURE_TLS_TIMEOUT && s.GetFailure() < pb.Failure_FAILURE_CERT_EXPIRED
+	if alert := s.GetEvidence().GetTls().GetAlert(); alert != nil && stopped {
 		return fmt.Sprintf("alert %d", alert.GetCode())
 	}
 	switch s.GetFailure() {
@@ -342,7 +350,7 @@ func endOf(s *pb.Step) string {
 	case pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED:
 		return "another version"
 	}
-	if s.GetFailure() >= pb.Failure_FAILURE_TLS_TIMEOUT && s.GetFailure() < pb.Failure_FAILURE_CERT_EXPIRED {
+	if stopped {
 		return short(s.GetFailure())
 	}
 	return "complete"

@@ -130,6 +130,7 @@ func negotiationSites() []site {
 		{name: "alpn-alien", serve: byOpenSSL("-alpn", "imap")},
 		{name: "unknown-name", serve: byOpenSSL("-servername", "other.peers.example", "-servername_fatal", "-cert2", "", "-key2", "")},
 		{name: "second-cert", serve: byOpenSSL("-servername", "second-cert.peers.example", "-cert2", "", "-key2", "")},
+		{name: "pss-key", leaf: rsaLeaf, serve: byOpenSSLWithPSS},
 		{name: "gnutls", leaf: rsaLeaf, port: 5556, serve: byGnuTLS("NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+AES-256-CBC:+CAMELLIA-128-CBC")},
 		{name: "ssl3", leaf: rsaLeaf, port: 5003, serve: byNSS("ssl3:ssl3", ":0004:0005:000a:002f:0035")},
 		{name: "rc4-md5", leaf: rsaLeaf, port: 5004, serve: byNSS("tls1.0:tls1.2", ":0004")},
@@ -167,6 +168,10 @@ func (w *peerWorld) serveSites(ctx context.Context) error {
 		if err := s.serve(ctx, w, s); err != nil {
 			return fmt.Errorf("serve %s: %w", s.name, err)
 		}
+	}
+	expired := *w.site("expired")
+	if expired.addr = badAddr6; byGo(ctx, w, &expired) != nil {
+		return fmt.Errorf("serve over IPv6 at %s", badAddr6)
 	}
 	var g errgroup.Group
 	for _, s := range w.sites {
@@ -217,6 +222,20 @@ func byOpenSSL(args ...string) func(context.Context, *peerWorld, *site) error {
 		_, err := w.start(ctx, w.there, s.name, all...)
 		return err
 	}
+}
+
+// byOpenSSLWithPSS serves with a key that is for RSA-PSS alone, which Go can neither make nor use.
+func byOpenSSLWithPSS(ctx context.Context, w *peerWorld, s *site) error {
+	key, leaf := w.pki.file(s.name+".key"), w.pki.file(s.name)
+	if err := errors.Join(
+		w.tool(ctx, "openssl", "genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key),
+		w.tool(ctx, "openssl", "req", "-x509", "-new", "-key", key, "-out", leaf, "-days", "30", "-subj", "/CN="+s.host(),
+			"-CA", w.pki.file("inter"), "-CAkey", w.pki.file("inter.key"), "-addext", "subjectAltName=DNS:"+s.host(),
+			"-addext", "basicConstraints=CA:FALSE", "-addext", "extendedKeyUsage=serverAuth"),
+	); err != nil {
+		return err
+	}
+	return byOpenSSL("-tls1_2")(ctx, w, s)
 }
 
 // byGnuTLS serves with gnutls-serv, which takes the port at all addresses.

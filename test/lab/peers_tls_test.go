@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"strings"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -57,6 +58,9 @@ func certificateComparisons() []comparison {
 		{"name-constraints", "an intermediate that may not issue for this name", nil},
 		{"no-authority", "an issuer that is no authority", nil},
 		{"path-too-long", "an intermediate below one that may have none", nil},
+		{"pss-key", "a key for RSA-PSS alone", map[string]string{
+			"problems": "OpenSSL takes such a key; Go does not, nor do CDNs such as CloudFront",
+		}},
 		{"stapled-good", "a stapled OCSP response", nil},
 		{"stapled-revoked", "a stapled OCSP response that says revoked", map[string]string{
 			"problems": "openssl s_client prints the response and does not judge by it",
@@ -68,7 +72,55 @@ func certificateComparisons() []comparison {
 			peer: verifiedByOpenSSL(q.site), ask: "tls " + q.site + "." + peersZone, read: shookAndJudged, differs: q.differs,
 		})
 	}
+	return append(all, severalAddresses()...)
+}
+
+// severalAddresses are names of which one address serves an expired certificate, and the other a good one.
+func severalAddresses() []comparison {
+	w := &peerWorld{sites: allSites()}
+	good, bad := w.site("good").addr, w.site("expired").addr
+	var all []comparison
+	for _, q := range []struct {
+		name, says string
+		addrs      []string
+	}{
+		{"pair", "one of two addresses serves an expired certificate", []string{good, bad}},
+		{"both", "IPv6 alone serves an expired certificate", []string{good, badAddr6}},
+	} {
+		host := q.name + "." + peersZone
+		all = append(all, comparison{
+			name: "cert-address-" + q.name, says: q.says, tool: "openssl s_client -connect " + strings.Join(q.addrs, " and "),
+			ask: "tls " + host, read: judgedEach,
+			peer: func(ctx context.Context, w *peerWorld) (facts, error) {
+				f := facts{}
+				for _, addr := range q.addrs {
+					chain, err := verified(w.sClient(ctx, &site{name: q.name, addr: addr, port: 443}))
+					if err != nil {
+						return nil, err
+					}
+					f[addr] = chain["trust"] + "; " + chain["problems"]
+				}
+				return f, nil
+			},
+		})
+	}
 	return all
+}
+
+// judgedEach is what is wrong with the certificates at each address.
+func judgedEach(r *pb.Result) (facts, error) {
+	f := facts{}
+	for _, s := range r.GetSteps() {
+		if s.GetKind() == pb.StepKind_STEP_KIND_TLS_HANDSHAKE && s.GetRole() == pb.Role_ROLE_TARGET {
+			at, err := netip.ParseAddrPort(s.GetAddress())
+			if err != nil {
+				return nil, err
+			}
+			chain := judged(s)
+			f[at.Addr().String()] = chain["trust"] + "; " + chain["problems"]
+		}
+	}
+	return f, nil
 }
 
 // verifiedByOpenSSL has openssl shake hands and verify.
@@ -140,6 +192,7 @@ func negotiationComparisons() []comparison {
 		{"tls-unknown-name", "a server that does not know the name: alert 112", "unknown-name", "", "", nil},
 		{"tls-second-certificate", "another certificate for another name", "second-cert", "", "", nil},
 		{"tls-no-name", "the certificate that comes without a name", "second-cert", "-noservername", "--noservername", nil},
+		{"tls-warning-112", "a server that warns that it does not know the name, and goes on", "second-cert", "-tls1_2 -msg -servername other.example", "--tls-version tls1.2 --servername other.example", nil},
 		{"tls-ssh", "SSH in place of TLS", "ssh", "", "", nil},
 		{"tls-plain-http", "HTTP in place of TLS", "plain-http", "", "", nil},
 		{"tls-hangs-up", "a server that hangs up after the ClientHello", "hangs-up", "", "", nil},

@@ -36,6 +36,7 @@ const (
 	nameNobody   = "192.0.2.62" // an address without a name server
 	nameSilent   = "192.0.2.63" // an address whose queries are dropped on the way
 	aiaAddr      = "203.0.113.10"
+	badAddr6     = "2001:db8:113::10" // serves what is expired
 )
 
 // peerWorld is the world in which Elsewhere and other tools are asked the same questions.

@@ -108,6 +108,9 @@ v6only AAAA 2001:db8:113::10
 	for _, s := range w.sites {
 		fmt.Fprintf(&b, "%s A %s\n", s.name, s.addr)
 	}
+	good, bad := w.site("good"), w.site("expired")
+	fmt.Fprintf(&b, "pair A %s\npair A %s\n", good.addr, bad.addr)
+	fmt.Fprintf(&b, "both A %s\nboth AAAA %s\n", good.addr, badAddr6)
 	return b.String()
 }
 
