@@ -222,7 +222,7 @@ func chainCases() []chainCase {
 		{"the leaf twice", func(p *pki) entities { l := p.leaf(nil); return entities{l, l, p.intermediate} }, nil, none, "", "duplicate [1]"},
 		{"the root included", func(p *pki) entities { return entities{p.leaf(nil), p.intermediate, p.root} }, nil, none, "", "root"},
 		{"the root before the intermediate", func(p *pki) entities { return entities{p.leaf(nil), p.root, p.intermediate} }, fs{disorder}, none, "0: cert_chain_order", "root"},
-		{"the intermediate first", func(p *pki) entities { return entities{p.intermediate, p.leaf(nil)} }, fs{disorder}, none, "1: cert_chain_order", ""},
+		{"the intermediate first", func(p *pki) entities { return entities{p.intermediate, p.leaf(nil)} }, fs{mismatch, disorder}, none, "0: cert_name_mismatch 1: cert_chain_order", ""},
 		{"the wrong intermediate", func(p *pki) entities {
 			return entities{p.leaf(nil), p.authority("Other", p.root, nil)}
 		}, fs{untrusted}, pb.Distrust_DISTRUST_NO_PATH, "0: cert_untrusted_root", "extra [1]"},

@@ -51,6 +51,7 @@ func (j *judgement) compareNames() {
 	}
 	first := j.matches[0]
 	if first.GetSan() {
+		j.compareFirst()
 		return
 	}
 	j.blame(j.leaf, pb.Failure_FAILURE_CERT_NAME_MISMATCH)
@@ -59,6 +60,16 @@ func (j *judgement) compareNames() {
 		return
 	}
 	j.say("the certificate is for %s and not for %s", presented(j.leaf.Certificate), j.name)
+}
+
+// compareFirst compares what clients compare, the first certificate, where the leaf was served behind it.
+func (j *judgement) compareFirst() {
+	served := j.served[0]
+	if served == j.leaf || matchName(served.Certificate, j.name).GetSan() {
+		return
+	}
+	j.blame(served, pb.Failure_FAILURE_CERT_NAME_MISMATCH)
+	j.say("clients compare the first certificate, %q, which is not for %s", served.Subject, j.name)
 }
 
 // presented lists a certificate's names for people.
