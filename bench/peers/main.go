@@ -1,3 +1,5 @@
+//go:build linux
+
 // Peers compares what a check costs with what the best single-host tools need for the same: CPU seconds of
 // the client, which a busy machine does not spoil, and rate. Every client and every server is a process of
 // its own; the contenders take turns, round by round. It needs root, for a network namespace of its own.
@@ -133,6 +135,9 @@ func (c contender) turn(ctx context.Context, t turn) (cost, error) {
 	}
 	if c.command != nil {
 		args = c.command(t.addr, t.n)
+		if _, err := exec.LookPath(args[0]); err != nil {
+			return cost{}, fmt.Errorf("%w: apt-get install dnsperf nmap", err)
+		}
 	}
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	began := time.Now()
