@@ -142,6 +142,7 @@ func (f *facts) responseWords(code pb.FindingCode, fails []*sight) string {
 		if len(unmet) > 0 {
 			return "; " + join(unmet)
 		}
+	default:
 	}
 	return ""
 }

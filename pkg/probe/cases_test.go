@@ -270,12 +270,16 @@ func chainCases() []chainCase {
 		{"a leaf that the library refuses is still read", func(p *pki) entities { // A U-label where A-labels belong.
 			return entities{p.edited(nil, []byte("www.example"), []byte("www.\xc3\xa9xampl")), p.intermediate}
 		}, fs{malformed, mismatch}, none, "0: cert_malformed cert_name_mismatch", ""},
-		{"all that is wrong is said at once", func(p *pki) entities {
-			i := p.authority("Worse", p.stranger, func(c *x509.Certificate) { c.NotAfter = ago })
-			l := p.make(probetest.Draft{Leaf: probetest.Leaf{Names: []string{"other.example"}, NotAfter: ago, RSABits: 1024}, Issuer: i})
-			return entities{l, p.stranger, i}
-		}, fs{lapsed, mismatch, untrusted, disorder, oldParent, weakKey}, pb.Distrust_DISTRUST_UNKNOWN_ROOT,
-			"0: cert_expired cert_name_mismatch cert_chain_order cert_weak_key 1: cert_untrusted_root 2: cert_intermediate_expired", "root"},
+		{
+			"all that is wrong is said at once", func(p *pki) entities {
+				i := p.authority("Worse", p.stranger, func(c *x509.Certificate) { c.NotAfter = ago })
+				l := p.make(probetest.Draft{Leaf: probetest.Leaf{Names: []string{"other.example"}, NotAfter: ago, RSABits: 1024}, Issuer: i})
+				return entities{l, p.stranger, i}
+			},
+			fs{lapsed, mismatch, untrusted, disorder, oldParent, weakKey},
+			pb.Distrust_DISTRUST_UNKNOWN_ROOT,
+			"0: cert_expired cert_name_mismatch cert_chain_order cert_weak_key 1: cert_untrusted_root 2: cert_intermediate_expired", "root",
+		},
 		{"distrusted, expired and for another name at once", leaf(func(c *x509.Certificate) {
 			c.NotAfter, c.DNSNames, c.ExtKeyUsage = ago, nil, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 		}), fs{lapsed, mismatch, untrusted}, pb.Distrust_DISTRUST_USAGE, "0: cert_expired cert_name_mismatch cert_untrusted_root", ""},

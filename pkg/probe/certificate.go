@@ -94,8 +94,9 @@ func usageName(u x509.ExtKeyUsage) string {
 		return "timeStamping"
 	case x509.ExtKeyUsageOCSPSigning:
 		return "OCSPSigning"
+	default:
+		return u.String()
 	}
-	return u.String()
 }
 
 // keyName returns a public key's algorithm and size, such as "RSA 2048".

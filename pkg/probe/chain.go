@@ -238,8 +238,9 @@ func weaklySigned(c *x509.Certificate) bool {
 	switch c.SignatureAlgorithm {
 	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // status looks at the stapled OCSP response.

@@ -337,7 +337,9 @@ func parsed(t testing.TB, text string) dns.RR {
 func FuzzReferral(f *testing.F) {
 	for _, texts := range [][]string{
 		{"zone.tld. 60 IN NS ns.zone.tld.", "zone.tld. 60 IN DS 1 8 2 abcd", "ns.zone.tld. 60 IN A 192.0.2.1"},
-		{". 60 IN NS a.root."}, {"tld. 60 IN NS ns.tld."}, {`a\.tld. 60 IN NS ns\000.tld.`},
+		{". 60 IN NS a.root."},
+		{"tld. 60 IN NS ns.tld."},
+		{`a\.tld. 60 IN NS ns\000.tld.`},
 	} {
 		m := &dns.Msg{}
 		for _, text := range texts {

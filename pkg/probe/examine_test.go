@@ -1,14 +1,13 @@
 package probe
 
 import (
+	"crypto/x509"
 	"slices"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
-
-	"crypto/x509"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"

@@ -86,7 +86,7 @@ func expired(c *x509.Certificate, now time.Time) bool {
 // (RFC 5280, 4.2.1.3, 4.2.1.9 and 6.1.4), or "".
 func noAuthority(c *x509.Certificate, below []*link) string {
 	switch {
-	case c.Version == 3 && !(c.BasicConstraintsValid && c.IsCA):
+	case c.Version == 3 && (!c.BasicConstraintsValid || !c.IsCA):
 		return "is no authority"
 	case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0:
 		return "may not sign certificates (key usage)"

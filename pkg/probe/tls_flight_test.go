@@ -81,27 +81,45 @@ func TestLimitsOfTheLibrary(t *testing.T) {
 			_, _ = conn.Read(make([]byte, 1))
 		}
 		return []shaken{
-			{"a suite that the library lacks", byHand(probetest.FlightServer{Suites: []uint16{0xc028}}, cert), nil, nil,
-				agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384", true), "cannot complete"},
-			{"RC4 with MD5", byHand(probetest.FlightServer{Suites: []uint16{0x0004}}, cert), nil, nil,
-				agreed("TLS 1.2", "TLS_RSA_WITH_RC4_128_MD5", true), "TLS_RSA_WITH_RC4_128_MD5"},
-			{"DHE alone, in TLS 1.0", byHand(probetest.FlightServer{Versions: []uint16{flight.TLS10}, Suites: []uint16{0x0033}, PrimeBits: 512}, cert), nil, nil,
-				agreed("TLS 1.0", "TLS_DHE_RSA_WITH_AES_128_CBC_SHA", true), "512 bits"},
-			{"the certificates are judged all the same", byHand(probetest.FlightServer{Suites: []uint16{0xc028}}, cert),
-				&pb.TLSSpec{ServerName: "other.example"}, []pb.Failure{pb.Failure_FAILURE_CERT_NAME_MISMATCH},
-				agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384", true), ""},
-			{"SSL 3.0 alone is no version that anybody should speak", byHand(probetest.FlightServer{Versions: []uint16{flight.SSL30}, Suites: []uint16{0x0005}}, cert),
-				nil, []pb.Failure{pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED},
-				agreed("SSL 3.0", "TLS_RSA_WITH_RC4_128_SHA", true), "SSL 3.0"},
+			{
+				"a suite that the library lacks", byHand(probetest.FlightServer{Suites: []uint16{0xc028}}, cert), nil, nil,
+				agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384", true), "cannot complete",
+			},
+			{
+				"RC4 with MD5", byHand(probetest.FlightServer{Suites: []uint16{0x0004}}, cert), nil, nil,
+				agreed("TLS 1.2", "TLS_RSA_WITH_RC4_128_MD5", true), "TLS_RSA_WITH_RC4_128_MD5",
+			},
+			{
+				"DHE alone, in TLS 1.0", byHand(probetest.FlightServer{Versions: []uint16{flight.TLS10}, Suites: []uint16{0x0033}, PrimeBits: 512}, cert), nil, nil,
+				agreed("TLS 1.0", "TLS_DHE_RSA_WITH_AES_128_CBC_SHA", true), "512 bits",
+			},
+			{
+				"the certificates are judged all the same", byHand(probetest.FlightServer{Suites: []uint16{0xc028}}, cert),
+				&pb.TLSSpec{ServerName: "other.example"},
+				[]pb.Failure{pb.Failure_FAILURE_CERT_NAME_MISMATCH},
+				agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384", true), "",
+			},
+			{
+				"SSL 3.0 alone is no version that anybody should speak", byHand(probetest.FlightServer{Versions: []uint16{flight.SSL30}, Suites: []uint16{0x0005}}, cert),
+				nil,
+				[]pb.Failure{pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED},
+				agreed("SSL 3.0", "TLS_RSA_WITH_RC4_128_SHA", true), "SSL 3.0",
+			},
 			{"a server of SSL 3.0 that dies of other hellos", func(at netip.AddrPort) (*probetest.Host, error) {
 				return probetest.ListenFunc(at, oldServer(cert))
 			}, nil, []pb.Failure{pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED}, agreed("SSL 3.0", "TLS_RSA_WITH_3DES_EDE_CBC_SHA", true), "SSL 3.0"},
-			{"a certificate that cannot be parsed hides neither version nor chain", func(at netip.AddrPort) (*probetest.Host, error) { return probetest.ListenTLS(at, noise) },
-				nil, []pb.Failure{pb.Failure_FAILURE_CERT_MALFORMED}, func(ev *pb.TLSEvidence) bool {
+			{
+				"a certificate that cannot be parsed hides neither version nor chain", func(at netip.AddrPort) (*probetest.Host, error) { return probetest.ListenTLS(at, noise) },
+				nil,
+				[]pb.Failure{pb.Failure_FAILURE_CERT_MALFORMED},
+				func(ev *pb.TLSEvidence) bool {
 					return ev.GetVersion() == "TLS 1.2" && ev.GetServed() == 3 && ev.GetNegotiationOnly()
-				}, ""},
-			{"a warning is seen, and fails nothing", func(at netip.AddrPort) (*probetest.Host, error) { return probetest.ListenFunc(at, warn) },
-				nil, nil, func(ev *pb.TLSEvidence) bool { return ev.GetAlert().GetCode() == 112 && !ev.GetNegotiationOnly() }, ""},
+				}, "",
+			},
+			{
+				"a warning is seen, and fails nothing", func(at netip.AddrPort) (*probetest.Host, error) { return probetest.ListenFunc(at, warn) },
+				nil, nil, func(ev *pb.TLSEvidence) bool { return ev.GetAlert().GetCode() == 112 && !ev.GetNegotiationOnly() }, "",
+			},
 			{"a warning before the end says why", func(at netip.AddrPort) (*probetest.Host, error) {
 				return probetest.ListenFunc(at, func(c net.Conn) {
 					_, _ = c.Read(make([]byte, 8192))
@@ -145,30 +163,53 @@ func TestOffers(t *testing.T) {
 		}
 		missing := []pb.Failure{pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING}
 		return []shaken{
-			{"TLS 1.2 is offered by hand", library(func(*tls.Config) {}), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}, CipherSuites: []string{"ECDHE-RSA-AES256-GCM-SHA384"}, Groups: []string{"secp384r1"}, SignatureSchemes: []string{"rsa_pkcs1_sha384"}}),
+			{
+				"TLS 1.2 is offered by hand", library(func(*tls.Config) {}), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}, CipherSuites: []string{"ECDHE-RSA-AES256-GCM-SHA384"}, Groups: []string{"secp384r1"}, SignatureSchemes: []string{"rsa_pkcs1_sha384"}}),
 				nil, func(ev *pb.TLSEvidence) bool {
 					return agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", true)(ev) && ev.GetGroup() == "secp384r1" && ev.GetSignatureScheme() == "rsa_pkcs1_sha384"
-				}, ""},
-			{"the order is ours", byHand(probetest.FlightServer{Suites: []uint16{0x0035, 0xc028}, ClientOrder: true}, cert), offer(&pb.TLSOffer{CipherSuites: []string{"0xC028", "AES256-SHA"}}),
-				nil, agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384", true), ""},
-			{"SSL 3.0 can be asked for", byHand(probetest.FlightServer{Versions: []uint16{flight.SSL30, flight.TLS10}, Suites: []uint16{0x0005}}, cert), offer(&pb.TLSOffer{Versions: []string{"SSL 3.0"}}),
-				nil, agreed("SSL 3.0", "TLS_RSA_WITH_RC4_128_SHA", true), ""},
-			{"a server of TLS 1.3 alone has no TLS 1.2", library(func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}}),
-				[]pb.Failure{pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED}, func(ev *pb.TLSEvidence) bool { return ev.GetAlert().GetCode() == 70 }, ""},
-			{"no application protocol in common is no failure by hand either", library(func(c *tls.Config) { c.NextProtos = []string{"dot"} }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}}),
-				nil, func(ev *pb.TLSEvidence) bool { return ev.GetNegotiationOnly() && ev.GetAlpn() == "" }, ""},
-			{"a suite that the server lacks", library(func(*tls.Config) {}), offer(&pb.TLSOffer{CipherSuites: []string{"TLS_DHE_RSA_WITH_AES_128_CBC_SHA"}}),
-				[]pb.Failure{pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER}, nil, ""},
-			{"a version between those offered was not offered", byHand(probetest.FlightServer{Versions: []uint16{flight.TLS11}, Suites: []uint16{0x002f}}, cert), offer(&pb.TLSOffer{Versions: []string{"TLS 1.0", "TLS 1.2"}}),
-				[]pb.Failure{pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED}, nil, "TLS 1.1"},
-			{"a certificate that is asked for is seen, and fails nothing", library(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}}),
-				nil, func(ev *pb.TLSEvidence) bool { return ev.GetClientCertificateRequested() }, ""},
-			{"TLS 1.3 with a group is the library's", library(func(*tls.Config) {}), offer(&pb.TLSOffer{Versions: []string{"TLS 1.3"}, Groups: []string{"secp521r1"}}),
+				}, "",
+			},
+			{
+				"the order is ours", byHand(probetest.FlightServer{Suites: []uint16{0x0035, 0xc028}, ClientOrder: true}, cert), offer(&pb.TLSOffer{CipherSuites: []string{"0xC028", "AES256-SHA"}}),
+				nil, agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384", true), "",
+			},
+			{
+				"SSL 3.0 can be asked for", byHand(probetest.FlightServer{Versions: []uint16{flight.SSL30, flight.TLS10}, Suites: []uint16{0x0005}}, cert), offer(&pb.TLSOffer{Versions: []string{"SSL 3.0"}}),
+				nil, agreed("SSL 3.0", "TLS_RSA_WITH_RC4_128_SHA", true), "",
+			},
+			{
+				"a server of TLS 1.3 alone has no TLS 1.2", library(func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}}),
+				[]pb.Failure{pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED},
+				func(ev *pb.TLSEvidence) bool { return ev.GetAlert().GetCode() == 70 }, "",
+			},
+			{
+				"no application protocol in common is no failure by hand either", library(func(c *tls.Config) { c.NextProtos = []string{"dot"} }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}}),
+				nil, func(ev *pb.TLSEvidence) bool { return ev.GetNegotiationOnly() && ev.GetAlpn() == "" }, "",
+			},
+			{
+				"a suite that the server lacks", library(func(*tls.Config) {}), offer(&pb.TLSOffer{CipherSuites: []string{"TLS_DHE_RSA_WITH_AES_128_CBC_SHA"}}),
+				[]pb.Failure{pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER},
+				nil, "",
+			},
+			{
+				"a version between those offered was not offered", byHand(probetest.FlightServer{Versions: []uint16{flight.TLS11}, Suites: []uint16{0x002f}}, cert), offer(&pb.TLSOffer{Versions: []string{"TLS 1.0", "TLS 1.2"}}),
+				[]pb.Failure{pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED},
+				nil, "TLS 1.1",
+			},
+			{
+				"a certificate that is asked for is seen, and fails nothing", library(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.2"}}),
+				nil, func(ev *pb.TLSEvidence) bool { return ev.GetClientCertificateRequested() }, "",
+			},
+			{
+				"TLS 1.3 with a group is the library's", library(func(*tls.Config) {}), offer(&pb.TLSOffer{Versions: []string{"TLS 1.3"}, Groups: []string{"secp521r1"}}),
 				nil, func(ev *pb.TLSEvidence) bool {
 					return ev.GetVersion() == "TLS 1.3" && ev.GetGroup() == "secp521r1" && !ev.GetNegotiationOnly()
-				}, ""},
-			{"a range that the library has", library(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.3", "TLS 1.2"}}),
-				nil, agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", false), ""},
+				}, "",
+			},
+			{
+				"a range that the library has", library(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.3", "TLS 1.2"}}),
+				nil, agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", false), "",
+			},
 			{"signature schemes beside TLS 1.3 cannot be chosen", library(func(*tls.Config) {}), offer(&pb.TLSOffer{SignatureSchemes: []string{"ed25519"}}), missing, nil, "signature schemes together with TLS 1.3"},
 			{"nor can its suites", library(func(*tls.Config) {}), offer(&pb.TLSOffer{CipherSuites: []string{"TLS_AES_128_GCM_SHA256"}}), missing, nil, "without TLS_AES_256_GCM_SHA384"},
 			{"nor SSL 3.0 beside it", library(func(*tls.Config) {}), offer(&pb.TLSOffer{Versions: []string{"SSL 3.0", "TLS 1.3"}}), missing, nil, "SSL 3.0"},
@@ -206,8 +247,11 @@ func TestWhatAHandshakeShows(t *testing.T) {
 				return ev.GetServerName() == "" && ev.GetVersion() == "TLS 1.3"
 			}, ""},
 			{"protocols that the spec names", serve(func(c *tls.Config) { c.NextProtos = []string{"dot"} }), &pb.TLSSpec{Alpn: []string{"doq", "dot"}}, nil, func(ev *pb.TLSEvidence) bool { return ev.GetAlpn() == "dot" }, ""},
-			{"protocols that the spec names and the server lacks", serve(func(c *tls.Config) { c.NextProtos = []string{"h2"} }), &pb.TLSSpec{Alpn: []string{"dot"}},
-				[]pb.Failure{pb.Failure_FAILURE_TLS_ALERT}, func(ev *pb.TLSEvidence) bool { return ev.GetAlert().GetName() == "no_application_protocol" }, ""},
+			{
+				"protocols that the spec names and the server lacks", serve(func(c *tls.Config) { c.NextProtos = []string{"h2"} }), &pb.TLSSpec{Alpn: []string{"dot"}},
+				[]pb.Failure{pb.Failure_FAILURE_TLS_ALERT},
+				func(ev *pb.TLSEvidence) bool { return ev.GetAlert().GetName() == "no_application_protocol" }, "",
+			},
 		}
 	})
 }

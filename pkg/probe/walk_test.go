@@ -125,7 +125,8 @@ func TestTheWalk(t *testing.T) {
 			[]string{"A deep.sub.zone.tld 127.1.0.5 none", "NS sub.zone.tld 127.1.0.5 none", "SOA sub.zone.tld 127.1.0.5 none"},
 		},
 		{
-			"a top-level domain that does not exist is the root's word", tree(), dnsSpec("www.nowhere", "A"), []string{},
+			"a top-level domain that does not exist is the root's word", tree(), dnsSpec("www.nowhere", "A"),
+			[]string{},
 			[]string{"A www.nowhere 127.1.0.1 dns_nxdomain"},
 		},
 		{

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/quic-go/quic-go"
@@ -145,7 +146,7 @@ func ListenHTTPS(at netip.AddrPort, config *tls.Config, handler http.Handler) (*
 	s := &HTTPSServer{
 		addr: l.Addr().(*net.TCPAddr).AddrPort(),
 		// Handshakes fail as the tests want them to: nothing is to be logged.
-		server: &http.Server{Handler: handler, TLSConfig: config, Protocols: protocols, ErrorLog: log.New(io.Discard, "", 0)},
+		server: &http.Server{ReadHeaderTimeout: time.Minute, Handler: handler, TLSConfig: config, Protocols: protocols, ErrorLog: log.New(io.Discard, "", 0)},
 	}
 	s.stopped.Go(func() { _ = s.server.ServeTLS(l, "", "") })
 	return s, nil

@@ -141,8 +141,9 @@ func (f HTTPFault) answer() string {
 		return "HTTP/1.1 200 " + ugly + "\r\nX-Ugly: " + ugly + "\r\nServer: " + strings.Repeat("\xff", 8000) + "\r\n\r\n" + ugly
 	case UpgradesAlone:
 		return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\n\r\n"
+	default:
+		return ""
 	}
-	return ""
 }
 
 // serve2 answers the first stream badly.
@@ -218,6 +219,7 @@ func (f HTTPFault) answer2(fr *http2.Framer) {
 		if respond(false, "content-length", "1000") == nil {
 			_ = fr.WriteData(1, true, []byte("short"))
 		}
+	default:
 	}
 }
 

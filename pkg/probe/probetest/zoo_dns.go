@@ -58,11 +58,11 @@ func full(records ...string) func([]byte, bool) [][]byte {
 // always sends one message, whatever the transport.
 func always(message func(query []byte) []byte) func([]byte, bool) [][]byte {
 	return func(query []byte, tcp bool) [][]byte {
-		if m := message(query); tcp {
-			return [][]byte{Framed(m)}
-		} else {
-			return [][]byte{m}
+		m := message(query)
+		if tcp {
+			m = Framed(m)
 		}
+		return [][]byte{m}
 	}
 }
 
