@@ -298,7 +298,7 @@ func httpComparisons() []comparison {
 		{"http-loop", "a redirect to itself", "http://web.peers.example/loop", "-L --max-redirs 5", "--follow", map[string]string{
 			"redirects followed": "Elsewhere stops where it has been before, curl at the limit alone",
 			"body":               "curl throws away the bodies of redirects when it follows them",
-			"size":               "the same: it counts what it kept",
+			"size":               "curl counts what it kept of the body, which is nothing",
 		}},
 		{"http-wrong-port", "HTTP to a port of HTTPS", "http://web.peers.example:443/", "", "", nil},
 		{"http-chunked", "a body in chunks", "http://web-chunked.peers.example/", "", "", nil},

@@ -163,7 +163,7 @@ func negotiationComparisons() []comparison {
 		{"tls-13-asked-for-12", "a server of TLS 1.3 that is offered TLS 1.2", "tls13", "-tls1_2", "--tls-version tls1.2", nil},
 		{"tls-10-asked-for-12", "a server of TLS 1.0 that is offered TLS 1.2 alone", "tls10", "-tls1_2", "--tls-version tls1.2", map[string]string{
 			"chain":              "Elsewhere looks on, at what the server would agree to; openssl stops",
-			"client certificate": "the same",
+			"client certificate": "Elsewhere looks on, and sees that none is asked for",
 		}},
 		{"tls-no-shared-suite", "a server that knows none of the suites", "chacha", "-tls1_2 -cipher AES128-SHA", "--tls-version tls1.2 --ciphers TLS_RSA_WITH_AES_128_CBC_SHA", nil},
 		{"tls-cbc-sha384", "a suite that Go does not have: 0xC028", "cbc-sha384", "", "", nil},
@@ -184,7 +184,7 @@ func negotiationComparisons() []comparison {
 		{"tls-alpn-http", "a server of HTTP/1.1 alone", "alpn-http", "", "", nil},
 		{"tls-alpn-alien", "a server of another protocol", "alpn-alien", "", "--alpn h2", map[string]string{
 			"chain":              "Elsewhere looks on, at what the server would agree to; openssl stops",
-			"client certificate": "the same",
+			"client certificate": "Elsewhere looks on, and sees that none is asked for",
 		}},
 		{"tls-alpn-chosen", "the protocol that is asked for", "alpn-alien", "-alpn imap", "--alpn imap", nil},
 		{"tls-unknown-name", "a server that does not know the name: alert 112", "unknown-name", "", "", nil},
