@@ -146,7 +146,10 @@ func noWayToTheRoot(t *testing.T, env *Env) {
 	resolver := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.1"), probetest.Zone{
 		"www.zone.tld": {Records: []string{"www.zone.tld. 60 IN A 127.0.0.2"}},
 	}, true))
-	here := &Env{Resolvers: []netip.AddrPort{resolver.Addr()}, Egress: env.Egress, Controls: []string{}, Delegations: &Delegations{}}
+	here := &Env{
+		Resolvers: []netip.AddrPort{resolver.Addr()}, Egress: env.Egress, Controls: []string{}, Delegations: &Delegations{},
+		Hints: nil, // The real ones, which this namespace has no route to.
+	}
 	for _, want := range []int{1, 0} { // Then it is remembered.
 		r := run(t, here, dnsSpec("www.zone.tld", "A"))
 		found := steps(r, pb.StepKind_STEP_KIND_DNS_QUERY, pb.Role_ROLE_REFERRAL)
