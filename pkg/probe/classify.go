@@ -210,6 +210,11 @@ func authorityFailure(m *dns.Msg, qtype uint16) pb.Failure {
 	switch f := rcodeFailure(m.Rcode); {
 	case f == pb.Failure_FAILURE_DNS_FORMERR, f == pb.Failure_FAILURE_DNS_NOTIMP:
 		return f
+	case f == pb.Failure_FAILURE_DNS_SERVFAIL && m.Authoritative: // It serves the zone, and fails at the name.
+		if len(m.Question) == 1 && loops(links(m, canonical(m.Question[0].Name))) {
+			return pb.Failure_FAILURE_DNS_CNAME_LOOP
+		}
+		return f
 	case f != pb.Failure_FAILURE_NONE && f != pb.Failure_FAILURE_DNS_NXDOMAIN, !m.Authoritative:
 		return pb.Failure_FAILURE_DNS_LAME
 	case f == pb.Failure_FAILURE_NONE && !holds(m, qtype) && !holds(m, dns.TypeCNAME):

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/miekg/dns"
+
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -73,6 +75,33 @@ func TestWordsOfTheLibrary(t *testing.T) {
 	} {
 		if got := handshakeText(words); got != want {
 			t.Errorf("%s: %s, want %s", words, Short(got), Short(want))
+		}
+	}
+}
+
+// TestAuthorities: a server that has its zone, and fails at one name of it, is not lame.
+func TestAuthorities(t *testing.T) {
+	t.Parallel()
+	record := func(text string) dns.RR { return parsed(t, text) }
+	for _, tt := range []struct {
+		why           string
+		rcode         int
+		authoritative bool
+		answer        []dns.RR
+		want          pb.Failure
+	}{
+		{"it refuses", dns.RcodeRefused, false, nil, pb.Failure_FAILURE_DNS_LAME},
+		{"it fails, and claims nothing", dns.RcodeServerFailure, false, nil, pb.Failure_FAILURE_DNS_LAME},
+		{"it fails at the name", dns.RcodeServerFailure, true, nil, pb.Failure_FAILURE_DNS_SERVFAIL},
+		{"it answers from elsewhere", dns.RcodeSuccess, false, []dns.RR{record("www.example. 60 IN A 192.0.2.1")}, pb.Failure_FAILURE_DNS_LAME},
+		{"its CNAMEs go round, which BIND calls a failure", dns.RcodeServerFailure, true, []dns.RR{
+			record("www.example. 60 IN CNAME one.example."), record("one.example. 60 IN CNAME www.example."),
+		}, pb.Failure_FAILURE_DNS_CNAME_LOOP},
+	} {
+		m := new(dns.Msg).SetQuestion("www.example.", dns.TypeA)
+		m.Response, m.Rcode, m.Authoritative, m.Answer = true, tt.rcode, tt.authoritative, tt.answer
+		if got := authorityFailure(m, dns.TypeA); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.why, Short(got), Short(tt.want))
 		}
 	}
 }
