@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -287,6 +288,27 @@ func TestQuestionsAreTheWordsThatAskThem(t *testing.T) {
 	} {
 		if got := Question(spec); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+// TestWhereAServerIsListed: that a zone does not list a server is known where the zone was asked.
+func TestWhereAServerIsListed(t *testing.T) {
+	answer := func(server string, child bool) *pb.Step {
+		s := asking(server, "www.example.com", "A", &pb.DNSReply{Authoritative: true}, "A 203.0.113.10")
+		return ofZone(as(pb.Role_ROLE_AUTHORITY, s), "example.com", server, 0, true, child)
+	}
+	for _, c := range []struct {
+		what  string
+		steps []*pb.Step
+		want  int
+	}{
+		{"the zone lists one of them", []*pb.Step{answer("192.0.2.5:53", true), answer("192.0.2.6:53", false)}, 1},
+		{"the zone was not asked", []*pb.Step{answer("192.0.2.5:53", false), answer("192.0.2.6:53", false)}, 0},
+	} {
+		shown := fmt.Sprint(zones(&pb.Result{Steps: c.steps}, false))
+		if got := strings.Count(shown, "at the parent only"); got != c.want {
+			t.Errorf("%s: %d servers are at the parent only, want %d: %s", c.what, got, c.want, shown)
 		}
 	}
 }

@@ -34,8 +34,10 @@ func zones(r *pb.Result, deep bool) (out []section) {
 			return strings.Compare(a.about.GetServer()+a.steps[0].GetAddress(), b.about.GetServer()+b.steps[0].GetAddress())
 		})
 		rows := make([][]string, len(servers))
+		// Without a server that the zone itself lists, the zone was not asked whom it lists.
+		listed := slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetInChild() })
 		for i, n := range servers {
-			rows[i] = n.row(deep)
+			rows[i] = n.row(deep, listed)
 		}
 		out = append(out, section{title: "zone " + Clean(zone) + zoneFacts(servers, deep), lines: grid(rows)})
 	}
@@ -77,8 +79,9 @@ func zoneFacts(servers []*nameserver, deep bool) string {
 	return " (" + strings.Join(words, ", ") + ")"
 }
 
-// row is a server on a line: name, address, serial, where it is listed, and what it says.
-func (n *nameserver) row(deep bool) []string {
+// row is a server on a line: name, address, serial, where it is listed as far as both are known, and what it
+// says.
+func (n *nameserver) row(deep, bothKnown bool) []string {
 	name, serial, listed := "-", "", ""
 	if n.about.GetServer() != "" {
 		name = Clean(n.about.GetServer())
@@ -87,7 +90,7 @@ func (n *nameserver) row(deep bool) []string {
 		serial = "serial " + strconv.FormatUint(uint64(n.about.GetSoaSerial()), 10)
 	}
 	switch parent, child := n.about.GetInParent(), n.about.GetInChild(); {
-	case parent && !child:
+	case parent && !child && bothKnown:
 		listed = "at the parent only"
 	case child && !parent:
 		listed = "at the zone only"
