@@ -199,7 +199,7 @@ func detail(s *pb.Step) string {
 	case pb.Failure_FAILURE_DNS_BOGON:
 		return join(unique(e.GetAddresses()))
 	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
-		return shown(e.GetDnssec().GetDetail())
+		return shownUpTo(2*maxText, e.GetDnssec().GetDetail()) // A name or two, and the value at the end.
 	case pb.Failure_FAILURE_DNS_CNAME_LOOP, pb.Failure_FAILURE_DNS_CNAME_BROKEN:
 		return brokenLink(e.GetCnameChain())
 	default:
@@ -222,7 +222,14 @@ func brokenLink(chain []*pb.CNAMELink) string {
 		}
 		return text
 	}
-	return ""
+	if len(chain) == 0 {
+		return ""
+	}
+	links := []string{shown(chain[0].GetName())} // It is a loop: no link is broken.
+	for _, l := range chain[:min(len(chain), maxNames)] {
+		links = append(links, shown(l.GetTarget()))
+	}
+	return strings.Join(links, " → ")
 }
 
 // targetName is the name that is looked at.
@@ -249,6 +256,9 @@ func (f *facts) serverName() string {
 // resolverHint says what a failing resolver needs.
 func (f *facts) resolverHint(r *pb.Finding, spots []*spot) string {
 	servers := join(collect(failsOf(spots), (*sight).server))
+	if r.GetFailure() == pb.Failure_FAILURE_DNS_BOGON {
+		return servers + " answers otherwise than the others' resolvers: ask its operator about filters and names of its own; if the address is meant, the agents' operators can allow its range."
+	}
 	if wrongData(r.GetFailure()) {
 		return unresolvableHint(r)
 	}
@@ -273,7 +283,9 @@ func unresolvableHint(u *pb.Finding) string {
 		return "take the address out of the public zone; if it is meant to be looked at from inside, the agents' operators can allow its range."
 	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
 		return "sign the zone anew, or make the DS record at its parent fit its keys; until then validating resolvers do not answer for it."
-	case pb.Failure_FAILURE_DNS_CNAME_LOOP, pb.Failure_FAILURE_DNS_CNAME_BROKEN:
+	case pb.Failure_FAILURE_DNS_CNAME_LOOP:
+		return "take one of the links out, or let it lead out of the circle."
+	case pb.Failure_FAILURE_DNS_CNAME_BROKEN:
 		return "repair the link, or take it out: what it leads to does not exist."
 	default:
 		if carrier(u.GetFailure()) {

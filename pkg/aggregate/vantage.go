@@ -96,7 +96,30 @@ func (f *facts) nobodyJudged() *pb.Finding {
 	n.Failure, n.Failures = f.refusals()
 	n.Summary = "nothing was judged: " + f.fates() + "."
 	n.Hint = "ask more agents, or agents in other regions; `agents` lists those that are there."
+	if why := f.policies(); why != "" {
+		n.Hint = "the agents' operators do not let them go there: " + why + "; ask agents whose operators do."
+	}
 	return n
+}
+
+// policies are what agents that may not do what was asked say of it, if that is why nothing was judged.
+func (f *facts) policies() string {
+	var texts []string
+	for _, a := range f.agents {
+		if a.reason() != pb.Failure_FAILURE_AGENT_POLICY_DENIED {
+			return ""
+		}
+		text := a.ask.GetDetail()
+		for _, s := range a.steps {
+			if s.GetRole() == pb.Role_ROLE_TARGET && s.GetFailure() == pb.Failure_FAILURE_AGENT_POLICY_DENIED && text == "" {
+				text = s.GetEvidence().GetText()
+			}
+		}
+		if text != "" {
+			texts = append(texts, "“"+shownUpTo(3*maxText, text)+"”")
+		}
+	}
+	return join(unique(texts))
 }
 
 // reason is why an agent says nothing of use: its own reason for not answering, or the first failure

@@ -19,17 +19,20 @@ const maxText = 80
 func quote(text string) string { return "“" + shown(text) + "”" }
 
 // shown is such text bounded, with nothing in it that could move a cursor.
-func shown(text string) string {
-	q := strconv.QuoteToGraphic(cut(text))
+func shown(text string) string { return shownUpTo(maxText, text) }
+
+// shownUpTo is the same with a bound of its own, in bytes.
+func shownUpTo(bytes int, text string) string {
+	q := strconv.QuoteToGraphic(cut(bytes, text))
 	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`) // ours are “these”
 }
 
 // cut bounds text without breaking a character.
-func cut(text string) string {
-	if len(text) <= maxText {
+func cut(bytes int, text string) string {
+	if len(text) <= bytes {
 		return text
 	}
-	end := maxText
+	end := bytes
 	for end > 0 && !utf8.RuneStart(text[end]) {
 		end--
 	}

@@ -26,6 +26,16 @@ func TestSentences(t *testing.T) {
 	differs := tcpWorld().in("ap/1", open(ip1)).in("ap/2", blocked(ip1, timeout)).in("eu", open(ip1))
 	differs.m.Asks[1].Vantage.Provider = "Example Cloud"
 
+	denied := tcpWorld().in("ap", tcp(ip1, pb.Failure_FAILURE_AGENT_POLICY_DENIED)).
+		gone("eu", pb.AskState_ASK_STATE_REFUSED, pb.Failure_FAILURE_AGENT_POLICY_DENIED)
+	denied.results[0].Steps[0].Evidence.Text, denied.m.Asks[1].Detail = "10.0.0.1 is special-purpose", "no private ranges"
+
+	loop := func() []*pb.Step {
+		return saying(query(1, pb.Failure_FAILURE_DNS_CNAME_LOOP), func(e *pb.Evidence) {
+			e.CnameChain = []*pb.CNAMELink{{Name: "www.example", Target: "one.example"}, {Name: "one.example", Target: "www.example"}}
+		})
+	}
+
 	for _, c := range []struct {
 		sentence      string
 		world         *world
@@ -70,6 +80,21 @@ func TestSentences(t *testing.T) {
 			"why nothing was judged", tcpWorld().gone("ap", pb.AskState_ASK_STATE_LOST, 0).gone("eu", pb.AskState_ASK_STATE_REFUSED, pb.Failure_FAILURE_AGENT_POLICY_DENIED),
 			"nothing was judged: of 2 agents, 1 lost, 1 refused (agent_policy_denied).",
 			"",
+		},
+		{
+			"what the operators do not allow", denied,
+			"nothing was judged: of 2 agents, 1 answered with nothing that can be judged (agent_policy_denied), 1 refused (agent_policy_denied).",
+			"the agents' operators do not let them go there: “10.0.0.1 is special-purpose” and “no private ranges”; ask agents whose operators do.",
+		},
+		{
+			"which names a loop of CNAMEs is made of", dnsWorld("A").in("ap", loop()).in("eu", loop()),
+			"ap and eu: www.example: a CNAME chain that comes back to itself from 198.51.100.1:53 (www.example → one.example → www.example).",
+			"take one of the links out, or let it lead out of the circle.",
+		},
+		{
+			"an address of one resolver's own", dnsWorld("A").in("ap", query(1, bogon, "10.0.0.1")).in("eu", answers(2, "A", "192.0.2.1")),
+			"ap: www.example: an address that cannot be public from 198.51.100.1:53 (10.0.0.1) (from agent ap only) while the name resolves in eu.",
+			"198.51.100.1:53 answers otherwise than the others' resolvers: ask its operator about filters and names of its own; if the address is meant, the agents' operators can allow its range.",
 		},
 	} {
 		f := c.world.judge().GetFindings()[0]
