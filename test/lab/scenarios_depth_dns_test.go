@@ -34,7 +34,7 @@ func brokenNames() []scenario {
 			},
 			ask: "dns www." + overdueZone + " A",
 			want: fails(wrongName(pb.FindingCode_FINDING_CODE_DNSSEC_BOGUS, pb.Failure_FAILURE_DNS_DNSSEC_BOGUS, validating)).
-				mentioning("expired").showing(each(validating, func(r *pb.Result) string {
+				mentioning("expired 2026-02-01T00:00:00Z").showing(each(validating, func(r *pb.Result) string {
 				d := query(r).GetEvidence().GetDnssec()
 				if d.GetReason() != pb.BogusReason_BOGUS_REASON_SIGNATURE_EXPIRED || !strings.Contains(d.GetDetail(), "2026-02-01") {
 					return fmt.Sprintf("the reason is not there: %v", d)
@@ -61,7 +61,8 @@ func brokenNames() []scenario {
 			records: []string{"cname-loop CNAME cname-pool", "cname-pool CNAME cname-loop"},
 			proofs:  []proof{{"us-1 ap-1", "dig", "cname-loop." + zone, "SERVFAIL"}},
 			ask:     "dns NAME A",
-			want:    fails(wrongName(pb.FindingCode_FINDING_CODE_CNAME_BROKEN, pb.Failure_FAILURE_DNS_CNAME_LOOP, everywhere()...)),
+			want: fails(wrongName(pb.FindingCode_FINDING_CODE_CNAME_BROKEN, pb.Failure_FAILURE_DNS_CNAME_LOOP, everywhere()...)).
+				mentioning("cname-loop." + zone + " → cname-pool." + zone + " → cname-loop." + zone).showing(consulted(authoritative+" dns_cname_loop", authoritative+" none")),
 		},
 		{
 			name: "bogon", says: "the resolver of one region gives an address that cannot be public",

@@ -182,7 +182,7 @@ func brokenPages() []scenario {
 			}))},
 			proofs: []proof{{"us-1 ap-2", "curl", "https://NAME/ 203.0.113.136", "302 http://" + metadataAddr + "/latest/meta-data/"}},
 			ask:    "http https://NAME/ --follow",
-			want: unsure(&pb.Finding{Code: pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE}).showing(each("", func(r *pb.Result) string {
+			want: unsure(&pb.Finding{Code: pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE}).mentioning(metadataAddr + " is special-purpose").showing(each("", func(r *pb.Result) string {
 				s := steps(r, pb.StepKind_STEP_KIND_HTTP_EXCHANGE, pb.Role_ROLE_TARGET)[0]
 				if s.GetFailure() != pb.Failure_FAILURE_AGENT_POLICY_DENIED || !strings.Contains(s.GetEvidence().GetText(), metadataAddr) {
 					return fmt.Sprintf("the redirect was not refused: %v", s)
