@@ -167,6 +167,11 @@ func tcpState(fd int) (uint8, error) {
 
 // end says why the connection was not made.
 func (w *waiter) end(fd int, queued syscall.Errno) error {
+	if queued == 0 { // It may have come after the queue was read, and before the state was.
+		if queued = readErrorQueue(fd, w.ev); queued != 0 {
+			w.icmp = queued
+		}
+	}
 	number, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return localError{err}

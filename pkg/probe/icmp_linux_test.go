@@ -2,6 +2,7 @@ package probe
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -118,6 +119,7 @@ func toldApart(t *testing.T) {
 	if uid := os.Getuid(); uid == 0 && os.Getenv("ELSEWHERE_NAMESPACE") == "uid 0" {
 		t.Fatal("this is root")
 	}
+	betweenLooks(t)
 	all(t, message.String, messages(), func(t *testing.T, m message) func(*testing.T) {
 		s := one(t, run(t, anywhere(), tcpSpec(m.addr().String(), 443)), pb.StepKind_STEP_KIND_TCP_CONNECT)
 		return func(t *testing.T) {
@@ -135,6 +137,27 @@ func toldApart(t *testing.T) {
 			}
 		}
 	})
+}
+
+// betweenLooks: an ICMP error that comes after the queue was read and before the connection is seen to have
+// ended is told apart too.
+func betweenLooks(t *testing.T) {
+	for _, m := range []message{{typ: 3, code: 3}, {typ: 3, code: 13}, {v6: true, typ: 4, code: 2}} {
+		fd, err := start(netip.AddrPortFrom(m.addr(), 443), ConnectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 5000); n != 1 || err != nil {
+			t.Fatalf("%s: %d, %v", m, n, err)
+		}
+		w := waiter{ev: &pb.Evidence{}}
+		outcome := w.end(fd, 0) // The first look saw nothing.
+		var icmp icmpError
+		if !errors.As(outcome, &icmp) || icmpText(w.ev.GetIcmp()) != fmt.Sprintf("%d/%d", m.typ, m.code) {
+			t.Errorf("%s: %v, with %v", m, outcome, w.ev)
+		}
+		_ = unix.Close(fd)
+	}
 }
 
 // injector is the router: it reads what is sent to a TUN device and answers it.
