@@ -185,6 +185,8 @@ func span(id uint16, name string) (lowest, highest uint16) {
 		return 1, 0
 	case id>>8 == 0x13, id == 0x00c6, id == 0x00c7, id == 0xc0b4, id == 0xc0b5, id >= 0xc103 && id <= 0xc106:
 		return TLS13, TLS13
+	case has(name, "PSK") && has(name, "_CBC_SHA", "_NULL_SHA") && has(name, "_SHA256", "_SHA384"):
+		return TLS10, TLS12 // Any version of TLS (RFC 5487, 3; RFC 5489, 3; RFC 6367, 2.3).
 	case has(name, "_SHA256", "_SHA384", "_GCM_", "_CCM", "_CTR_OMAC") || name == "TLS_GOSTR341112_256_WITH_28147_CNT_IMIT":
 		return TLS12, TLS12
 	}

@@ -48,6 +48,19 @@ func TestSuitesOfCloudFront(t *testing.T) {
 	}
 }
 
+// TestVersionsOfPSK: those with CBC go with every version of TLS, as OpenSSL has it, although their hash is
+// that of TLS 1.2 (RFC 5487, 3); those with an AEAD do not.
+func TestVersionsOfPSK(t *testing.T) {
+	t.Parallel()
+	for id, oldest := range map[uint16]uint16{0x00ae: TLS10, 0x00b1: TLS10, 0xc037: TLS10, 0xc09b: TLS10, 0x00a8: TLS12, 0xccab: TLS12, 0x003c: TLS12, 0x008c: SSL30} {
+		for v := SSL30; v <= TLS13; v++ {
+			if got, want := slices.Contains(Suites(v), id), v >= oldest && v <= TLS12; got != want {
+				t.Errorf("%s with %s: %v, want %v", SuiteName(id), VersionName(v), got, want)
+			}
+		}
+	}
+}
+
 // TestSuitesOfTheLibrary compares with an independent table: the names of crypto/tls.
 func TestSuitesOfTheLibrary(t *testing.T) {
 	t.Parallel()
