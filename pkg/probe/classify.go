@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -309,12 +310,17 @@ func remoteAlert(err error) (uint8, bool) {
 	return uint8(v.Uint()), true
 }
 
+// certificateAlerts are what servers say to a client without a certificate, since there was no alert for it
+// before TLS 1.3: handshake_failure, no_certificate, bad_certificate, certificate_unknown, access_denied,
+// and decode_error, which is GnuTLS's.
+var certificateAlerts = []uint8{40, 41, 42, 46, 49, 50}
+
 // alertFailure classifies an alert (RFC 8446, 6).
 func alertFailure(alert uint8, certAsked bool) pb.Failure {
 	switch {
 	case alert == 0: // close_notify.
 		return pb.Failure_FAILURE_TLS_CLOSED
-	case alert == 116, certAsked && (alert == 40 || alert == 42): // Before TLS 1.3 there was no alert for it.
+	case alert == 116, certAsked && slices.Contains(certificateAlerts, alert):
 		return pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED
 	case alert == 40, alert == 71: // handshake_failure, insufficient_security.
 		return pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER
