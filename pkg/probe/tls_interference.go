@@ -61,14 +61,11 @@ func harmless(name string) string {
 	return "www.example.com"
 }
 
-// smallOffer is for a ClientHello of less than 512 bytes, with what all but every server accepts.
+// smallOffer is for a ClientHello of less than 512 bytes, without post-quantum groups. The library makes
+// it, so that it goes as far as the handshake that failed: a server that ends connections later than with
+// its first flight is not one that minds long hellos.
 func smallOffer() *offer {
-	return &offer{
-		versions: []uint16{flight.TLS10, flight.TLS11, flight.TLS12},
-		suites:   flight.Suites(flight.TLS12)[:32],
-		groups:   []uint16{29, 23, 24},
-		schemes:  []uint16{0x0403, 0x0503, 0x0804, 0x0805, 0x0401, 0x0501, 0x0601, 0x0203, 0x0201},
-	}
+	return &offer{versions: []uint16{flight.TLS10, flight.TLS11, flight.TLS12, flight.TLS13}, groups: []uint16{29, 23, 24}}
 }
 
 // variant makes one handshake on a connection of its own.

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"net"
 	"testing"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
@@ -123,4 +124,21 @@ func TestNoVariants(t *testing.T) {
 	if got := variants(t, run(t, env, tlsSpec("127.0.0.2", host.Addr().Port(), ""))); len(got) != 3 {
 		t.Errorf("without a name, no variant without one: %v", got)
 	}
+}
+
+// TestLateReset: a server that ends connections after its own flight, when it has seen the client's, does not
+// mind the size of a hello.
+func TestLateReset(t *testing.T) {
+	t.Parallel()
+	cert, _ := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"www.example"}, RSABits: 2048}, true)
+	flight := probetest.FlightServer{Suites: []uint16{0x002f}, Certificates: cert.Certificate}
+	host := must[*probetest.Host](t)(probetest.ListenFunc(at("127.0.0.2"), func(c net.Conn) {
+		said := make([]byte, 8192)
+		n, _ := c.Read(said)
+		_, _ = c.Write(flight.Answer(said[:n]))
+		_, _ = c.Read(said)
+		_ = c.(*net.TCPConn).SetLinger(0)
+	}))
+	r := run(t, newEnv(t, nil), tlsSpec("127.0.0.2", host.Addr().Port(), "www.example"))
+	checkVariants(t, r, pb.Failure_FAILURE_TLS_RESET)
 }
