@@ -2,8 +2,6 @@ package probe
 
 import (
 	"context"
-	"crypto/ecdh"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,7 +33,7 @@ var (
 // spoke says whether a handshake that ended so had a TLS server at its other end, which can be asked for more.
 func spoke(f pb.Failure) bool {
 	return isCertificate(f) || slices.Contains([]pb.Failure{
-		pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_MALFORMED,
+		pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_MALFORMED,
 		pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER,
 		pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME, pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED,
 	}, f)
@@ -60,6 +58,8 @@ func (t *trace) enumerate(ctx context.Context, g greeting) {
 	case len(e.versions) == 0 && errors.Is(e.stopped, errNoTime):
 		s.say(e.stopped)
 		s.end(pb.Failure_FAILURE_AGENT_DEADLINE)
+	case len(e.versions) == 0 && errors.Is(e.stopped, errStopped):
+		s.end(e.shut)
 	case errors.Is(e.stopped, errNoPermit):
 		s.end(pb.Failure_FAILURE_AGENT_POLICY_DENIED)
 	default: // What was found stands.
@@ -76,7 +76,8 @@ type enumeration struct {
 	pace       *rate.Limiter
 	handshakes int
 	unanswered int
-	stopped    error // Why it goes no further.
+	shut       pb.Failure // How the last connect failed.
+	stopped    error      // Why it goes no further.
 	versions   []*pb.VersionSupport
 }
 
@@ -163,76 +164,101 @@ func (e *enumeration) prefers(v uint16, suites []uint16) bool {
 	return f.Hello && f.Suite == suites[0]
 }
 
-// groups returns the groups that the server chooses for the first suite that needs one, in the order in
-// which it does. In TLS 1.3 a hello without a key share makes it name the group that it wants, so that
-// post-quantum groups can be asked for without their keys (RFC 8446, 4.1.4).
+// groups returns the groups that the server chooses, in the order in which it does. In TLS 1.3 a hello
+// without a key share makes it name the group that it wants, so that post-quantum groups can be asked for
+// without their keys (RFC 8446, 4.1.4). Below, the client's groups are those of the certificate's key too
+// (RFC 8422, 5.1): the one that the server cannot do without stays in the offer, as the last.
 func (e *enumeration) groups(v uint16, suites []uint16) (accepted []uint16) {
-	i := slices.IndexFunc(suites, func(id uint16) bool {
-		return v == flight.TLS13 || v > flight.SSL30 && strings.Contains(flight.SuiteName(id), "_ECDHE_")
-	})
-	if i < 0 || v < flight.TLS12 { // Older versions have those of TLS 1.2.
+	if v < flight.TLS12 { // Older versions have those of TLS 1.2.
 		return nil
+	}
+	if v == flight.TLS12 {
+		suites = slices.DeleteFunc(slices.Clone(suites), func(id uint16) bool {
+			return !strings.Contains(flight.SuiteName(id), "_ECDHE_")
+		})
 	}
 	rest := flight.Groups()
 	if v == flight.TLS13 {
 		rest = append([]uint16{4588, 4587, 4589}, rest...)
 	}
-	for len(rest) > 0 {
-		h := e.hello(v, suites[i:i+1])
-		h.Groups, h.KeyShares = rest, nil
-		f, _ := e.greet(h)
-		g := slices.Index(rest, f.Group)
-		if !f.Hello || f.Version != v || f.Suite != suites[i] || g < 0 {
+	onlyECDSA := !slices.ContainsFunc(suites, func(id uint16) bool { return !strings.Contains(flight.SuiteName(id), "_ECDSA_") })
+	var needed []uint16
+	for len(suites) > 0 && len(rest) > 0 {
+		g := e.group(v, suites, slices.Concat(rest, needed))
+		i := slices.Index(rest, g)
+		switch {
+		case i >= 0:
+			accepted, rest = append(accepted, g), slices.Delete(rest, i, i+1)
+		case g == 0 && needed == nil && len(accepted) > 0 && onlyECDSA:
+			needed = accepted[len(accepted)-1:]
+		default: // It has no other one.
 			return accepted
 		}
-		accepted, rest = append(accepted, f.Group), slices.Delete(rest, g, g+1)
 	}
 	return accepted
+}
+
+// group returns the group that the server chooses of some, or 0.
+func (e *enumeration) group(v uint16, suites, groups []uint16) uint16 {
+	h := e.hello(v, suites)
+	h.Groups, h.KeyShares = groups, nil
+	f, _ := e.greet(h)
+	if !f.Hello || f.Version != v || !slices.Contains(suites, f.Suite) || !slices.Contains(groups, f.Group) {
+		return 0
+	}
+	return f.Group
 }
 
 // hello offers a list of suites in one version.
 func (e *enumeration) hello(v uint16, suites []uint16) *flight.Hello {
 	h := anything(v, e.sent())
 	h.Suites = suites
-	if v == flight.TLS13 {
-		if key, err := ecdh.X25519().GenerateKey(rand.Reader); err == nil {
-			h.KeyShares = []flight.KeyShare{{Group: 29, Public: key.PublicKey().Bytes()}}
-		}
-	}
 	return h
 }
 
-// greet makes one handshake as far as the flight, in its turn. The flight is never nil.
+// greet makes one handshake as far as the flight, in its turn; one that got no connection is made again.
+// The flight is never nil.
 func (e *enumeration) greet(h *flight.Hello) (*flight.Flight, pb.Failure) {
-	nothing := &flight.Flight{}
-	switch {
-	case e.stopped != nil:
-		return nothing, pb.Failure_FAILURE_UNSPECIFIED
-	case e.handshakes >= maxHandshakes:
-		e.stopped = errTooMany
-		return nothing, pb.Failure_FAILURE_UNSPECIFIED
-	case e.pace.Wait(e.ctx) != nil || over(e.ctx):
-		e.stopped = errNoTime
-		return nothing, pb.Failure_FAILURE_UNSPECIFIED
-	}
-	if err := e.t.permit(e.addr, toConnect); err != nil {
-		e.say(err)
-		e.stopped = errNoPermit
-		return nothing, pb.Failure_FAILURE_UNSPECIFIED
-	}
-	e.handshakes++
-	f, failure := e.once(h)
-	switch {
-	case over(e.ctx):
-		e.stopped = errNoTime
-	case f.Records > 0 || failure == pb.Failure_FAILURE_TLS_CLOSED:
-		e.unanswered = 0
-	default:
-		if e.unanswered++; e.unanswered == maxUnanswered && len(e.versions) > 0 {
+	for e.allowed() {
+		e.handshakes++
+		f, failure := e.once(h)
+		switch {
+		case over(e.ctx):
+			e.stopped = errNoTime
+		case f.Records > 0 || failure == pb.Failure_FAILURE_TLS_CLOSED:
+			e.unanswered = 0
+		default:
+			e.unanswered++
+		}
+		connected := failure == pb.Failure_FAILURE_NONE || failure >= pb.Failure_FAILURE_TLS_TIMEOUT
+		if !connected {
+			e.shut = failure
+		}
+		if e.stopped == nil && e.unanswered >= maxUnanswered && (!connected || len(e.versions) > 0) {
 			e.stopped = errStopped
 		}
+		if connected {
+			return f, failure
+		}
 	}
-	return f, failure
+	return &flight.Flight{}, pb.Failure_FAILURE_UNSPECIFIED
+}
+
+// allowed waits for the next handshake's turn, and says whether there is one.
+func (e *enumeration) allowed() bool {
+	switch {
+	case e.stopped != nil:
+	case e.handshakes >= maxHandshakes:
+		e.stopped = errTooMany
+	case e.pace.Wait(e.ctx) != nil || over(e.ctx):
+		e.stopped = errNoTime
+	default:
+		if err := e.t.permit(e.addr, toConnect); err != nil {
+			e.say(err)
+			e.stopped = errNoPermit
+		}
+	}
+	return e.stopped == nil
 }
 
 // once makes one handshake on a connection of its own.

@@ -157,3 +157,28 @@ func TestNoEnumeration(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestEnumerationThatIsShutOut: a server that lets nobody in any more is not one that accepts nothing.
+func TestEnumerationThatIsShutOut(t *testing.T) {
+	t.Parallel()
+	s := enumerated(t, must[*probetest.Host](t)(probetest.ListenClosed(at("127.0.0.2"))).Addr(), 10*time.Second)
+	if s.GetFailure() != pb.Failure_FAILURE_TCP_REFUSED || len(s.GetEvidence().GetTls().GetVersions()) != 0 {
+		t.Errorf("%v", s)
+	}
+}
+
+// TestGroupsBesideAKey: a server with an ECDSA key needs the key's curve among the client's groups, and has
+// others all the same.
+func TestGroupsBesideAKey(t *testing.T) {
+	t.Parallel()
+	cert, _ := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"www.example"}}, false)
+	config := serverConfig(cert)
+	config.MaxVersion = tls.VersionTLS12
+	config.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}
+	host := must[*probetest.Host](t)(probetest.ListenTLS(at("127.0.0.2"), config))
+	for _, v := range enumerated(t, host.Addr(), 25*time.Second).GetEvidence().GetTls().GetVersions() {
+		if want := []string{"x25519", "secp256r1", "secp384r1"}; v.GetVersion() == "TLS 1.2" && !slices.Equal(v.GetGroups(), want) {
+			t.Errorf("groups %v, want %v", v.GetGroups(), want)
+		}
+	}
+}
