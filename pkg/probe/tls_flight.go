@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/flight"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -93,7 +94,7 @@ func (h *shaker) look(ctx context.Context, f pb.Failure) pb.Failure {
 	}
 	h.looked = true
 	text := h.pb.GetEvidence().GetText()
-	for _, version := range []uint16{flight.TLS12, flight.SSL30} { // Some servers of SSL 3.0 bear its hello alone.
+	for _, version := range []uint16{flight.TLS12, flight.TLS13, flight.SSL30} { // Some servers of SSL 3.0 bear its hello alone.
 		seen := &flight.Flight{}
 		h.attempt(ctx, func(ctx context.Context) (ended pb.Failure) {
 			seen, ended = h.lookWith(ctx, version)
@@ -125,21 +126,24 @@ func (h *shaker) lookWith(ctx context.Context, version uint16) (*flight.Flight, 
 	return seen, f
 }
 
-// anything offers all that there is up to a version.
+// anything offers all that there is up to a version; TLS 1.3 alone with that.
 func anything(version uint16, name string) *flight.Hello {
-	return &flight.Hello{
+	h := &flight.Hello{
 		Version: version, Suites: flight.Suites(version), Groups: flight.Groups(), Schemes: flight.Schemes(),
 		ServerName: name, Staple: true,
 	}
+	if version == flight.TLS13 {
+		h.KeyShares = keyShares(h.Groups[0])
+	}
+	return h
 }
 
 // learn puts what the server would agree on into the evidence, in place of the handshake that failed with f.
 func (h *shaker) learn(ctx context.Context, f pb.Failure, seen *flight.Flight) pb.Failure {
 	old := h.pb.GetEvidence().GetTls()
 	ev := &pb.TLSEvidence{ServerName: h.sent(), Alert: old.GetAlert(), HelloSize: old.GetHelloSize()}
-	works := seen.Done && seen.Version >= flight.TLS10 && seen.Version <= flight.TLS12 &&
-		(f != pb.Failure_FAILURE_TLS_ALERT || beyond(seen)) // An alert of another kind was about something else.
-	if works {
+	ours := ownLimit(f, seen)
+	if ours {
 		ev.Alert = nil
 		h.see(func(e *pb.Evidence) { e.Text = "" })
 	}
@@ -147,16 +151,39 @@ func (h *shaker) learn(ctx context.Context, f pb.Failure, seen *flight.Flight) p
 	h.add(fmt.Sprintf("the server would speak %s with %s", flight.VersionName(seen.Version), flight.SuiteName(seen.Suite)))
 	h.see(func(e *pb.Evidence) { e.Tls = ev })
 	switch {
-	case works && isCertificate(f):
+	case ours && isCertificate(f):
 		h.certificate = append(h.certificate, f) // end drops what is there twice.
 		return pb.Failure_FAILURE_NONE
-	case works:
+	case ours && seen.Version == flight.TLS13: // Its certificates are encrypted: nobody knows how they are.
+		h.add("which this agent's library cannot complete")
+		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+	case ours:
 		h.add("which this agent's library cannot complete")
 		return pb.Failure_FAILURE_NONE
 	case seen.Version == flight.SSL30:
 		return pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED
+	case bare(seen):
+		h.add("which is without a certificate or without encryption")
 	}
 	return f
+}
+
+// ownLimit says whether a handshake that failed with f did so for what this agent's library lacks: the same
+// server agrees to a hello that offers more.
+func ownLimit(f pb.Failure, seen *flight.Flight) bool {
+	switch {
+	case !seen.Done || seen.Version < flight.TLS10 || bare(seen):
+		return false
+	case seen.Version == flight.TLS13 && isCertificate(f): // The library got as far as this by itself.
+		return false
+	}
+	return f != pb.Failure_FAILURE_TLS_ALERT || beyond(seen) // An alert of another kind was about something else.
+}
+
+// bare says whether what was agreed on protects nobody: up to TLS 1.2 there are suites without a
+// certificate, and without encryption. Ordinary clients offer neither.
+func bare(f *flight.Flight) bool {
+	return f.Version < flight.TLS13 && (len(f.Certificates) == 0 || strings.Contains(flight.SuiteName(f.Suite), "_NULL_"))
 }
 
 // beyond says whether crypto/tls lacks what was agreed on.

@@ -68,6 +68,23 @@ func agreed(version, suite string, only bool) func(*pb.TLSEvidence) bool {
 	}
 }
 
+// beginning wants what a ServerHello of TLS 1.3 shows before all is encrypted.
+func beginning(version, suite, group string) func(*pb.TLSEvidence) bool {
+	return func(ev *pb.TLSEvidence) bool {
+		return ev.GetVersion() == version && ev.GetCipherSuite() == suite && ev.GetGroup() == group && ev.GetNegotiationOnly() && ev.GetServed() == 0
+	}
+}
+
+// everySuite answers hellos of TLS 1.2 whatever they offer.
+var everySuite = probetest.FlightServer{Suites: flight.Suites(flight.TLS12)}
+
+// helloOf is a hello that offers one suite.
+func helloOf(version, suite uint16) []byte {
+	h := flight.Hello{Version: version, Suites: []uint16{suite}}
+	out, _ := h.Marshal()
+	return out
+}
+
 // TestLimitsOfTheLibrary: what crypto/tls cannot do is not the target's failure, and what it hides is seen.
 func TestLimitsOfTheLibrary(t *testing.T) {
 	t.Parallel()
@@ -98,6 +115,28 @@ func TestLimitsOfTheLibrary(t *testing.T) {
 				&pb.TLSSpec{ServerName: "other.example"},
 				[]pb.Failure{pb.Failure_FAILURE_CERT_NAME_MISMATCH},
 				agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384", true), "",
+			},
+			{
+				"a group of TLS 1.3 that the library lacks", byHand(probetest.FlightServer{Versions: []uint16{flight.TLS13}, Suites: []uint16{0x1301}, Groups: []uint16{30}}, cert),
+				nil,
+				[]pb.Failure{pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING},
+				beginning("TLS 1.3", "TLS_AES_128_GCM_SHA256", "x448"), "cannot complete",
+			},
+			{
+				"a suite of TLS 1.3 that the library lacks", byHand(probetest.FlightServer{Versions: []uint16{flight.TLS13}, Suites: []uint16{0x1304}}, cert),
+				nil,
+				[]pb.Failure{pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING},
+				beginning("TLS 1.3", "TLS_AES_128_CCM_SHA256", "x25519"), "cannot complete",
+			},
+			{
+				"no encryption is nothing to share", byHand(probetest.FlightServer{Suites: []uint16{0x003b}}, cert), nil,
+				[]pb.Failure{pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER},
+				agreed("TLS 1.2", "TLS_RSA_WITH_NULL_SHA256", true), "without encryption",
+			},
+			{
+				"no certificate is nothing to share either", byHand(probetest.FlightServer{Suites: []uint16{0x0034}}, cert), nil,
+				[]pb.Failure{pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER},
+				func(ev *pb.TLSEvidence) bool { return ev.GetCipherSuite() == "TLS_DH_anon_WITH_AES_128_CBC_SHA" }, "without a certificate",
 			},
 			{
 				"SSL 3.0 alone is no version that anybody should speak", byHand(probetest.FlightServer{Versions: []uint16{flight.SSL30}, Suites: []uint16{0x0005}}, cert),
@@ -210,9 +249,38 @@ func TestOffers(t *testing.T) {
 				"a range that the library has", library(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), offer(&pb.TLSOffer{Versions: []string{"TLS 1.3", "TLS 1.2"}}),
 				nil, agreed("TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", false), "",
 			},
-			{"signature schemes beside TLS 1.3 cannot be chosen", library(func(*tls.Config) {}), offer(&pb.TLSOffer{SignatureSchemes: []string{"ed25519"}}), missing, nil, "signature schemes together with TLS 1.3"},
-			{"nor can its suites", library(func(*tls.Config) {}), offer(&pb.TLSOffer{CipherSuites: []string{"TLS_AES_128_GCM_SHA256"}}), missing, nil, "without TLS_AES_256_GCM_SHA384"},
-			{"nor SSL 3.0 beside it", library(func(*tls.Config) {}), offer(&pb.TLSOffer{Versions: []string{"SSL 3.0", "TLS 1.3"}}), missing, nil, "SSL 3.0"},
+			{
+				"signature schemes beside TLS 1.3 are offered by hand", library(func(*tls.Config) {}), offer(&pb.TLSOffer{SignatureSchemes: []string{"rsa_pss_rsae_sha512"}}),
+				nil, beginning("TLS 1.3", "TLS_AES_128_GCM_SHA256", "x25519"), "",
+			},
+			{
+				"one that the server's key cannot make", library(func(*tls.Config) {}), offer(&pb.TLSOffer{SignatureSchemes: []string{"ed25519"}}),
+				[]pb.Failure{pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER},
+				nil, "",
+			},
+			{
+				"and so are its suites", library(func(*tls.Config) {}), offer(&pb.TLSOffer{CipherSuites: []string{"TLS_CHACHA20_POLY1305_SHA256"}}),
+				nil, beginning("TLS 1.3", "TLS_CHACHA20_POLY1305_SHA256", "x25519"), "",
+			},
+			{
+				"one that the server lacks", library(func(*tls.Config) {}), offer(&pb.TLSOffer{CipherSuites: []string{"TLS_AES_128_CCM_SHA256"}}),
+				[]pb.Failure{pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER},
+				nil, "",
+			},
+			{
+				"a group that the library lacks", byHand(probetest.FlightServer{Versions: []uint16{flight.TLS13}, Suites: []uint16{0x1301}, Groups: []uint16{30}}, cert),
+				offer(&pb.TLSOffer{Versions: []string{"TLS 1.3"}, Groups: []string{"x448", "secp256r1"}}), nil, beginning("TLS 1.3", "TLS_AES_128_GCM_SHA256", "x448"), "",
+			},
+			{
+				"versions with a gap, of which the server has the lower one", library(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS11 }), offer(&pb.TLSOffer{Versions: []string{"SSL 3.0", "TLS 1.1", "TLS 1.3"}}),
+				nil, agreed("TLS 1.1", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", true), "",
+			},
+			{"a server that chooses the suite that was not offered", func(at netip.AddrPort) (*probetest.Host, error) {
+				return probetest.ListenFunc(at, func(c net.Conn) {
+					_, _ = c.Read(make([]byte, 8192))
+					_, _ = c.Write(everySuite.Answer(helloOf(flight.TLS12, 0x002f)))
+				})
+			}, offer(&pb.TLSOffer{CipherSuites: []string{"0xC028"}}), []pb.Failure{pb.Failure_FAILURE_TLS_MALFORMED}, nil, "TLS_RSA_WITH_AES_128_CBC_SHA"},
 			{"a name that nobody knows", library(func(*tls.Config) {}), offer(&pb.TLSOffer{CipherSuites: []string{"TLS_MADE_UP"}}), missing, nil, "TLS_MADE_UP"},
 		}
 	})
@@ -269,6 +337,20 @@ func TestAPageBehindWhatTheLibraryLacks(t *testing.T) {
 	}
 	if s := one(t, r, pb.StepKind_STEP_KIND_HTTP_EXCHANGE); s.GetFailure() != pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING || s.GetAttempts() != 0 {
 		t.Errorf("the exchange: %v", s)
+	}
+}
+
+// TestAlertsAboutACertificate: what servers say to a client that has none, of the programs that were seen to.
+func TestAlertsAboutACertificate(t *testing.T) {
+	t.Parallel()
+	for who, code := range map[string]uint8{"OpenSSL": 40, "NSS and crypto/tls": 42, "GnuTLS": 50} {
+		err := &flight.AlertError{Fatal: true, Code: code}
+		if f, _ := handshakeFailure(t.Context(), err, said{certAsked: true}); f != pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED {
+			t.Errorf("%s, with alert %d: %s", who, code, Short(f))
+		}
+		if f, _ := handshakeFailure(t.Context(), err, said{}); f == pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED {
+			t.Errorf("alert %d of a server that asked for none: %s", code, Short(f))
+		}
 	}
 }
 

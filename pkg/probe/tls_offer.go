@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -14,13 +16,15 @@ import (
 // offer is what a ClientHello offers in place of all that the agent can. Nil: all.
 type offer struct {
 	versions []uint16 // Sorted, never empty.
-	suites   []uint16 // Empty: all of the highest version.
+	suites   []uint16 // Empty: all of the versions.
 	groups   []uint16 // Empty: all that are not post-quantum.
 	schemes  []uint16 // Empty: all.
-	missing  []string // What the agent cannot offer.
+	unknown  []string // What nobody knows how to offer.
+	byHand   bool     // It is made by a hello built by hand.
 }
 
-// readOffer reads an offer. What is not known is missing.
+// readOffer reads an offer. One that stays below TLS 1.3 is made by hand, and so is one that crypto/tls
+// cannot make.
 func readOffer(spec *pb.TLSOffer) *offer {
 	if spec == nil {
 		return nil
@@ -34,9 +38,7 @@ func readOffer(spec *pb.TLSOffer) *offer {
 		o.versions = versionsOf(o.suites)
 	}
 	slices.Sort(o.versions)
-	if !o.handmade() {
-		o.compare()
-	}
+	o.byHand = o.highest() < flight.TLS13 || !o.ordinary()
 	return o
 }
 
@@ -46,14 +48,14 @@ func (o *offer) numbers(names []string, find func(string) (uint16, bool)) (ids [
 		if id, ok := find(name); ok {
 			ids = append(ids, id)
 		} else {
-			o.missing = append(o.missing, clean(name, 64))
+			o.unknown = append(o.unknown, clean(name, 64))
 		}
 	}
 	return ids
 }
 
-// versionsOf returns the versions that suites allow. A suite without a name may belong to any version
-// whose handshake can be made by hand.
+// versionsOf returns the versions that suites allow. One that nobody registered may belong to any version
+// that shows its certificates.
 func versionsOf(suites []uint16) (out []uint16) {
 	for v := flight.SSL30; v <= flight.TLS13; v++ {
 		known := flight.Suites(v)
@@ -73,19 +75,15 @@ func versionsOf(suites []uint16) (out []uint16) {
 // highest returns the highest version of the offer.
 func (o *offer) highest() uint16 { return o.versions[len(o.versions)-1] }
 
-// handmade says whether the offer is made by a hello built by hand: it stays below TLS 1.3.
-func (o *offer) handmade() bool { return o != nil && o.highest() < flight.TLS13 }
+// handmade says whether the offer is made by a hello built by hand.
+func (o *offer) handmade() bool { return o != nil && o.byHand }
 
 // impossible returns why the agent cannot make the offer, or nil.
 func (o *offer) impossible() error {
-	if o == nil || len(o.missing) == 0 {
+	if o == nil || len(o.unknown) == 0 {
 		return nil
 	}
-	with := ""
-	if !o.handmade() {
-		with = " together with TLS 1.3"
-	}
-	return fmt.Errorf("this agent cannot offer %s%s", strings.Join(o.missing, ", "), with)
+	return fmt.Errorf("this agent does not know %s", strings.Join(o.unknown, ", "))
 }
 
 // tls13Suites are what crypto/tls always offers with TLS 1.3, and all that it has there.
@@ -97,28 +95,19 @@ var libraryGroups = []tls.CurveID{
 	tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024,
 }
 
-// compare finds what crypto/tls cannot offer: it has a range of versions without gaps, its own suites and
-// groups, and a fixed list of signature schemes.
-func (o *offer) compare() {
-	lack := func(lacking bool, what string) {
-		if lacking {
-			o.missing = append(o.missing, what)
+// ordinary says whether crypto/tls can make the offer: it has a range of versions without gaps, its own
+// suites, all of its own for TLS 1.3, its own groups, and a fixed list of signature schemes.
+func (o *offer) ordinary() bool {
+	for v := o.versions[0]; v <= o.highest(); v++ {
+		if v == flight.SSL30 || !slices.Contains(o.versions, v) {
+			return false
 		}
 	}
-	lack(o.versions[0] == flight.SSL30, "SSL 3.0")
-	for v := max(o.versions[0], flight.TLS10); v <= o.highest(); v++ {
-		lack(!slices.Contains(o.versions, v), "a range without "+flight.VersionName(v))
-	}
-	for _, id := range o.suites {
-		lack(!slices.Contains(tls13Suites, id) && !slices.Contains(librarySuites(), id), flight.SuiteName(id))
-	}
-	for _, id := range tls13Suites {
-		lack(len(o.suites) > 0 && !slices.Contains(o.suites, id), "suites without "+flight.SuiteName(id))
-	}
-	for _, id := range o.groups {
-		lack(!slices.Contains(libraryGroups, tls.CurveID(id)), flight.GroupName(id))
-	}
-	lack(len(o.schemes) > 0, "chosen signature schemes")
+	lacks := func(id uint16) bool { return !slices.Contains(librarySuites(), id) }
+	leavesOut := func(id uint16) bool { return len(o.suites) > 0 && !slices.Contains(o.suites, id) }
+	foreign := func(id uint16) bool { return !slices.Contains(libraryGroups, tls.CurveID(id)) }
+	return !slices.ContainsFunc(o.suites, lacks) && !slices.ContainsFunc(tls13Suites, leavesOut) &&
+		!slices.ContainsFunc(o.groups, foreign) && len(o.schemes) == 0
 }
 
 // limit makes crypto/tls offer no more than this.
@@ -142,6 +131,9 @@ func (o *offer) hello(name string) *flight.Hello {
 	}
 	if len(h.Suites) == 0 {
 		h.Suites = flight.Suites(h.Version)
+		if h.Version == flight.TLS13 && o.versions[0] < flight.TLS13 {
+			h.Suites = append(h.Suites, flight.Suites(flight.TLS12)...)
+		}
 	}
 	if len(h.Groups) == 0 {
 		h.Groups = flight.Groups()
@@ -149,16 +141,39 @@ func (o *offer) hello(name string) *flight.Hello {
 	if len(h.Schemes) == 0 {
 		h.Schemes = flight.Schemes()
 	}
+	if h.Version == flight.TLS13 {
+		h.Versions = slices.Clone(o.versions)
+		slices.Reverse(h.Versions)
+		h.KeyShares = keyShares(h.Groups[0])
+	}
 	return h
 }
 
-// errNotOffered: the server chose what it was not offered.
+// keyShares is a share of a group, or none: then a server names the group that it wants.
+func keyShares(group uint16) []flight.KeyShare {
+	curves := map[tls.CurveID]ecdh.Curve{tls.X25519: ecdh.X25519(), tls.CurveP256: ecdh.P256(), tls.CurveP384: ecdh.P384(), tls.CurveP521: ecdh.P521()}
+	curve := curves[tls.CurveID(group)]
+	if curve == nil {
+		return nil
+	}
+	key, err := curve.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil
+	}
+	return []flight.KeyShare{{Group: group, Public: key.PublicKey().Bytes()}}
+}
+
+// errNotOffered: the server chose a version that it was not offered.
 var errNotOffered = errors.New("the server chose what was not offered")
 
 // chosen says whether the server chose from the offer.
 func (o *offer) chosen(f *flight.Flight) error {
-	if f.Hello && !slices.Contains(o.versions, f.Version) {
+	switch {
+	case !f.Hello:
+	case !slices.Contains(o.versions, f.Version):
 		return fmt.Errorf("%w: %s", errNotOffered, flight.VersionName(f.Version))
+	case len(o.suites) > 0 && !slices.Contains(o.suites, f.Suite):
+		return fmt.Errorf("%w: the server chose %s, which was not offered", flight.ErrMalformed, flight.SuiteName(f.Suite))
 	}
 	return nil
 }

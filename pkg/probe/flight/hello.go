@@ -47,6 +47,8 @@ type Hello struct {
 	// RecordVersion stands in the record's header. Default: TLS 1.0, or SSL 3.0 for SSL 3.0, which every
 	// server bears (RFC 5246, E.1).
 	RecordVersion uint16
+	// Versions are what supported_versions lists with TLS 1.3, the best first. Default: Version alone.
+	Versions []uint16
 	// Suites are offered in this order.
 	Suites []uint16
 	// Groups are the ones for (EC)DHE, the best first. Default: the extension is not sent.
@@ -155,10 +157,13 @@ func (h *Hello) extensions(b *builder) {
 	}
 }
 
-// extensions13 writes what TLS 1.3 needs. Its version alone is offered there: the others are asked for
-// by hellos of their own.
+// extensions13 writes what TLS 1.3 needs.
 func (h *Hello) extensions13(b *builder) {
-	b.extension(extVersions, func(b *builder) { b.list(1, func(b *builder) { b.u16(h.Version) }) })
+	versions := h.Versions
+	if len(versions) == 0 {
+		versions = []uint16{h.Version}
+	}
+	b.extension(extVersions, func(b *builder) { b.list(1, func(b *builder) { b.u16(versions...) }) })
 	b.extension(extKeyShare, func(b *builder) {
 		b.list(2, func(b *builder) {
 			for _, share := range h.KeyShares {

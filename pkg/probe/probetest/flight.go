@@ -127,7 +127,7 @@ func (s *FlightServer) version(h *clientHello) (uint16, bool) {
 // suite chooses a suite.
 func (s *FlightServer) suite(h *clientHello, version, group uint16) (uint16, bool) {
 	fit := slices.DeleteFunc(slices.Clone(s.Suites), func(id uint16) bool {
-		needsGroup := strings.Contains(flight.SuiteName(id), "_ECDHE_") && version > flight.SSL30
+		needsGroup := version == flight.TLS13 || strings.Contains(flight.SuiteName(id), "_ECDHE_") && version > flight.SSL30
 		return !slices.Contains(flight.Suites(version), id) || needsGroup && group == 0
 	})
 	if s.ClientOrder {

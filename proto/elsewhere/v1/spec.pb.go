@@ -663,9 +663,10 @@ type TLSSpec struct {
 	NoServerName bool `protobuf:"varint,4,opt,name=no_server_name,json=noServerName,proto3" json:"no_server_name,omitempty"`
 	// The application protocols to offer (RFC 7301). Default: "h2" and "http/1.1".
 	Alpn []string `protobuf:"bytes,5,rep,name=alpn,proto3" json:"alpn,omitempty"`
-	// What to offer in place of all that the agent can. An offer of TLS 1.2 and below alone is made by a
-	// hand-built ClientHello, which goes as far as ServerHelloDone: it can offer what no library
-	// completes. Default: all that the agent can.
+	// What to offer in place of all that the agent can. An offer of TLS 1.2 and below alone, or one that
+	// the agent's library cannot make, is made by a hand-built ClientHello, which goes as far as nothing
+	// is encrypted: to ServerHelloDone, and in TLS 1.3 to ServerHello, before any certificate. Default:
+	// all that the agent can.
 	Offer *TLSOffer `protobuf:"bytes,6,opt,name=offer,proto3" json:"offer,omitempty"`
 	// Find out which versions and suites the server accepts, in its order of preference.
 	Enumerate bool `protobuf:"varint,7,opt,name=enumerate,proto3" json:"enumerate,omitempty"`
