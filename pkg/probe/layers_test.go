@@ -203,6 +203,7 @@ func TestWhoAnswers(t *testing.T) {
 		"www.example":  {Records: []string{"www.example. 60 IN A 127.0.0.2"}},
 		"version.bind": {Records: []string{`version.bind. 0 CH TXT "nine"`}},
 	})
+	env.patience = 3 * time.Second
 	deep := dnsSpec("www.example", "A")
 	deep.GetDns().Nsid = true
 	r := run(t, env, deep)
