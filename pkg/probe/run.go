@@ -1,8 +1,23 @@
-// Package probe looks at a target from the place where it runs: it resolves, connects and shakes
-// hands, in steps, and tells what it saw. It is the only code that touches the measured network.
+// Package probe looks at a target from the place where it runs: it resolves, connects, shakes hands and
+// exchanges a request, in steps, and tells what it saw. It is the only code that touches the measured
+// network.
 //
 // A target that fails is a successful measurement: Run returns a Result and never an error about the
 // target. What arrives from a target is hostile, so every read is bounded in bytes and time.
+//
+// There is one pipeline, in this file; one trace (trace.go), which every step is recorded in; one
+// classifier (classify.go), which alone turns errors into failures; and one guard (guard.go), which every
+// socket passes. The rest goes by stage, and reads from the first file of each to the last:
+//
+//	resolve    dns.go, lookup.go; one query: query.go, query_*.go, wire.go, sockets.go
+//	           the zone's own servers: walk.go, delegation.go, authority.go
+//	           what an answer is worth: cname.go, dnssec.go, doubt.go
+//	connect    connect.go, connect_linux.go; where a path ends: path.go
+//	handshake  tls.go; by hand: tls_offer.go, tls_flight.go, package flight;
+//	           why it fails: tls_interference.go; what is accepted: tls_enumerate.go
+//	certify    examine.go, chain.go: paths.go, flaws.go, trust.go, names.go, ocsp.go, aia.go
+//	exchange   http.go, http_request.go, http_response.go, http_redirect.go, edge.go
+//	beside     control.go, aside.go; what may be asked of an agent: admit.go, egress.go, budget.go
 package probe
 
 import (
