@@ -242,6 +242,26 @@ func TestTLSFlagsBecomeASpec(t *testing.T) {
 	}
 }
 
+// TestOffersThatCannotBeAgreedTo: suites of other versions than those offered.
+func TestOffersThatCannotBeAgreedTo(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		versions, ciphers string
+		fine              bool
+	}{
+		"a suite of TLS 1.3 in TLS 1.2":  {"tls1.2", "TLS_AES_128_GCM_SHA256", false},
+		"an AEAD in TLS 1.0":             {"tls1,tls1.1", "ECDHE-RSA-AES128-GCM-SHA256:AES128-GCM-SHA256", false},
+		"one that fits is enough":        {"tls1.2", "TLS_AES_128_GCM_SHA256:AES128-SHA", true},
+		"one that nobody registered":     {"tls1", "0xFAFB", true},
+		"versions that the suites allow": {"", "TLS_AES_128_GCM_SHA256", true},
+	} {
+		_, err := question.TLS([]string{"example.com"}, question.TLSFlags{Versions: tc.versions, Ciphers: tc.ciphers})
+		if (err == nil) != tc.fine {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestURLsAndFlagsOfHTTPBecomeASpec(t *testing.T) {
 	for name, tc := range map[string]struct {
 		url   string

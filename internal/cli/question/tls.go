@@ -76,6 +76,9 @@ func offer(f TLSFlags) (*pb.TLSOffer, error) {
 	if out.CipherSuites, err = suites.read(f.Ciphers); err != nil {
 		return nil, err
 	}
+	if err := fit(out); err != nil {
+		return nil, err
+	}
 	groups := registry{"--groups", "group", "x25519", flight.Group, flight.GroupName}
 	if out.Groups, err = groups.read(f.Groups); err != nil {
 		return nil, err
@@ -83,6 +86,29 @@ func offer(f TLSFlags) (*pb.TLSOffer, error) {
 	schemes := registry{"--sigalgs", "signature scheme", "rsa_pkcs1_sha256", flight.Scheme, flight.SchemeName}
 	out.SignatureSchemes, err = schemes.read(f.SigAlgs)
 	return out, err
+}
+
+// fit says whether one of the versions has one of the suites: otherwise no server can agree to the offer. A
+// suite that nobody registered fits every version.
+func fit(o *pb.TLSOffer) error {
+	if len(o.GetVersions()) == 0 || len(o.GetCipherSuites()) == 0 {
+		return nil
+	}
+	for _, name := range o.GetCipherSuites() {
+		suite, _ := flight.Suite(name)
+		registered := false
+		for v := flight.SSL30; v <= flight.TLS13; v++ {
+			has := slices.Contains(flight.Suites(v), suite)
+			if has && slices.Contains(o.GetVersions(), flight.VersionName(v)) {
+				return nil
+			}
+			registered = registered || has
+		}
+		if !registered {
+			return nil
+		}
+	}
+	return fmt.Errorf("none of --ciphers goes with %s, so no server can agree to the offer; leave out --tls-version", strings.Join(o.GetVersions(), " or "))
 }
 
 // tlsVersion reads a version as people and openssl write it: SSLv3, ssl3, tls1, tls1_1, TLSv1.2, 1.3.
