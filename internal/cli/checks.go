@@ -120,9 +120,10 @@ func (s *settings) tls() *cobra.Command {
 examine the certificates that are served: their names, dates, keys, order, and what is missing.
 
 An offer of your own (--tls-version, --ciphers, --groups, --sigalgs) takes the place of all that the
-agent can; TLS 1.2 and below are then offered by a ClientHello made by hand, which goes as far as the
-server's first flight and can offer what no library completes. --enumerate finds out which versions
-and suites the server accepts, in its order of preference.` + formats,
+agent can; TLS 1.2 and below, and what the agent's library lacks, are then offered by a ClientHello
+made by hand, which goes as far as the server's first flight: up to TLS 1.2 that shows the
+certificates, in TLS 1.3 what was agreed on. --enumerate finds out which versions and suites the
+server accepts, in its order of preference.` + formats,
 		Example: `  elsewhere tls example.com
   elsewhere tls 192.0.2.10:8443 --servername www.example.com
   elsewhere tls example.com --enumerate from eu-west-1
