@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,10 +77,20 @@ func exchange(s *pb.Step, phases string) section {
 		return out
 	}
 	body := fmt.Sprintf("body: %d bytes, sha256 %s", h.GetBodySize(), Clean(h.GetBodySha256()))
+	if encoded(h) {
+		body = fmt.Sprintf("body: %d bytes as sent, sha256 of the decoded content %s", h.GetBodySize(), Clean(h.GetBodySha256()))
+	}
 	if h.GetBodyCut() {
 		body = fmt.Sprintf("body: more than %d bytes, sha256 of these %s", h.GetBodySize(), Clean(h.GetBodySha256()))
 	}
 	return section{out.title, append(append(out.lines, body), excerpt(h.GetBodyExcerpt())...)}
+}
+
+// encoded says whether a body was sent in another form than it is shown.
+func encoded(h *pb.HTTPEvidence) bool {
+	return slices.ContainsFunc(h.GetHeaders(), func(f *pb.HeaderField) bool {
+		return strings.EqualFold(f.GetName(), "Content-Encoding") && !strings.EqualFold(f.GetValue(), "identity")
+	})
 }
 
 // excerpt is the beginning of a body.

@@ -35,11 +35,14 @@ func notes(r *pb.Result, deep bool) (out []section) {
 				note(s, fmt.Sprintf("%s is lame for %s: %s", Clean(e.GetAuthority().GetServer()), Clean(e.GetAuthority().GetZone()), Clean(e.GetText())))
 			}
 		case pb.Role_ROLE_VARIANT:
-			if (deep || telling(s)) && s.GetKind() != pb.StepKind_STEP_KIND_PATH_TRACE {
+			if (deep || telling(s, r.GetSteps())) && s.GetKind() != pb.StepKind_STEP_KIND_PATH_TRACE {
 				note(s, variant(s))
 			}
 		case pb.Role_ROLE_UNSPECIFIED, pb.Role_ROLE_CONTROL, pb.Role_ROLE_PUBLIC, pb.Role_ROLE_REFERRAL, pb.Role_ROLE_REDIRECT:
 		}
+	}
+	if more := unprobed(r); more != "" {
+		out = append(out, section{title: label + more})
 	}
 	if off := r.GetClockOffset().AsDuration(); off.Abs() > maxSkew || deep && off != 0 {
 		out = append(out, section{title: label + "this agent's clock is " + ahead(off)})
@@ -81,6 +84,7 @@ func remarkable(s *pb.Step, deep bool) (lines []string) {
 	if !deep {
 		lines = append(lines, extendedErrors(counted(s))...)
 		lines = append(lines, flaws(e.GetTls())...)
+		lines = append(lines, reasons(s)...)
 	}
 	return append(lines, pageNotes(s)...)
 }
@@ -117,11 +121,16 @@ func broken(links []*pb.CNAMELink) bool {
 	return false
 }
 
-// telling says whether a variant got through, and so tells what is in the way.
-func telling(s *pb.Step) bool {
+// telling says whether a variant got through, and so tells what is in the way of the step beside it.
+func telling(s *pb.Step, all []*pb.Step) bool {
 	switch s.GetVariant() {
-	case pb.Variant_VARIANT_OTHER_NAME, pb.Variant_VARIANT_NO_NAME, pb.Variant_VARIANT_SMALL_HELLO, pb.Variant_VARIANT_SMALL_SEGMENTS,
-		pb.Variant_VARIANT_CHECKING_DISABLED, pb.Variant_VARIANT_RANDOM_LABEL, pb.Variant_VARIANT_OTHER_PORT:
+	case pb.Variant_VARIANT_OTHER_NAME, pb.Variant_VARIANT_NO_NAME, pb.Variant_VARIANT_SMALL_HELLO, pb.Variant_VARIANT_SMALL_SEGMENTS:
+		// A certificate or an alert is the server's too, and tells if the step beside got none.
+		t := s.GetEvidence().GetTls()
+		beside := int(s.GetBeside())
+		return stepMark(s) == markOK || len(t.GetChain()) > 0 ||
+			t.GetAlert() != nil && beside < len(all) && all[beside].GetEvidence().GetTls().GetAlert() == nil
+	case pb.Variant_VARIANT_CHECKING_DISABLED, pb.Variant_VARIANT_RANDOM_LABEL, pb.Variant_VARIANT_OTHER_PORT:
 		return stepMark(s) == markOK
 	case pb.Variant_VARIANT_UNSPECIFIED, pb.Variant_VARIANT_IDENTITY, pb.Variant_VARIANT_KEYS, pb.Variant_VARIANT_ANSWERED_ADDRESS, pb.Variant_VARIANT_CNAME_LINK:
 	}

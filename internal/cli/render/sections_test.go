@@ -312,3 +312,92 @@ func TestWhereAServerIsListed(t *testing.T) {
 		}
 	}
 }
+
+// TestReasons: what a failure's name leaves open is said in brief too.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	shaken := func(e *pb.Evidence, failed ...pb.Failure) *pb.Step {
+		s := step(handshake, "203.0.113.10:443", 9*ms, failed...)
+		s.Evidence = e
+		return s
+	}
+	alert := func(code uint32, name string) *pb.TLSEvidence {
+		return &pb.TLSEvidence{Alert: &pb.TLSAlert{Code: code, Name: name}}
+	}
+	moved := step(exchanged, "203.0.113.10:443", 9*ms, pb.Failure_FAILURE_DNS_NXDOMAIN)
+	moved.Evidence = &pb.Evidence{Text: "the redirect to http://nx.example/: dns_nxdomain", Http: &pb.HTTPEvidence{Redirects: []*pb.Redirect{{Status: 302}}}}
+	for name, tc := range map[string]struct {
+		step *pb.Step
+		want []string
+	}{
+		"an alert by its name":            {shaken(&pb.Evidence{Tls: alert(80, "internal_error"), Text: "remote error"}, pb.Failure_FAILURE_TLS_ALERT), []string{"alert 80 (internal_error)"}},
+		"an alert that the failure names": {shaken(&pb.Evidence{Tls: alert(112, "unrecognized_name")}, pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME), nil},
+		"what is spoken in place of TLS":  {shaken(&pb.Evidence{Text: `it begins with "SSH-2.0"`}, pb.Failure_FAILURE_TLS_NOT_TLS), []string{`it begins with "SSH-2.0"`}},
+		"a deadline says no more":         {shaken(&pb.Evidence{Text: "i/o timeout"}, pb.Failure_FAILURE_TLS_TIMEOUT), nil},
+		"what would be spoken": {
+			shaken(&pb.Evidence{Tls: &pb.TLSEvidence{Version: "SSL 3.0", CipherSuite: "TLS_RSA_WITH_RC4_128_MD5", NegotiationOnly: true}}, pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED),
+			[]string{"agrees on SSL 3.0 with TLS_RSA_WITH_RC4_128_MD5, and was asked no further than its first flight"},
+		},
+		"a client certificate that is asked for": {shaken(&pb.Evidence{Tls: &pb.TLSEvidence{ClientCertificateRequested: true}}), []string{"asks for a client certificate"}},
+		"one that is needed":                     {shaken(&pb.Evidence{Tls: &pb.TLSEvidence{ClientCertificateRequested: true}}, pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED), nil},
+		"a staple that should be there": {
+			shaken(&pb.Evidence{Tls: &pb.TLSEvidence{Chain: []*pb.Certificate{{MustStaple: true}}}}),
+			[]string{"the certificate asks for a stapled OCSP response, and none was sent"},
+		},
+		"names that were asked for besides": {
+			shaken(&pb.Evidence{Tls: &pb.TLSEvidence{Names: []*pb.NameMatch{{Name: "a.example", San: true}, {Name: "b.example"}}}}),
+			[]string{"the certificate is for a.example"},
+		},
+		"the one name that was asked for":  {shaken(&pb.Evidence{Tls: &pb.TLSEvidence{Names: []*pb.NameMatch{{Name: "a.example", San: true}}}}), nil},
+		"a certificate that is none":       {shaken(&pb.Evidence{Tls: &pb.TLSEvidence{Chain: []*pb.Certificate{{ParseError: "x509: malformed"}}}}), []string{"certificate 0 cannot be read: x509: malformed"}},
+		"what the agent cannot do":         {shaken(&pb.Evidence{Text: "this agent does not know X"}, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING), []string{"this agent does not know X"}},
+		"what broke on a redirect's way":   {moved, []string{"the redirect to http://nx.example/: dns_nxdomain"}},
+		"what an expectation says already": {fetched("203.0.113.10:443", 404, pb.Failure_FAILURE_HTTP_STATUS), nil},
+	} {
+		if diff := cmp.Diff(tc.want, reasons(tc.step)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestUnprobedAddresses: who looked at some of many addresses says so.
+func TestUnprobedAddresses(t *testing.T) {
+	t.Parallel()
+	q := asking("192.0.2.53:53", "example.com", "A", &pb.DNSReply{})
+	q.Evidence.Addresses = []string{"203.0.113.10", "203.0.113.11", "203.0.113.12"}
+	one := step(connect, "203.0.113.10:443", ms)
+	for want, steps := range map[string][]*pb.Step{
+		"2 more addresses of the name were not looked at": {q, one},
+		"1 more address of the name was not looked at":    {q, one, step(connect, "203.0.113.11:443", ms)},
+		"": {q},
+	} {
+		if got := unprobed(&pb.Result{Steps: steps}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// TestTellingVariants: a server that serves a certificate got the hello, whatever is wrong with the certificate.
+func TestTellingVariants(t *testing.T) {
+	t.Parallel()
+	reset := step(handshake, "203.0.113.10:443", ms, pb.Failure_FAILURE_TLS_RESET)
+	reset.Evidence = &pb.Evidence{}
+	beside := func(e *pb.TLSEvidence, failed ...pb.Failure) *pb.Step {
+		s := as(pb.Role_ROLE_VARIANT, step(handshake, "203.0.113.10:443", ms, failed...))
+		s.Variant, s.Evidence, s.Beside = pb.Variant_VARIANT_NO_NAME, &pb.Evidence{Tls: e}, proto.Int32(0)
+		return s
+	}
+	for name, tc := range map[string]struct {
+		s    *pb.Step
+		want bool
+	}{
+		"it completes":               {beside(&pb.TLSEvidence{}), true},
+		"with another certificate":   {beside(&pb.TLSEvidence{Chain: []*pb.Certificate{{}}}, pb.Failure_FAILURE_CERT_NAME_MISMATCH), true},
+		"the server's own alert":     {beside(&pb.TLSEvidence{Alert: &pb.TLSAlert{Code: 112}}, pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME), true},
+		"it is reset like the first": {beside(nil, pb.Failure_FAILURE_TLS_RESET), false},
+	} {
+		if got := telling(tc.s, []*pb.Step{reset}); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

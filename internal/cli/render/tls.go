@@ -154,7 +154,7 @@ func handshakeInDepth(s *pb.Step) section {
 	words = append(words, when(t.GetClientCertificateRequested(), "asks for a client certificate")...)
 	out := section{title: strings.Join(append(words, ending(s, "", true)), gap)}
 	if a := t.GetAlert(); a != nil {
-		out.lines = append(out.lines, fmt.Sprintf("alert %d (%s)", a.GetCode(), Clean(a.GetName())))
+		out.lines = append(out.lines, alert(a))
 	}
 	out.lines = append(out.lines, attempts(s)...)
 	for i, c := range t.GetChain() {
@@ -194,6 +194,18 @@ func certificate(i int, c *pb.Certificate) []string {
 	return append(lines, "   sha256 "+Clean(c.GetSha256()))
 }
 
+// accepted counts the suites of a version; of several there is an order.
+func accepted(v *pb.VersionSupport) string {
+	switch n := len(v.GetCipherSuites()); {
+	case n == 1:
+		return "1 suite"
+	case v.GetServerPreference():
+		return fmt.Sprintf("%d suites in the server's order", n)
+	default:
+		return fmt.Sprintf("%d suites in no order of its own", n)
+	}
+}
+
 // enumeration is what a server accepts.
 func enumeration(s *pb.Step) section {
 	out := section{title: "what " + Clean(s.GetAddress()) + " accepts"}
@@ -205,11 +217,7 @@ func enumeration(s *pb.Step) section {
 			out.lines = append(out.lines, Clean(v.GetVersion())+gap+"no ("+aggregate.ShortFailure(v.GetFailure())+")")
 			continue
 		}
-		order := "in no order of its own"
-		if v.GetServerPreference() {
-			order = "in the server's order"
-		}
-		line := fmt.Sprintf("%s  %d suites %s", Clean(v.GetVersion()), len(v.GetCipherSuites()), order)
+		line := Clean(v.GetVersion()) + gap + accepted(v)
 		if g := v.GetGroups(); len(g) > 0 {
 			line += "; groups " + Clean(strings.Join(g, ", "))
 		}
