@@ -2,7 +2,9 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -53,8 +55,13 @@ func (t *trace) bogus(ctx context.Context, q query, a *answer) bool {
 		return false
 	}
 	ev := &pb.DNSSECEvidence{Signed: len(signatures(unvalidated.msg)) > 0, Reason: reason, Detail: detail}
-	if r, words := expiry(signatures(unvalidated.msg), t.now()); words != "" {
+	r, words := expiry(signatures(unvalidated.msg), t.now())
+	if words != "" {
 		ev.Reason, ev.Detail = moreTelling(ev.GetReason(), r), words
+	} else if words = t.skewed(q.server.Addr(), signatures(unvalidated.msg)); words != "" {
+		a.step.say(errors.New(words))
+		a.conclude(pb.Failure_FAILURE_AGENT_CLOCK_SKEW)
+		return true
 	}
 	if !telling(ev.GetReason()) {
 		t.keys(ctx, cd, unvalidated.msg, ev)
@@ -66,6 +73,17 @@ func (t *trace) bogus(ctx context.Context, q query, a *answer) bool {
 	a.step.see(func(e *pb.Evidence) { e.Dnssec = ev })
 	a.conclude(pb.Failure_FAILURE_DNS_DNSSEC_BOGUS)
 	return true
+}
+
+// skewed says in words that a validator on the agent's own host finds signatures out of their time that are
+// good by the coordinator's clock, since its own is wrong; "" if that is not what happened.
+func (t *trace) skewed(server netip.Addr, sigs []*dns.RRSIG) string {
+	here := time.Now()
+	_, words := expiry(sigs, here)
+	if words == "" || !server.IsLoopback() && !t.own(server.Unmap()) {
+		return ""
+	}
+	return fmt.Sprintf("this host's clock is %v off, and its validator goes by it: %s", here.Sub(t.now()).Round(time.Second), words)
 }
 
 // telling says whether a reason says more than that validation failed.

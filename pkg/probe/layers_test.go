@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -316,5 +317,24 @@ func TestWhatIsLeftOutMovesReferences(t *testing.T) {
 	}
 	if !slices.Equal([]int32{beside, gone}, []int32{1, 0}) {
 		t.Error("a number that steps share was changed")
+	}
+}
+
+// TestAWrongClockIsTheAgentsOwn: the validator beside an agent goes by a clock that is a month behind the
+// coordinator's, for which the signatures are good.
+func TestAWrongClockIsTheAgentsOwn(t *testing.T) {
+	t.Parallel()
+	month := time.Now().UTC().Add(30 * 24 * time.Hour)
+	stamp := func(d time.Duration) string { return month.Add(d).Format("20060102150405") }
+	day := 24 * time.Hour
+	env := newEnv(t, probetest.Zone{"www.zone.example": {Fault: probetest.Bogus, Records: []string{
+		"www.zone.example. 60 IN A 127.0.0.2",
+		fmt.Sprintf("www.zone.example. 60 IN RRSIG A 13 3 60 %s %s 1 zone.example. c2lnbmF0dXJl", stamp(day), stamp(-day)),
+	}}})
+	job := newJob(dnsSpec("www.zone.example", "A"), 28*time.Second)
+	job.CoordinatorTime = timestamppb.New(month)
+	s := one(t, Run(t.Context(), env, job), pb.StepKind_STEP_KIND_DNS_QUERY)
+	if text := s.GetEvidence().GetText(); s.GetFailure() != pb.Failure_FAILURE_AGENT_CLOCK_SKEW || !strings.Contains(text, "clock is -72") {
+		t.Errorf("%s: %s", Short(s.GetFailure()), text)
 	}
 }
