@@ -34,7 +34,7 @@ func Connect(ctx context.Context, addr netip.AddrPort, opts ConnectOptions) (net
 	// The runtime's poller waits for the socket, so that a silent target costs no thread. One file serves
 	// the handshake and the connection: a copy for net.FileConn would cost as much again as the connect.
 	f := os.NewFile(uintptr(fd), "tcp")
-	w := waiter{ev: ev, hasty: opts.hopLimit > 0}
+	w := waiter{ev: ev, v6: addr.Addr().Is6(), hasty: opts.hopLimit > 0}
 	if err := w.await(ctx, f, fd); err != nil {
 		_ = f.Close()
 		ev.Errno = errnoName(err)
@@ -94,6 +94,7 @@ func bindShared(fd int, addr netip.AddrPort) error {
 // waiter is a connection that is being made.
 type waiter struct {
 	ev    *pb.Evidence
+	v6    bool
 	hasty bool          // An ICMP error decides, whatever the kernel makes of it.
 	icmp  syscall.Errno // What the last ICMP error amounts to.
 }
@@ -102,7 +103,7 @@ type waiter struct {
 func (w *waiter) await(ctx context.Context, f *os.File, fd int) error {
 	// A neighbour answers before the first look.
 	if state, err := tcpState(fd); err == nil && state == unix.BPF_TCP_ESTABLISHED {
-		stopQueueing(fd)
+		w.stopQueueing(fd)
 		return nil
 	}
 	raw, err := f.SyscallConn()
@@ -152,7 +153,7 @@ func (w *waiter) progress(fd int) (done bool, err error) {
 	case unix.BPF_TCP_CLOSE:
 		return true, w.end(fd, queued)
 	}
-	stopQueueing(fd)
+	w.stopQueueing(fd)
 	return true, nil
 }
 
@@ -188,9 +189,12 @@ func (w *waiter) end(fd int, queued syscall.Errno) error {
 }
 
 // stopQueueing turns the error queue off: a later ICMP error would make reads fail.
-func stopQueueing(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 0)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 0)
+func (w *waiter) stopQueueing(fd int) {
+	level, queue := unix.IPPROTO_IP, unix.IP_RECVERR
+	if w.v6 {
+		level, queue = unix.IPPROTO_IPV6, unix.IPV6_RECVERR
+	}
+	_ = unix.SetsockoptInt(fd, level, queue, 0)
 }
 
 // readErrorQueue empties the socket's error queue and keeps the last ICMP error of it.
@@ -223,16 +227,17 @@ func sockaddr(addr netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
 }
 
-// localAddress returns the socket's own address; it is not valid if there is none.
+// localAddress returns the socket's own address; it is not valid if there is none. Package unix would ask for the
+// socket's protocol too.
 func localAddress(fd int) netip.AddrPort {
-	sa, err := unix.Getsockname(fd)
+	sa, err := syscall.Getsockname(fd)
 	if err != nil {
 		return netip.AddrPort{}
 	}
 	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
 	}
 	return netip.AddrPort{}
