@@ -13,8 +13,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -75,6 +77,7 @@ func inside(ctx context.Context, args []string) error {
 	rounds := flags.Int("rounds", 5, "how often each contender runs")
 	scale := flags.Float64("scale", 1, "how many checks, as a factor")
 	only := flags.String("only", "", "dns, tcp or tls alone")
+	profiles := flags.String("profiles", "", "a directory for CPU profiles, of the last round of each contender that is ours to run")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -86,7 +89,7 @@ func inside(ctx context.Context, args []string) error {
 			continue
 		}
 		r.n = max(1, int(float64(r.n)**scale))
-		if err := r.hold(ctx, *rounds); err != nil {
+		if err := r.hold(ctx, *rounds, *profiles); err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
 	}
@@ -97,7 +100,7 @@ func inside(ctx context.Context, args []string) error {
 type cost struct{ cpu, wall time.Duration }
 
 // hold runs the contenders in turns and prints what they took.
-func (r race) hold(ctx context.Context, rounds int) error {
+func (r race) hold(ctx context.Context, rounds int, profiles string) error {
 	addr, end, err := start(ctx, r.name)
 	if err != nil {
 		return err
@@ -106,7 +109,7 @@ func (r race) hold(ctx context.Context, rounds int) error {
 	costs := make([][]cost, len(r.contenders))
 	for range rounds {
 		for i, c := range r.contenders {
-			took, err := c.turn(ctx, turn{r.name, addr, r.n})
+			took, err := c.turn(ctx, turn{r.name, addr, r.n, profiles})
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -121,11 +124,20 @@ func (r race) hold(ctx context.Context, rounds int) error {
 type turn struct {
 	race, addr string
 	n          int
+	profiles   string // Where a CPU profile goes to. Empty: there is none.
+}
+
+// profile is the file for a contender's CPU profile, or "".
+func (t turn) profile(contender string) string {
+	if t.profiles == "" {
+		return ""
+	}
+	return filepath.Join(t.profiles, t.race+"-"+strings.NewReplacer("/", "-", " ", "-").Replace(contender)+".pprof")
 }
 
 // turn runs a contender once.
 func (c contender) turn(ctx context.Context, t turn) (cost, error) {
-	args := []string{"/proc/self/exe", "client", t.race, c.name, t.addr, strconv.Itoa(t.n)}
+	args := []string{"/proc/self/exe", "client", t.race, c.name, t.addr, strconv.Itoa(t.n), t.profile(c.name)}
 	if c.prepare != nil {
 		undo, err := c.prepare(t.addr, t.n)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/pprof"
 	"strconv"
 	"sync"
 	"time"
@@ -49,8 +50,8 @@ func races() []race {
 
 // client is the process of a contender that is ours to run.
 func client(args []string) error {
-	if len(args) != 4 {
-		return errors.New("client RACE CONTENDER ADDR N")
+	if len(args) != 5 {
+		return errors.New("client RACE CONTENDER ADDR N PROFILE")
 	}
 	n, err := strconv.Atoi(args[3])
 	if err != nil {
@@ -59,11 +60,28 @@ func client(args []string) error {
 	for _, r := range races() {
 		for _, c := range r.contenders {
 			if r.name == args[0] && c.name == args[1] && c.run != nil {
-				return c.run(args[2], n)
+				return profiled(args[4], func() error { return c.run(args[2], n) })
 			}
 		}
 	}
 	return errors.New("no such contender")
+}
+
+// profiled runs f and writes its CPU profile to a file, if one is named.
+func profiled(file string, f func() error) error {
+	if file == "" {
+		return f()
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return errors.Join(err, out.Close())
+	}
+	err = f()
+	pprof.StopCPUProfile()
+	return errors.Join(err, out.Close())
 }
 
 // loop does something n times, so many at once, and returns the first error.
