@@ -110,8 +110,9 @@ func (f *facts) policies() string {
 			return ""
 		}
 		text := a.ask.GetDetail()
-		for _, s := range a.steps {
-			if s.GetRole() == pb.Role_ROLE_TARGET && s.GetFailure() == pb.Failure_FAILURE_AGENT_POLICY_DENIED && text == "" {
+		for _, s := range a.steps { // Where a redirect led to says more than that it was not followed.
+			mine := s.GetRole() == pb.Role_ROLE_TARGET && text == "" || s.GetRole() == pb.Role_ROLE_REDIRECT
+			if mine && s.GetFailure() == pb.Failure_FAILURE_AGENT_POLICY_DENIED {
 				text = s.GetEvidence().GetText()
 			}
 		}
