@@ -156,6 +156,12 @@ func brokenPages() []scenario {
 			proofs: []proof{{"us-1 ap-1", "curl", "https://NAME/ 203.0.113.133", "silent"}, {all, "connect", "203.0.113.133:443", "open"}},
 			ask:    "http https://NAME/", want: broken("203.0.113.133", pb.Stage_STAGE_HTTP, pb.Failure_FAILURE_HTTP_TIMEOUT),
 		},
+	}
+}
+
+// redirectedPages lead elsewhere.
+func redirectedPages() []scenario {
+	return []scenario{
 		{
 			name: "redirected", says: "a redirect is followed to another host, and everything on the way is shown",
 			hosts: []host{

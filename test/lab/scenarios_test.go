@@ -136,7 +136,7 @@ func targetScenarios() []scenario {
 	var table []scenario
 	for _, part := range [][]scenario{
 		healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), interception(), expectations(),
-		meddling(), traces(), handshakes(), chains(), pages(), brokenPages(), brokenNames(), delegations(), encrypted(),
+		meddling(), traces(), handshakes(), chains(), pages(), brokenPages(), redirectedPages(), brokenNames(), delegations(), encrypted(),
 	} {
 		table = append(table, part...)
 	}

@@ -30,15 +30,6 @@ func one[S closer](port uint16, listen func(w *world, at netip.AddrPort) (S, err
 	}
 }
 
-// both is a listener of two.
-func both(first, second listener) listener {
-	return func(w *world, at netip.Addr) ([]closer, error) {
-		a, err := first(w, at)
-		b, err2 := second(w, at)
-		return append(a, b...), errors.Join(err, err2)
-	}
-}
-
 // tlsAs serves TLS by a config of its own.
 func tlsAs(change func(w *world, c *tls.Config) error) listener {
 	return one(443, func(w *world, at netip.AddrPort) (*probetest.Host, error) {
