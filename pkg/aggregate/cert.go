@@ -255,7 +255,7 @@ func (f *facts) weakCertificate(oks []*sight) *pb.Finding {
 	p.Failures = slices.Compact(failures)
 	p.Failure = p.Failures[0]
 	p.Summary = join(p.GetRegions()) + ": the certificate of " + join(p.GetAddresses()) + " is accepted, but " +
-		join(wordsOf(p.GetFailures())) + ": " + weak[0].leaf.describe() + "."
+		join(wordsOf(p.GetFailures())) + ": " + weak[0].leaf.describe() + f.certValues(p, weak[0]) + "."
 	p.Hint = f.certHint(p, weak)
 	return p
 }

@@ -117,7 +117,7 @@ func (f *facts) allShut(spots []*spot) []*pb.Finding {
 	down.Blame = pb.Blame_BLAME_TARGET
 	down.Confidence = confidence(failsOf(spots))
 	down.Summary = f.downSummary(down, spots)
-	down.Hint = downHint(down)
+	down.Hint = f.downHint(down)
 	return []*pb.Finding{down}
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -89,22 +88,57 @@ func (f *facts) places(spots []*spot) string {
 // downSummary says that nobody gets through, and in which ways.
 func (f *facts) downSummary(d *pb.Finding, spots []*spot) string {
 	fails := failsOf(spots)
-	return "from all " + strconv.Itoa(len(d.GetRegions())) + " judged regions (" + join(d.GetRegions()) + "): " +
-		failing(d, fails) + passed(fails) + "."
+	text := "from all " + strconv.Itoa(len(d.GetRegions())) + " judged regions (" + join(d.GetRegions()) + "): " + failing(d, fails) + passed(fails)
+	if byNameOrSize(d.GetBlock()) {
+		text += " → " + meaning(d.GetBlock())
+	}
+	return text + "."
+}
+
+// byNameOrSize says whether other handshakes at the same address get through, which is worth saying even if
+// nobody else does.
+func byNameOrSize(b pb.BlockKind) bool {
+	return b == pb.BlockKind_BLOCK_KIND_SNI_RESET || b == pb.BlockKind_BLOCK_KIND_SNI_DROP || b == pb.BlockKind_BLOCK_KIND_LARGE_PACKET_DROP
 }
 
 // downHint says what to look at first (rule 9).
-func downHint(d *pb.Finding) string {
+func (f *facts) downHint(d *pb.Finding) string {
+	where := join(d.GetAddresses())
+	switch {
+	case d.GetBlock() == pb.BlockKind_BLOCK_KIND_LARGE_PACKET_DROP:
+		return "let ICMP “packet too big” (IPv4: “fragmentation needed”) through in front of " + where + ", or lower the MSS there."
+	case byNameOrSize(d.GetBlock()):
+		return "another name than " + quote(f.serverName()) + " gets through to " + where + ": check what the server, or a firewall in front of it, does with this name (SNI)."
+	}
+	if hint := f.handshakeHint(d.GetFailure(), where); hint != "" && len(d.GetFailures()) == 1 {
+		return hint
+	}
 	switch d.GetStage() {
 	case pb.Stage_STAGE_HTTP:
 		return "the server is there and does not serve this: check the URL, the Host that was sent, and its log."
 	case pb.Stage_STAGE_TLS:
-		return "the port is open but the handshake fails: check what listens on " + join(d.GetAddresses()) + " and its TLS configuration."
+		return "the port is open but the handshake fails: check what listens on " + where + " and its TLS configuration."
 	case pb.Stage_STAGE_TCP:
-		return "check that the service runs and listens on " + join(d.GetAddresses()) +
+		return "check that the service runs and listens on " + where +
 			"; if it admits only the addresses of its CDN, it looks like this from everywhere else: compare its firewall with the ranges that the CDN publishes."
 	default:
 		return "check that the service runs."
+	}
+}
+
+// handshakeHint says what to change where the server itself says what is wrong; "" where it does not.
+func (f *facts) handshakeHint(failure pb.Failure, where string) string {
+	switch failure {
+	case pb.Failure_FAILURE_TLS_NOT_TLS:
+		return "the port is open and speaks no TLS: ask for what it speaks, or turn TLS on at " + where + "."
+	case pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED:
+		return "agents have no certificate to show: let " + where + " serve those without one, or look at it by `elsewhere tcp`."
+	case pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME:
+		return "add " + quote(f.serverName()) + " to the names that " + where + " serves, or ask for one that it does (--servername)."
+	case pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER:
+		return "`elsewhere tls --enumerate` shows which versions and suites " + where + " accepts; turn on TLS 1.2 or 1.3 with suites that clients have."
+	default:
+		return ""
 	}
 }
 
@@ -342,117 +376,4 @@ func (f *facts) notServedSummary(e *pb.Finding, missing []string, sights []*sigh
 		return text + " " + verb(e.GetRegions(), "gets", "get") + " an answer without such data from " + join(collect(sights, (*sight).server)) + "."
 	}
 	return text + " " + verb(e.GetRegions(), "gets", "get") + " " + join(values) + " from " + join(collect(sights, (*sight).server)) + "."
-}
-
-// certSummary says what is wrong with which certificate, and who gets a good one.
-func (f *facts) certSummary(p *pb.Finding, fails, contrast []*sight) string {
-	text := join(p.GetRegions()) + ": " + join(p.GetAddresses()) + " " + verb(p.GetAddresses(), "serves", "serve") + " " +
-		fails[0].leaf.describe() + ", which fails as " + join(wordsOf(p.GetFailures())) + f.validity(p, fails[0]) + inBrackets(sole(fails))
-	if len(contrast) > 0 {
-		other := collect(contrast, func(v *sight) string { return v.thing.text })
-		if joined(other) == joined(p.GetAddresses()) {
-			text += " while " + join(regionNames(contrast)) + " " + verb(regionNames(contrast), "gets", "get") + " a good one"
-		} else { // not every region need reach every one of these
-			text += " while " + join(other) + " " + verb(other, "serves", "serve") + " a good one"
-		}
-	}
-	return text + "."
-}
-
-// validity says which value was seen and which was needed.
-func (f *facts) validity(p *pb.Finding, v *sight) string {
-	c := v.leaf
-	if c == nil {
-		return ""
-	}
-	switch p.GetFailure() {
-	case pb.Failure_FAILURE_CERT_EXPIRED:
-		return ": it ended " + day(c.GetNotAfter().AsTime())
-	case pb.Failure_FAILURE_CERT_NOT_YET_VALID:
-		return ": it begins " + day(c.GetNotBefore().AsTime())
-	case pb.Failure_FAILURE_CERT_NAME_MISMATCH:
-		names := slices.Concat(c.GetDnsNames(), c.GetIpAddresses())
-		if len(names) == 0 {
-			return ": it names no host, asked was " + quote(f.serverName())
-		}
-		return ": it is for " + join(quoted(names)) + ", asked was " + quote(f.serverName())
-	case pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT, pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE:
-		if detail := v.at().GetEvidence().GetTls().GetChainAnalysis().GetDetail(); detail != "" {
-			return ": " + shown(detail)
-		}
-		return ""
-	default:
-		return ""
-	}
-}
-
-func quoted(names []string) []string {
-	all := make([]string, 0, min(len(names), maxNames+1))
-	for _, n := range names[:min(len(names), maxNames+1)] {
-		all = append(all, quote(n))
-	}
-	return all
-}
-
-// lacking names the certificate that completes a chain, and where it is to be had, as the first agent
-// that looked for it found.
-func lacking(fails []*sight) string {
-	var c *pb.ChainEvidence
-	for _, v := range fails {
-		if c = v.at().GetEvidence().GetTls().GetChainAnalysis(); len(c.GetMissing()) > 0 {
-			break
-		}
-	}
-	text := ""
-	if len(c.GetMissing()) > 0 {
-		text = " " + quote(c.GetMissing()[0].GetSubject())
-	}
-	if c.GetIssuerUrl() != "" {
-		text += " (" + shown(c.GetIssuerUrl()) + ")"
-	}
-	return text
-}
-
-func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
-
-// certHint says what repairs a certificate.
-func (f *facts) certHint(p *pb.Finding, fails []*sight) string {
-	where := join(p.GetAddresses())
-	switch p.GetFailure() {
-	case pb.Failure_FAILURE_CERT_EXPIRED, pb.Failure_FAILURE_CERT_INTERMEDIATE_EXPIRED:
-		return "renew the certificate and load it on every server behind " + where + "."
-	case pb.Failure_FAILURE_CERT_NOT_YET_VALID:
-		return "check the clock of whoever issued it, or load the certificate that is valid now on " + where + "."
-	case pb.Failure_FAILURE_CERT_NAME_MISMATCH:
-		return "load a certificate for " + quote(f.serverName()) + " on " + where + "."
-	case pb.Failure_FAILURE_CERT_SELF_SIGNED, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT:
-		return "load a certificate of a publicly trusted authority on " + where +
-			", and its intermediates with it; if only some agents get this one, something near them may inspect TLS."
-	case pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE:
-		return "append the missing intermediate" + lacking(fails) + " to the chain file of " + where + ", leaf first."
-	case pb.Failure_FAILURE_CERT_CHAIN_ORDER:
-		return "put the chain file of " + where + " in order: leaf first, each followed by its issuer."
-	default:
-		return "replace the certificate on " + where + "."
-	}
-}
-
-// differentSummary shows which regions and addresses serve which certificate.
-func differentSummary(served map[*leaf][]*spot) string {
-	parts := make([]string, 0, len(served))
-	for l, spots := range served {
-		parts = append(parts, join(addressesOf(spots))+" from "+join(regionsOf(spots))+": "+l.describe())
-	}
-	parts = unique(parts)
-	text := strings.Join(parts[:min(len(parts), maxNames)], "; ")
-	if more := len(parts) - maxNames; more > 0 {
-		text += "; and " + plural(more, "other certificate")
-	}
-	return "valid certificates differ: " + text + "."
-}
-
-// expirySummary says when the first of the certificates ends.
-func expirySummary(p *pb.Finding, v *sight, left time.Duration) string {
-	return join(p.GetRegions()) + ": the certificate of " + join(p.GetAddresses()) + " expires in " +
-		plural(int(left/(24*time.Hour)), "day") + ", at " + day(v.leaf.GetNotAfter().AsTime()) + ": " + v.leaf.describe() + "."
 }

@@ -90,6 +90,16 @@ func seen(f pb.Failure) string {
 		return "connection closed during the TLS handshake by"
 	case pb.Failure_FAILURE_TLS_NOT_TLS:
 		return "something else than TLS spoken by"
+	case pb.Failure_FAILURE_TLS_ALERT:
+		return "the handshake ended with an alert by"
+	case pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED:
+		return "no version of TLS in common with"
+	case pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER:
+		return "no cipher suite in common with"
+	case pb.Failure_FAILURE_TLS_UNRECOGNIZED_NAME:
+		return "the name is not known to"
+	case pb.Failure_FAILURE_TLS_MALFORMED:
+		return "a handshake that cannot be read from"
 	case pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED:
 		return "a client certificate demanded by"
 	case pb.Failure_FAILURE_HTTP_TIMEOUT:
@@ -99,7 +109,11 @@ func seen(f pb.Failure) string {
 	case pb.Failure_FAILURE_HTTP_CLOSED:
 		return "connection closed before the response was complete by"
 	case pb.Failure_FAILURE_HTTP_MALFORMED:
-		return "something else than HTTP spoken by"
+		return "no usable response from"
+	case pb.Failure_FAILURE_HTTP_TOO_LARGE:
+		return "a response without end from"
+	case pb.Failure_FAILURE_HTTP_REDIRECT_LOOP:
+		return "redirects without end from"
 	case pb.Failure_FAILURE_DNS_BOGON:
 		return "an address that cannot be public from"
 	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
@@ -165,7 +179,7 @@ func failing(f *pb.Finding, fails []*sight) string {
 	if f.GetFailure() == pb.Failure_FAILURE_HTTP_STATUS {
 		text = responses(fails) + " from " + join(f.GetAddresses())
 	}
-	notes := slices.DeleteFunc([]string{attempts(fails), icmpSender(fails), errnoOnly(f, fails), sole(fails)},
+	notes := slices.DeleteFunc([]string{attempts(fails), icmpSender(fails), errnoOnly(f, fails), inWords(fails), sole(fails)},
 		func(note string) bool { return note == "" })
 	if len(notes) > 0 {
 		text += " (" + strings.Join(notes, ", ") + ")"
@@ -224,6 +238,29 @@ func icmpSender(fails []*sight) string {
 		if m := v.at().GetEvidence().GetIcmp(); m.GetSender() != "" {
 			return "sent by " + shown(m.GetSender())
 		}
+	}
+	return ""
+}
+
+// inWords is what the first of the failing steps says where the failure leaves it open: which alert, what was
+// spoken, which redirect.
+func inWords(fails []*sight) string {
+	if len(fails) == 0 {
+		return ""
+	}
+	s := fails[0].at()
+	t := s.GetEvidence().GetTls()
+	switch s.GetFailure() {
+	case pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER:
+		switch {
+		case t.GetVersion() != "":
+			return "it would speak " + shown(t.GetVersion()) + " with " + shown(t.GetCipherSuite())
+		case t.GetAlert() != nil:
+			return fmt.Sprintf("alert %d, %s", t.GetAlert().GetCode(), shown(t.GetAlert().GetName()))
+		}
+	case pb.Failure_FAILURE_TLS_NOT_TLS, pb.Failure_FAILURE_TLS_MALFORMED,
+		pb.Failure_FAILURE_HTTP_MALFORMED, pb.Failure_FAILURE_HTTP_TOO_LARGE, pb.Failure_FAILURE_HTTP_REDIRECT_LOOP:
+		return shownUpTo(2*maxText, s.GetEvidence().GetText())
 	}
 	return ""
 }
