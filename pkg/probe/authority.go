@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -43,8 +44,10 @@ type askedOf struct {
 // seat is a step and the server that it asked.
 type seat struct {
 	endpoint
-	step   *step
-	serial *uint32
+	step *step
+	// heard says that it answered something, and soa is what it showed with authority.
+	heard bool
+	soa   *dns.SOA
 }
 
 // authority asks the own servers of the zones that a name and what it leads to belong to, beside the
@@ -53,7 +56,11 @@ func (t *trace) authority(ctx context.Context, asking *sync.WaitGroup, name stri
 	if !t.env.walkable(name) {
 		return
 	}
-	t.besides(ctx, walkGrace, func(ctx context.Context, side *trace) {
+	grace := walkGrace
+	if newWalker(t).asked {
+		grace = walkTimeout
+	}
+	t.besides(ctx, grace, func(ctx context.Context, side *trace) {
 		walking, cancel := context.WithTimeout(ctx, walkTimeout)
 		defer cancel()
 		if said := newWalker(side).follow(walking, name, qtypes); said != nil {
@@ -108,6 +115,9 @@ func (c *cut) try(ctx context.Context, point endpoint) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	next, refers := referral(a.msg, c.name, c.zone)
+	if a.manner == mannerPlain { // Without DO nobody shows a DS RRset: this is not for others to rely on.
+		next.ttl = 0
+	}
 	switch {
 	case c.next.zone != "" || c.reply != nil: // Another one was faster.
 	case refers:
@@ -166,27 +176,46 @@ func (c *cut) ask(ctx context.Context, point endpoint, q query) answer {
 	c.mu.Lock()
 	c.asked[askedOf{point.addr.String(), q.name, q.qtype}] = true
 	c.mu.Unlock()
-	q.server, q.serverName, q.stranger = point.addr, point.name, true
-	q.opts = &pb.DNSSpec{NoRecursion: true, Dnssec: true}
-	q.quick, q.sends = walkPatience, 2
+	q.server, q.serverName = point.addr, point.name
 	q.judge = func(m *dns.Msg, qtype uint16) pb.Failure {
 		if _, ok := referral(m, q.name, c.zone); ok {
 			return pb.Failure_FAILURE_NONE
 		}
 		return authorityFailure(m, qtype)
 	}
-	a := c.w.t.ask(ctx, q)
+	a := c.w.ask(ctx, q)
 	switch {
 	case a.failure == pb.Failure_FAILURE_DNS_LAME:
 		a.step.say(lameness(a.msg, c.zone))
+	case a.msg != nil && len(a.addresses) == 0 && loops(links(a.msg, q.name)):
+		a.conclude(pb.Failure_FAILURE_DNS_CNAME_LOOP)
 	case a.failure == pb.Failure_FAILURE_NONE && c.w.t.env.Egress.bogon(a.addresses):
 		a.conclude(pb.Failure_FAILURE_DNS_BOGON)
 	}
-	s := &seat{endpoint: point, step: a.step, serial: serial(a.msg, c.zone)}
+	s := &seat{endpoint: point, step: a.step, heard: a.msg != nil, soa: soaOf(a.msg)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seats = append(c.seats, s)
 	c.show(s)
+	return a
+}
+
+// ask asks a zone's own server: without recursion, with DO, and as it wants to be asked, once that is known.
+func (w *walker) ask(ctx context.Context, q query) answer {
+	q.stranger, q.opts = true, &pb.DNSSpec{NoRecursion: true, Dnssec: true}
+	q.quick, q.sends, q.thorough = walkPatience, walkSends, w.every
+	w.mu.Lock()
+	q.manner = w.manners[q.server]
+	w.mu.Unlock()
+	if q.manner != mannerUsual {
+		q.sends = 1
+	}
+	a := w.t.ask(ctx, q)
+	if a.msg != nil && a.manner != q.manner {
+		w.mu.Lock()
+		w.manners[q.server] = a.manner
+		w.mu.Unlock()
+	}
 	return a
 }
 
@@ -200,7 +229,7 @@ func (c *cut) show(s *seat) {
 	}
 	s.step.see(func(e *pb.Evidence) {
 		e.Authority = &pb.AuthorityEvidence{
-			Zone: c.zone, Server: server.name, Signed: c.signed, Cached: c.cached, SoaSerial: s.serial,
+			Zone: c.zone, Server: server.name, Signed: c.signed, Cached: c.cached, SoaSerial: c.serial(s.addr),
 			InParent: c.zone != "." && !server.childOnly, InChild: slices.Contains(c.child, server.name),
 			Glue: texts(server.glue), Addresses: texts(server.resolved),
 		}
@@ -217,6 +246,7 @@ func (c *cut) consult(ctx context.Context, qtypes []uint16) {
 		return // As many as are asked by default have failed.
 	}
 	if c.w.deep {
+		c.findApex(ctx)
 		c.askChild(ctx)
 	}
 	if c.w.every {
@@ -230,10 +260,10 @@ func (c *cut) consult(ctx context.Context, qtypes []uint16) {
 			for _, qtype := range qtypes {
 				c.once(ctx, point, c.name, qtype)
 			}
-			if c.w.deep && !c.hasSerial(point) {
+			if c.w.deep && c.hears(point) {
 				c.once(ctx, point, c.zone, dns.TypeSOA)
-				c.shareSerial(point)
 			}
+			c.showAll()
 		})
 	}
 	asking.Wait()
@@ -276,22 +306,9 @@ func (c *cut) askChild(ctx context.Context) {
 		return
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.servers = slices.Clone(c.servers) // It may be shared.
-	for _, rr := range a.msg.Answer {
-		ns, ok := rr.(*dns.NS)
-		if !ok || canonical(ns.Hdr.Name) != c.zone || len(c.child) == maxServers {
-			continue
-		}
-		one := nameserver{name: canonical(ns.Ns), childOnly: true}
-		c.child = append(c.child, one.name)
-		if !slices.ContainsFunc(c.servers, one.same) {
-			c.servers = append(c.servers, one)
-		}
-	}
-	for _, s := range c.seats {
-		c.show(s)
-	}
+	c.servers = c.ownServers(a.msg)
+	c.mu.Unlock()
+	c.showAll()
 }
 
 // working returns a server that answered.
@@ -322,11 +339,9 @@ func (c *cut) resolveServers(ctx context.Context) {
 	}
 	looking.Wait()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.servers = servers
-	for _, s := range c.seats {
-		c.show(s)
-	}
+	c.mu.Unlock()
+	c.showAll()
 }
 
 // elsewhere returns the name in another zone that the zone's answer leads to, if it does.
@@ -341,39 +356,42 @@ func (c *cut) elsewhere() string {
 	return links[len(links)-1].GetTarget()
 }
 
-// hasSerial says whether a server's serial is known.
-func (c *cut) hasSerial(point endpoint) bool {
+// hears says whether the zone's SOA is worth asking a server for: its serial is not known, and it answers.
+func (c *cut) hears(point endpoint) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.ContainsFunc(c.seats, func(s *seat) bool { return s.addr == point.addr && s.serial != nil })
+	return c.serial(point.addr) == nil && slices.ContainsFunc(c.seats, func(s *seat) bool {
+		return s.addr == point.addr && s.heard
+	})
 }
 
-// shareSerial shows a server's serial in all of its steps.
-func (c *cut) shareSerial(point endpoint) {
+// serial is that of the zone at a server, or nil. c.mu is held.
+func (c *cut) serial(addr netip.AddrPort) *uint32 {
+	for _, s := range c.seats {
+		if s.addr == addr && s.soa != nil && canonical(s.soa.Hdr.Name) == c.zone {
+			return &s.soa.Serial
+		}
+	}
+	return nil
+}
+
+// showAll shows in all steps what is known by now.
+func (c *cut) showAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var number *uint32
 	for _, s := range c.seats {
-		if s.addr == point.addr && s.serial != nil {
-			number = s.serial
-		}
-	}
-	for _, s := range c.seats {
-		if s.addr == point.addr {
-			s.serial = number
-			c.show(s)
-		}
+		c.show(s)
 	}
 }
 
-// serial returns the serial of a zone's SOA in a reply.
-func serial(m *dns.Msg, zone string) *uint32 {
-	if m == nil {
+// soaOf returns the SOA record that a server shows with authority.
+func soaOf(m *dns.Msg) *dns.SOA {
+	if m == nil || !m.Authoritative {
 		return nil
 	}
 	for _, rr := range slices.Concat(m.Answer, m.Ns) {
-		if soa, ok := rr.(*dns.SOA); ok && within(canonical(soa.Hdr.Name), zone) {
-			return &soa.Serial
+		if soa, ok := rr.(*dns.SOA); ok {
+			return soa
 		}
 	}
 	return nil

@@ -195,7 +195,7 @@ func rcodeFailure(rcode int) pb.Failure {
 		return pb.Failure_FAILURE_DNS_NXDOMAIN
 	case dns.RcodeRefused:
 		return pb.Failure_FAILURE_DNS_REFUSED
-	case dns.RcodeFormatError:
+	case dns.RcodeFormatError, dns.RcodeBadVers:
 		return pb.Failure_FAILURE_DNS_FORMERR
 	case dns.RcodeNotImplemented:
 		return pb.Failure_FAILURE_DNS_NOTIMP
@@ -203,6 +203,12 @@ func rcodeFailure(rcode int) pb.Failure {
 		return pb.Failure_FAILURE_DNS_NOTAUTH
 	}
 	return pb.Failure_FAILURE_DNS_SERVFAIL // The others say in their own way that the server failed.
+}
+
+// ednsTrouble says whether a reply is what servers that do not know EDNS answer to a query with it (RFC 6891,
+// 7), or that they know no version of it.
+func ednsTrouble(m *dns.Msg) bool {
+	return m.Rcode == dns.RcodeFormatError || m.Rcode == dns.RcodeNotImplemented || m.Rcode == dns.RcodeBadVers
 }
 
 // authorityFailure classifies the reply of a server that a zone was delegated to, and that does not refer

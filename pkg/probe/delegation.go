@@ -25,6 +25,7 @@ type delegation struct {
 	signed  bool // The parent has a DS RRset for it.
 	ttl     time.Duration
 	cached  bool // It was known before this Run.
+	shared  bool // The servers of the zone above answer for it, and do not refer to it.
 }
 
 // nameserver is a server of a zone.

@@ -43,11 +43,24 @@ type query struct {
 	// quick bounds a query that is sent once, or sends times: the first reply ends it, whatever it says, and
 	// silence ends it after this long, without TCP. 0: it is asked with all patience.
 	quick time.Duration
+	// manner is how the server wants to be asked, as far as it is known. As an asker's, it is what it found out.
+	manner manner
+	// thorough: a quick query that meets silence is asked at last without EDNS, and then over TCP.
+	thorough bool
 	// judge says what is wrong with a reply. Nil: replyFailure.
 	judge func(m *dns.Msg, qtype uint16) pb.Failure
 	// stranger: somebody on the network named the server, so that no exception of the policy holds for it.
 	stranger bool
 }
+
+// manner is how a server wants to be asked.
+type manner int
+
+const (
+	mannerUsual  manner = iota
+	mannerPlain         // With EDNS it says nothing, or that it does not understand.
+	mannerStream        // Over UDP it says nothing.
+)
 
 // answer is how a query ended.
 type answer struct {
@@ -55,6 +68,7 @@ type answer struct {
 	failure   pb.Failure
 	addresses []netip.Addr
 	msg       *dns.Msg // The reply that decided, whatever it says. Nil: there was none.
+	manner    manner
 }
 
 // reply is what one send brought: a message that belongs to the query, or an error.
@@ -75,6 +89,7 @@ type asker struct {
 	lastErr     error      // Why there was no usable reply.
 	unreachable int        // Sends that were answered by an error of the network.
 	edns        bool
+	again       bool     // A quick query goes on at once, without EDNS: that is what the reply was about.
 	last        *dns.Msg // The last reply that was judged.
 	shaker      *shaker  // Shakes hands, for the transports over TLS. Its certificate failures stop nothing.
 }
@@ -92,7 +107,7 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 	if q.judge == nil {
 		q.judge = replyFailure
 	}
-	a := &asker{query: q, edns: true, replies: make(chan reply, maxReplies/2)}
+	a := &asker{query: q, edns: q.manner != mannerPlain, replies: make(chan reply, maxReplies/2)}
 	a.step = t.open(&pb.Step{
 		Kind: pb.StepKind_STEP_KIND_DNS_QUERY, Role: q.role, Name: q.name, Address: q.server.String(), Beside: q.beside,
 		Type: dns.Type(q.qtype).String(), Variant: q.variant,
@@ -106,12 +121,12 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 	}
 	var msg *dns.Msg
 	var f pb.Failure
-	if q.opts.GetTransport() == pb.Transport_TRANSPORT_UNSPECIFIED {
+	if q.opts.GetTransport() == pb.Transport_TRANSPORT_UNSPECIFIED && q.manner != mannerStream {
 		msg, f = a.overDatagrams(ctx)
 	} else {
 		msg, f = a.overConnection(ctx)
 	}
-	out := answer{step: a.step, failure: f, msg: a.last}
+	out := answer{step: a.step, failure: f, msg: a.last, manner: a.manner}
 	if msg != nil && (a.qtype == dns.TypeA || a.qtype == dns.TypeAAAA) {
 		out.addresses = addresses(msg)
 		a.see(func(e *pb.Evidence) {

@@ -49,7 +49,7 @@ func (a *asker) overOneConnection(ctx context.Context) (*dns.Msg, pb.Failure) {
 	}
 	a.last = msg
 	f := a.judge(msg, a.qtype)
-	a.edns = f != pb.Failure_FAILURE_DNS_FORMERR && f != pb.Failure_FAILURE_DNS_NOTIMP
+	a.edns = !ednsTrouble(msg)
 	return msg, f
 }
 
@@ -68,10 +68,11 @@ func (a *asker) exchange(ctx context.Context) (*dns.Msg, error) {
 	return a.exchangeTCP(ctx, exchangeTimeout)
 }
 
-// unanswered goes on after UDP was silent or unreachable. A quick query has no time to.
+// unanswered goes on after UDP was silent or unreachable. A quick query has no time to, unless it is
+// thorough.
 func (a *asker) unanswered(ctx context.Context) (*dns.Msg, pb.Failure) {
 	switch {
-	case a.quick == 0:
+	case a.quick == 0, a.thorough:
 		return a.overTCP(ctx)
 	case a.lastErr != nil:
 		return nil, queryFailure(ctx, a.server.Addr(), a.lastErr)
@@ -92,10 +93,10 @@ func (a *asker) fallback() time.Duration {
 func (a *asker) overTCP(ctx context.Context) (*dns.Msg, pb.Failure) {
 	msg, err := a.exchangeTCP(ctx, a.fallback())
 	if err == nil {
-		a.last = msg
+		a.last, a.manner = msg, mannerStream
 		return msg, a.judge(msg, a.qtype)
 	}
-	a.say(err)
+	a.say(portless(err))
 	switch {
 	case over(ctx):
 		return nil, pb.Failure_FAILURE_AGENT_DEADLINE

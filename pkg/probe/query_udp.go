@@ -82,8 +82,9 @@ func (a *asker) wait(ctx context.Context, until time.Time) (*dns.Msg, bool) {
 		case <-enough:
 			return nil, true
 		case r := <-a.replies:
-			if msg, done := a.take(ctx, r); done {
-				return msg, true
+			msg, done := a.take(ctx, r)
+			if done || a.again {
+				return msg, done
 			}
 		}
 	}
@@ -99,12 +100,13 @@ func (a *asker) take(ctx context.Context, r reply) (*dns.Msg, bool) {
 	msg, f := r.msg, a.judge(r.msg, a.qtype)
 	a.see(func(e *pb.Evidence) { e.Rtt = duration(r.rtt) })
 	if r.plain {
+		a.manner = mannerPlain
 		a.say(a.withoutEDNS())
 	}
 	if msg.Truncated {
 		var err error
 		if msg, err = a.exchangeTCP(ctx, a.fallback()); err != nil {
-			a.say(err)
+			a.say(portless(err))
 			f = pb.Failure_FAILURE_DNS_TRUNCATED_NO_TCP
 		} else {
 			f = a.judge(msg, a.qtype)
@@ -118,17 +120,17 @@ func (a *asker) take(ctx context.Context, r reply) (*dns.Msg, bool) {
 		return msg, true
 	}
 	a.tried(f, time.Since(a.began))
-	again := a.failed != pb.Failure_FAILURE_UNSPECIFIED || a.quick > 0
-	a.failed = f
-	// Servers that do not know EDNS say so by an error (RFC 6891, 7).
-	a.edns = f != pb.Failure_FAILURE_DNS_FORMERR && f != pb.Failure_FAILURE_DNS_NOTIMP
-	return nil, again
+	second := a.failed != pb.Failure_FAILURE_UNSPECIFIED || a.quick > 0
+	trouble := !r.plain && ednsTrouble(r.msg)
+	a.again = trouble && a.quick > 0 && len(a.sent) < a.sends
+	a.failed, a.edns = f, a.edns && !trouble
+	return nil, second && !a.again
 }
 
 // takeError takes what came in place of a reply. Done: there will be none.
 func (a *asker) takeError(ctx context.Context, err error) (done bool) {
 	a.lastErr = err
-	a.say(err)
+	a.say(portless(err))
 	f := queryFailure(ctx, a.server.Addr(), err)
 	if f >= pb.Failure_FAILURE_DNS_NXDOMAIN && f != pb.Failure_FAILURE_DNS_UNREACHABLE { // Not the network's.
 		return false
@@ -137,7 +139,7 @@ func (a *asker) takeError(ctx context.Context, err error) (done bool) {
 	// address family there is nothing to wait for.
 	a.unreachable++
 	a.tried(f, time.Since(a.began))
-	if a.quick > 0 || settled(f) {
+	if a.quick > 0 && !a.thorough || settled(f) {
 		a.failed = f
 		return true
 	}
@@ -147,10 +149,12 @@ func (a *asker) takeError(ctx context.Context, err error) (done bool) {
 // send sends the query for the nth time: first from a socket that is kept, if there are such, then from
 // fresh ones.
 func (a *asker) send(ctx context.Context, n int) {
+	a.again = false
 	a.t.mu.Lock()
 	a.pb.Attempts++
 	a.t.mu.Unlock()
-	l := &datagram{asker: a, query: a.message(a.edns && n <= ednsSends)}
+	plain := !a.edns || n > ednsSends || a.thorough && n == a.sends
+	l := &datagram{asker: a, query: a.message(!plain)}
 	var err error
 	if l.wire, err = l.query.Pack(); err != nil {
 		a.offer(reply{err: localError{fmt.Errorf("pack the query: %w", err)}})

@@ -1,8 +1,11 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +24,21 @@ const maxText = 500
 // Short returns the form of a failure that people are shown, such as "tcp_timeout".
 func Short(f pb.Failure) string {
 	return strings.ToLower(strings.TrimPrefix(f.String(), "FAILURE_"))
+}
+
+// portless is an error of a socket without the addresses of its ends, which the evidence has in fields of their own:
+// with them, no two agents would ever say the same.
+func portless(err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Err == nil {
+		return err
+	}
+	cause := op.Err
+	var call *os.SyscallError
+	if errors.As(cause, &call) {
+		cause = call.Err
+	}
+	return fmt.Errorf("%s over %s: %w", op.Op, strings.ToUpper(op.Net), cause)
 }
 
 // clean makes a string from the network fit to be stored and shown: valid UTF-8 without control or

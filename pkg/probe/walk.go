@@ -20,7 +20,8 @@ import (
 const (
 	walkTimeout   = 8 * time.Second
 	walkGrace     = 3 * time.Second // After everything else of the Job is done.
-	walkPatience  = 2 * time.Second // For one server; it is sent to twice.
+	walkPatience  = 2 * time.Second // For one server, over each transport.
+	walkSends     = 3
 	walkStagger   = 500 * time.Millisecond
 	walkTries     = 3  // Servers that are asked the way on, at most.
 	walkReferrals = 10 // Zones on the way down.
@@ -41,10 +42,14 @@ type walker struct {
 	port   uint16
 	family pb.Family // Of the paths to the servers.
 	every  bool      // All servers of the zone are asked.
+	asked  bool      // The walk is what was asked for, rather than evidence beside it.
 	deep   bool      // The zone itself is looked at too: its SOA and NS RRsets.
 	known  *Delegations
 	own    Delegations // What this Run found.
 	left   atomic.Int32
+
+	mu      sync.Mutex
+	manners map[netip.AddrPort]manner // How servers want to be asked that are hard to ask.
 }
 
 // endpoint is an address of a server.
@@ -56,7 +61,10 @@ type endpoint struct {
 // newWalker returns a walker whose steps go to t.
 func newWalker(t *trace) *walker {
 	spec := t.job.GetSpec().GetDns()
-	w := &walker{t: t, port: 53, every: spec.GetAuthoritative(), deep: spec != nil, known: t.env.Delegations}
+	w := &walker{
+		t: t, port: 53, every: spec.GetAuthoritative(), asked: spec.GetAuthoritative() || spec.GetTrace(), deep: spec != nil,
+		known: t.env.Delegations, manners: map[netip.AddrPort]manner{},
+	}
 	if spec != nil {
 		w.family = t.job.GetSpec().GetFamily() // As with dig -4 and -6.
 	}
@@ -89,6 +97,9 @@ func (w *walker) start(name string) delegation {
 
 // remember keeps a delegation for this Run and those to come, as its parent shows it.
 func (w *walker) remember(d delegation) {
+	if d.shared { // Nobody showed it.
+		return
+	}
 	d.servers = slices.DeleteFunc(slices.Clone(d.servers), func(s nameserver) bool { return s.childOnly })
 	for i := range d.servers {
 		d.servers[i].lost = 0 // It will be looked for again.
@@ -120,7 +131,7 @@ func (w *walker) descend(ctx context.Context, q inquiry) *cut {
 	}
 	d := w.start(from)
 	for range walkReferrals {
-		if d.zone == "." && w.known.paused(time.Now()) {
+		if d.zone == "." && !w.asked && w.known.paused(time.Now()) {
 			return nil
 		}
 		c := w.level(ctx, d, q)

@@ -131,6 +131,9 @@ func soaSerial(m *dns.Msg) *uint32 {
 
 // rcodeName returns a response code's mnemonic, or one like "RCODE3841" if it has none.
 func rcodeName(rcode int) string {
+	if rcode == dns.RcodeBadVers { // The library knows the number as TSIG's BADSIG, which no header has.
+		return "BADVERS"
+	}
 	if name, ok := dns.RcodeToString[rcode]; ok {
 		return name
 	}

@@ -35,6 +35,11 @@ const (
 	LameEmpty   // NOERROR, nothing else, and no AA.
 	LameCached  // It answers as a cache would, without AA.
 	LameForever // It refers to the zone itself.
+
+	NoUDP      // Silent over UDP, and well over TCP.
+	NoEDNS     // FORMERR to queries with EDNS, as servers that do not know it say.
+	EDNSSilent // Silent to queries with EDNS.
+	Failing    // SERVFAIL for what it says to be in charge of (AA).
 )
 
 // Tree is authoritative servers on loopback addresses with a port in common, as in the world it is 53.
@@ -142,7 +147,13 @@ func (h *treeHost) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	h.asked = append(h.asked, q.Question[0])
 	h.mu.Unlock()
 	reply := new(dns.Msg).SetReply(q)
-	if h.spec.Lame == LameSilent {
+	_, udp := w.RemoteAddr().(*net.UDPAddr)
+	switch how := h.spec.Lame; {
+	case how == LameSilent, how == NoUDP && udp, how == EDNSSilent && q.IsEdns0() != nil:
+		return
+	case how == NoEDNS && q.IsEdns0() != nil:
+		reply.Rcode = dns.RcodeFormatError
+		_ = w.WriteMsg(reply)
 		return
 	}
 	if !h.lame(reply) {
@@ -151,7 +162,7 @@ func (h *treeHost) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	if o := q.IsEdns0(); o != nil {
 		reply.SetEdns0(1232, o.Do())
 	}
-	if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
+	if udp {
 		size := dns.MinMsgSize
 		if o := q.IsEdns0(); o != nil {
 			size = int(o.UDPSize())
@@ -178,7 +189,9 @@ func (h *treeHost) lame(reply *dns.Msg) bool {
 	case LameCached:
 		h.answer(reply, false)
 		reply.Authoritative = false
-	case NotLame, LameSilent:
+	case Failing:
+		reply.Rcode, reply.Authoritative = dns.RcodeServerFailure, true
+	case NotLame, LameSilent, NoUDP, NoEDNS, EDNSSilent:
 		return false
 	}
 	return true
@@ -198,7 +211,11 @@ func (h *treeHost) zone(name string) (apex string, records []dns.RR) {
 func (h *treeHost) answer(reply *dns.Msg, do bool) {
 	q := reply.Question[0]
 	name := strings.ToLower(q.Name)
-	apex, records := h.zone(name)
+	from := name
+	if labels := dns.Split(name); q.Qtype == dns.TypeDS && len(labels) > 1 { // It is the upper zone's.
+		from = name[labels[1]:]
+	}
+	apex, records := h.zone(from)
 	if apex == "" {
 		reply.Rcode = dns.RcodeRefused
 		return
