@@ -135,7 +135,7 @@ func check(env *probe.Env, n, atOnce int, spec func(i int) *pb.Spec) error {
 }
 
 // checkDNS makes whole checks. Each of them stays for 250 ms after its reply, for a second one, so it takes
-// thousands at once for as many queries in flight as a few dozen loops have.
+// thousands at once for as many queries in flight as a few dozen loops have (README.md, "How many at once").
 func checkDNS(addr string, n int) error {
 	server, err := netip.ParseAddrPort(addr)
 	if err != nil {
