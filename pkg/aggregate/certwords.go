@@ -190,7 +190,7 @@ func incompleteHint(fails []*sight, where string) string {
 	case len(c.GetMissing()) > 0:
 		return "append the missing intermediate " + quote(c.GetMissing()[0].GetSubject()) + inBrackets(at) + to
 	case at != "":
-		return "append the missing intermediates, as the authority publishes them," + to + " Where the certificate says that its issuer is, it is not: " + at + "."
+		return "append the missing intermediates, as the authority publishes them," + to + " They could not be had from where the certificate says (" + at + ")."
 	}
 	return "append the missing intermediate" + to
 }

@@ -81,7 +81,7 @@ func TestWhatIsWrongWithACertificate(t *testing.T) {
 			func(e *pb.TLSEvidence) {
 				e.ChainAnalysis = &pb.ChainEvidence{Detail: "it could not be fetched", IssuerUrl: "http://ca.example/r3: the answer is 404"}
 			},
-			"it could not be fetched", "it is not: http://ca.example/r3: the answer is 404",
+			"it could not be fetched", "(http://ca.example/r3: the answer is 404).",
 		},
 		{"the chain was cut to fit", []pb.Failure{expired}, func(e *pb.TLSEvidence) { e.Chain = nil }, "which fails as cert_expired (from agent ap only)", "renew"},
 	} {
@@ -123,8 +123,8 @@ func TestWhyAHandshakeFails(t *testing.T) {
 	}{
 		{"an alert by number and name", hand(tlsAlert, alert(80, "internal_error")), "the handshake ended with an alert by 203.0.113.10:443 (2 attempts, alert 80, internal_error)", ""},
 		{
-			"what is spoken in place of TLS", hand(pb.Failure_FAILURE_TLS_NOT_TLS, func(s *pb.Step) { s.Evidence.Text = `it begins with "HTTP/1.1 400"` }),
-			`it begins with "HTTP/1.1 400"`, "speaks no TLS",
+			"what is spoken in place of TLS", hand(pb.Failure_FAILURE_TLS_NOT_TLS, func(s *pb.Step) { s.Evidence.Text = `it begins with "HTTP/1.1 400\r\n"` }),
+			`it begins with "HTTP/1.1 400\r\n"`, "speaks no TLS",
 		},
 		{
 			"what would be spoken", hand(pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, func(s *pb.Step) {

@@ -24,7 +24,7 @@ func shown(text string) string { return shownUpTo(maxText, text) }
 // shownUpTo is the same with a bound of its own, in bytes.
 func shownUpTo(bytes int, text string) string {
 	q := strconv.QuoteToGraphic(cut(bytes, text))
-	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`) // ours are “these”
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(q[1 : len(q)-1]) // Ours are “these”, and nobody reads it back.
 }
 
 // cut bounds text without breaking a character.

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"reflect"
@@ -255,10 +254,10 @@ func (h *shaker) conclude(ctx context.Context, conn *countedConn, ev *pb.TLSEvid
 	return f
 }
 
-// explain adds what the server said in place of TLS.
+// explain says what the server said in place of TLS, whoever read it.
 func explain(f pb.Failure, err error, first []byte) error {
 	if f == pb.Failure_FAILURE_TLS_NOT_TLS {
-		return fmt.Errorf("%w: it begins with %q", err, first)
+		return &flight.NotTLSError{First: first}
 	}
 	return err
 }

@@ -15,7 +15,7 @@ func reasons(s *pb.Step) (lines []string) {
 	if t.GetAlert() != nil && !namesAlert(s.GetFailure()) {
 		lines = append(lines, alert(t.GetAlert()))
 	}
-	if t.GetNegotiationOnly() && t.GetVersion() != "" {
+	if t.GetNegotiationOnly() && t.GetVersion() != "" && !needsWords(s) {
 		lines = append(lines, fmt.Sprintf("agrees on %s with %s, and was asked no further than its first flight", Clean(t.GetVersion()), Clean(t.GetCipherSuite())))
 	}
 	if t.GetClientCertificateRequested() && s.GetFailure() != pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED {
