@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,5 +187,17 @@ func TestErrorsOfSocketsNameNoPorts(t *testing.T) {
 	got := portless(fmt.Errorf("outer: %w", err))
 	if want := "read over UDP: connection refused"; got.Error() != want || !errors.Is(got, syscall.ECONNREFUSED) {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestASlowServerIsWaitedFor: the way on is known while a server that was asked for it is still silent over UDP.
+func TestASlowServerIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	_, env := grow(t, lame(tree(), firstNS, probetest.NoUDP), www())
+	env.Controls, env.patience = []string{}, 0
+	r := run(t, env, authoritative("www.zone.tld", "A"))
+	got := told(r, pb.Role_ROLE_AUTHORITY)
+	if !slices.Contains(got, "SOA zone.tld "+firstNS+" none") {
+		t.Errorf("its serial is not known: %v", got)
 	}
 }

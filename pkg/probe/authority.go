@@ -26,7 +26,7 @@ type cut struct {
 	w *walker
 
 	mu     sync.Mutex
-	asked  map[askedOf]bool
+	asked  map[askedOf]chan struct{} // Closed when it has been answered, or not.
 	seats  []*seat
 	next   delegation // Where its servers refer to, if they do.
 	reply  *dns.Msg   // What they answer, if they do.
@@ -36,7 +36,7 @@ type cut struct {
 
 // askedOf is what a server was asked.
 type askedOf struct {
-	endpoint string
+	endpoint netip.AddrPort
 	name     string
 	qtype    uint16
 }
@@ -173,8 +173,10 @@ func (c *cut) reportLost() {
 
 // ask asks one server one question. AD, RA and the like are in the reply for people to see.
 func (c *cut) ask(ctx context.Context, point endpoint, q query) answer {
+	done := make(chan struct{})
+	defer close(done)
 	c.mu.Lock()
-	c.asked[askedOf{point.addr.String(), q.name, q.qtype}] = true
+	c.asked[askedOf{point.addr, q.name, q.qtype}] = done
 	c.mu.Unlock()
 	q.server, q.serverName = point.addr, point.name
 	q.judge = func(m *dns.Msg, qtype uint16) pb.Failure {
@@ -285,13 +287,18 @@ func (c *cut) choose(ctx context.Context) []endpoint {
 	return points[:min(len(points), fewServers)]
 }
 
-// once asks a server a question that it was not asked before.
+// once asks a server a question, unless it was asked before: then it waits for how that ends.
 func (c *cut) once(ctx context.Context, point endpoint, name string, qtype uint16) {
 	c.mu.Lock()
-	done := c.asked[askedOf{point.addr.String(), name, qtype}]
+	done := c.asked[askedOf{point.addr, name, qtype}]
 	c.mu.Unlock()
-	if !done {
+	if done == nil {
 		c.ask(ctx, point, query{name: name, qtype: qtype, role: pb.Role_ROLE_AUTHORITY})
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 

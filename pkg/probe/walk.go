@@ -157,7 +157,7 @@ func (w *walker) descend(ctx context.Context, q inquiry) *cut {
 // level asks servers of a zone for the way on, each a little after the one before, or as soon as that one
 // has failed, until one of them refers on or answers.
 func (w *walker) level(ctx context.Context, d delegation, q inquiry) *cut {
-	c := &cut{delegation: d, w: w, inquiry: q, asked: map[askedOf]bool{}}
+	c := &cut{delegation: d, w: w, inquiry: q, asked: map[askedOf]chan struct{}{}}
 	points := w.endpoints(ctx, &c.delegation, q.via, 1)
 	if len(points) == 0 && d.zone == "." {
 		w.noRoot()
