@@ -78,6 +78,7 @@ func (f *facts) certValue(failure pb.Failure, v *sight) string {
 		}
 	case pb.Failure_FAILURE_CERT_MALFORMED:
 		return shown(c.GetParseError())
+	default:
 	}
 	return ""
 }
@@ -171,6 +172,7 @@ func trustHint(why pb.Distrust, where string) string {
 		return "load a certificate that an authority issued on " + where + ", and no other certificate's key."
 	case pb.Distrust_DISTRUST_CRITICAL_EXTENSION:
 		return "have the certificate issued without the critical extension, which clients must refuse, and load it on " + where + "."
+	default:
 	}
 	return "load a certificate of a publicly trusted authority on " + where +
 		", and its intermediates with it; if only some agents get this one, something near them may inspect TLS."

@@ -39,19 +39,22 @@ func TestWhatIsWrongWithACertificate(t *testing.T) {
 		summary, hint string // Parts of them.
 	}{
 		{
-			"expired and for another name: both are said", []pb.Failure{expired, mismatch},
+			"expired and for another name: both are said",
+			[]pb.Failure{expired, mismatch},
 			func(e *pb.TLSEvidence) { e.Chain[0].DnsNames = []string{"other.example"} },
 			"it ended 2027-02-19 12:00 UTC; it is for “other.example”, asked was “www.example”", "for “www.example” that is valid now",
 		},
 		{
-			"which intermediate ended", []pb.Failure{oldIssuer},
+			"which intermediate ended",
+			[]pb.Failure{oldIssuer},
 			func(e *pb.TLSEvidence) {
 				e.Chain = append(e.Chain, &pb.Certificate{Subject: "CN=Old CA", NotAfter: timestamppb.New(judgedTime.Add(-24 * time.Hour)), Failures: []pb.Failure{oldIssuer}})
 			},
 			"“CN=Old CA” ended 2026-11-20 12:00 UTC", "successor of “CN=Old CA” into the chain file",
 		},
 		{
-			"the common name is not what counts", []pb.Failure{mismatch},
+			"the common name is not what counts",
+			[]pb.Failure{mismatch},
 			func(e *pb.TLSEvidence) {
 				e.Chain[0].DnsNames, e.Names = nil, []*pb.NameMatch{{Name: "www.example", CommonName: true}}
 			},
@@ -65,19 +68,22 @@ func TestWhatIsWrongWithACertificate(t *testing.T) {
 		{"a root that is being let go", []pb.Failure{untrusted}, because(pb.Distrust_DISTRUST_ISSUED_AFTER, "x"), "", "another authority"},
 		{"a root that nobody knows", []pb.Failure{untrusted}, because(pb.Distrust_DISTRUST_UNKNOWN_ROOT, "x"), "", "publicly trusted authority"},
 		{
-			"revoked, since when", []pb.Failure{pb.Failure_FAILURE_CERT_REVOKED},
+			"revoked, since when",
+			[]pb.Failure{pb.Failure_FAILURE_CERT_REVOKED},
 			func(e *pb.TLSEvidence) { e.Ocsp = &pb.OCSP{Status: "revoked", RevokedAt: timestamppb.New(judgedTime)} },
 			"since 2026-11-21 12:00 UTC", "new key",
 		},
 		{
-			"an intermediate that could be had", []pb.Failure{incomplete},
+			"an intermediate that could be had",
+			[]pb.Failure{incomplete},
 			func(e *pb.TLSEvidence) {
 				e.ChainAnalysis = &pb.ChainEvidence{Missing: []*pb.Certificate{{Subject: "CN=R3"}}, IssuerUrl: "http://ca.example/r3"}
 			},
 			"the intermediate “CN=R3” is not served", "append the missing intermediate “CN=R3” (http://ca.example/r3) to the chain file",
 		},
 		{
-			"one that could not", []pb.Failure{incomplete},
+			"one that could not",
+			[]pb.Failure{incomplete},
 			func(e *pb.TLSEvidence) {
 				e.ChainAnalysis = &pb.ChainEvidence{Detail: "it could not be fetched", IssuerUrl: "http://ca.example/r3: the answer is 404"}
 			},

@@ -60,6 +60,7 @@ func needsWords(s *pb.Step) bool {
 		pb.Failure_FAILURE_HTTP_MALFORMED, pb.Failure_FAILURE_HTTP_CLOSED, pb.Failure_FAILURE_HTTP_TOO_LARGE, pb.Failure_FAILURE_HTTP_REDIRECT_LOOP,
 		pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, pb.Failure_FAILURE_AGENT_POLICY_DENIED, pb.Failure_FAILURE_AGENT_INTERNAL:
 		return true
+	default:
 	}
 	// What broke on the way of a redirect, of which the exchange shows no more.
 	return s.GetKind() == pb.StepKind_STEP_KIND_HTTP_EXCHANGE && len(s.GetEvidence().GetHttp().GetRedirects()) > 0 &&
