@@ -111,9 +111,9 @@ func seen(f pb.Failure) string {
 	case pb.Failure_FAILURE_HTTP_MALFORMED:
 		return "no usable response from"
 	case pb.Failure_FAILURE_HTTP_TOO_LARGE:
-		return "a response without end from"
+		return "a response that is too large from"
 	case pb.Failure_FAILURE_HTTP_REDIRECT_LOOP:
-		return "redirects without end from"
+		return "redirects that lead nowhere from"
 	case pb.Failure_FAILURE_DNS_BOGON:
 		return "an address that cannot be public from"
 	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:

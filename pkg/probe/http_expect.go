@@ -23,7 +23,7 @@ func (x *exchange) expect(spec *pb.HTTPSpec) (failures []pb.Failure) {
 		failures = append(failures, pb.Failure_FAILURE_HTTP_STATUS)
 	}
 	for _, e := range spec.GetExpectHeader() {
-		if s := unmetHeader(e, r.GetHeaders()); s != "" {
+		if s := unmetHeader(e, r.fields); s != "" {
 			unmet = append(unmet, s)
 			failures = append(failures, pb.Failure_FAILURE_HTTP_BODY_MISMATCH)
 		}

@@ -70,7 +70,7 @@ func FuzzResponse(f *testing.F) {
 		if r.GetBodySize() > maxBody || len(r.content) > maxBody || len(r.GetHeaders()) > maxFields || head && r.GetBodySize() > 0 {
 			t.Errorf("out of bounds: %d bytes of body, %d of content, %d fields", r.GetBodySize(), len(r.content), len(r.GetHeaders()))
 		}
-		if n := proto.Size(r.HTTPEvidence); n > 2*maxHead {
+		if n := proto.Size(r.HTTPEvidence); n > 2*maxShown {
 			t.Errorf("evidence of %d bytes", n)
 		}
 		if f := exchangeFailure(t.Context(), err); f == pb.Failure_FAILURE_AGENT_INTERNAL || (f == pb.Failure_FAILURE_NONE) != (err == nil) {

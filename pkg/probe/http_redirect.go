@@ -23,7 +23,7 @@ func (t *trace) follow(ctx context.Context, first *exchange, limit uint32) pb.Fa
 		shown := proto.CloneOf(last.response.HTTPEvidence)
 		asked := first.response.HTTPEvidence
 		shown.Url, shown.Method, shown.Host, shown.Redirects = asked.GetUrl(), asked.GetMethod(), asked.GetHost(), redirects
-		first.response = &response{HTTPEvidence: shown, content: last.response.content}
+		first.response = &response{HTTPEvidence: shown, fields: last.response.fields, content: last.response.content}
 		first.see(func(e *pb.Evidence) { e.Http = shown })
 	}()
 	for location := last.response.location; location != ""; location = last.response.location {

@@ -17,7 +17,8 @@ import (
 
 // Bounds of a response, in bytes and in number.
 const (
-	maxHead    = 16 << 10
+	maxHead    = 64 << 10 // Of a header that is read; CDNs bear 20 KiB, and curl 100.
+	maxShown   = 16 << 10 // Of a header that is kept.
 	maxFields  = 200
 	maxInterim = 8
 	maxBody    = 64 << 10
@@ -82,8 +83,9 @@ func (h *head) bodiless(method string) bool {
 // response is what an exchange brought, as far as it went.
 type response struct {
 	*pb.HTTPEvidence
-	content  []byte // The body, decoded, as far as it was read.
-	location string // Where it redirects to. Empty: it does not.
+	fields   []*pb.HeaderField // All that were received; the evidence has the first ones.
+	content  []byte            // The body, decoded, as far as it was read.
+	location string            // Where it redirects to. Empty: it does not.
 }
 
 func newResponse(req *request) *response {
@@ -119,10 +121,11 @@ func converse(conn io.ReadWriter, protocol string, req *request) (*response, err
 // take notes the beginning of a response.
 func (r *response) take(h *head) {
 	r.Version, r.Status, r.Reason = h.version, uint32(h.status), escape(h.reason, maxText)
-	left := maxHead // What is escaped grows.
+	left := maxShown // What is escaped grows.
 	for _, f := range h.fields {
+		r.fields = append(r.fields, &pb.HeaderField{Name: f.name, Value: escape(f.value, maxHead)})
 		if left -= len(f.name); left <= 0 {
-			break
+			continue
 		}
 		value := escape(f.value, left)
 		left -= len(value)

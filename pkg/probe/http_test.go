@@ -165,6 +165,25 @@ func TestHeadersAsReceived(t *testing.T) {
 	}
 }
 
+// TestALargeHeader: one that CDNs bear is no failure; the beginning of it is kept, and all of it is looked at.
+func TestALargeHeader(t *testing.T) {
+	t.Parallel()
+	large := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for i := range 40 {
+			w.Header().Set(fmt.Sprintf("X-%02d", i), strings.Repeat("y", 1000))
+		}
+		_, _ = io.WriteString(w, "hello")
+	})
+	for _, protocol := range bothVersions {
+		env, port := website(t, large, protocol)
+		s := one(t, run(t, env, httpSpec(&pb.HTTPSpec{Url: fmt.Sprintf("https://www.example:%d/", port), ExpectHeader: []string{"x-39: ^y+$"}})), pb.StepKind_STEP_KIND_HTTP_EXCHANGE)
+		h := s.GetEvidence().GetHttp()
+		if s.GetFailure() != pb.Failure_FAILURE_NONE || h.GetBodyExcerpt() != "hello" || len(h.GetHeaders()) < 15 || len(h.GetHeaders()) > 17 {
+			t.Errorf("%s: %s, %d header fields: %v", protocol, Short(s.GetFailure()), len(h.GetHeaders()), s.GetEvidence().GetText())
+		}
+	}
+}
+
 func TestCompressedContent(t *testing.T) {
 	t.Parallel()
 	env, port := website(t, ordinary)

@@ -20,6 +20,7 @@ import (
 const (
 	theStream     = 1
 	window        = 128 << 10 // More than is read of a body.
+	maxFrame      = 16 << 10  // Both ends' bound (RFC 9113, 6.5.2).
 	maxControls   = 1000      // Frames that are neither header nor data.
 	fieldOverhead = 32        // Counted for each field (RFC 9113, 6.5.2).
 )
@@ -54,7 +55,7 @@ type stream2 struct {
 func speak2(conn io.ReadWriter, req *request) (*head, io.Reader, error) {
 	w := bufio.NewWriter(conn)
 	s := &stream2{w: w, fr: http2.NewFramer(w, conn)}
-	s.fr.SetMaxReadFrameSize(maxHead)
+	s.fr.SetMaxReadFrameSize(maxFrame)
 	s.fr.MaxHeaderListSize = maxHead + maxFields*fieldOverhead
 	s.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	if err := s.send(req); err != nil {
@@ -81,13 +82,13 @@ func (s *stream2) send(req *request) error {
 	)
 	_ = s.fr.WriteWindowUpdate(0, window)
 	block := header2(req)
-	first := block[:min(len(block), maxHead)]
+	first := block[:min(len(block), maxFrame)]
 	block = block[len(first):]
 	_ = s.fr.WriteHeaders(http2.HeadersFrameParam{
 		StreamID: theStream, BlockFragment: first, EndStream: true, EndHeaders: len(block) == 0,
 	})
 	for len(block) > 0 {
-		part := block[:min(len(block), maxHead)]
+		part := block[:min(len(block), maxFrame)]
 		block = block[len(part):]
 		_ = s.fr.WriteContinuation(theStream, len(block) == 0, part)
 	}

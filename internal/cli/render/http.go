@@ -17,7 +17,11 @@ func pageSaid(h *pb.HTTPEvidence) string {
 	if h.GetStatus() == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d %s", h.GetStatus(), Clean(strings.TrimSuffix(h.GetVersion(), ".0")))
+	version := Clean(h.GetVersion())
+	if version == "HTTP/2.0" { // Its own name (RFC 9113, 1) is without a minor version.
+		version = "HTTP/2"
+	}
+	return fmt.Sprintf("%d %s", h.GetStatus(), version)
 }
 
 // pageNotes are what is remarkable of a response: where it led, who made it, what was expected.

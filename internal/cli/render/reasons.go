@@ -57,9 +57,11 @@ func namesAlert(f pb.Failure) bool {
 func needsWords(s *pb.Step) bool {
 	switch s.GetFailure() {
 	case pb.Failure_FAILURE_TLS_NOT_TLS, pb.Failure_FAILURE_TLS_MALFORMED,
-		pb.Failure_FAILURE_HTTP_MALFORMED, pb.Failure_FAILURE_HTTP_CLOSED, pb.Failure_FAILURE_HTTP_TOO_LARGE, pb.Failure_FAILURE_HTTP_REDIRECT_LOOP,
+		pb.Failure_FAILURE_HTTP_MALFORMED, pb.Failure_FAILURE_HTTP_TOO_LARGE, pb.Failure_FAILURE_HTTP_REDIRECT_LOOP,
 		pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, pb.Failure_FAILURE_AGENT_POLICY_DENIED, pb.Failure_FAILURE_AGENT_INTERNAL:
 		return true
+	case pb.Failure_FAILURE_HTTP_CLOSED: // How much of it did not come, if any of it did.
+		return s.GetEvidence().GetHttp().GetStatus() != 0
 	default:
 	}
 	// What broke on the way of a redirect, of which the exchange shows no more.

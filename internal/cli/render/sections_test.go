@@ -360,6 +360,16 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// TestVersionsOfHTTP: each by its own name.
+func TestVersionsOfHTTP(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string]string{"HTTP/1.0": "200 HTTP/1.0", "HTTP/1.1": "200 HTTP/1.1", "HTTP/2.0": "200 HTTP/2"} {
+		if got := pageSaid(&pb.HTTPEvidence{Status: 200, Version: version}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // TestUnprobedAddresses: who looked at some of many addresses says so.
 func TestUnprobedAddresses(t *testing.T) {
 	t.Parallel()
