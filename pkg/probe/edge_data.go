@@ -3,12 +3,10 @@ package probe
 // Documents that the rows are from, each with the date of the copy that was read.
 const (
 	docCloudFront   source = "CloudFront Developer Guide, troubleshooting error responses, 2026-04-13"
-	docOriginLogs   source = "re:Post, CloudFront 502 \"The request could not be satisfied\", 2022-12-22"
+	docOrigin       source = "AWS blog, HTTPS between CloudFront and its origin, as read in 2026"
 	docCloudflare   source = "developers.cloudflare.com, Cloudflare 5xx errors, 2026"
-	docCloudflare1  source = "developers.cloudflare.com, Cloudflare 1xxx errors and error responses, 2026"
 	docFastly       source = "fastly.com/documentation/guides/vcl/errors, Fastly-generated 503 errors in VCL, 2024"
 	docFastlyTLS    source = "docs.fastly.com, TLS origin configuration messages"
-	docAzure        source = "learn.microsoft.com, Azure Front Door: protocol support for HTTP headers; reference strings"
 	docAzureTrouble source = "learn.microsoft.com, Azure Front Door: troubleshooting, 2023-04-04 and newer"
 )
 
@@ -24,7 +22,7 @@ var cdns = []cdn{
 		request: []mark{in("x-amz-cf-id", `.+`), in(inBody, `Request ID: ([\w=-]+)`)},
 		source:  docCloudFront,
 		causes: []cause{
-			{when: in(inBody, `CloudFront wasn't able to connect to the origin\.?`), source: docOriginLogs},
+			{when: in(inBody, `CloudFront wasn't able to connect to the origin\.?`), source: docOrigin},
 			{when: in(inBody, `CloudFront wasn't able to resolve the origin domain name\.?`), source: unverified},
 			{when: in(inBody, `CloudFront attempted to establish a connection with the origin, but either the attempt failed or the origin closed the connection\.?`), source: unverified},
 			{when: in(inBody, `The Lambda function result failed validation[^<.\r\n]*\.?`), source: unverified},
@@ -49,15 +47,15 @@ var cdns = []cdn{
 		request: []mark{in("cf-ray", `^([0-9a-f]+)`), in(inBody, `Ray ID:?\s*(?:<[^>]{0,60}>)?\s*([0-9a-f]{16})`)},
 		source:  docCloudflare,
 		causes: []cause{
-			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1000\b`), says: "1000: DNS points to prohibited IP", source: docCloudflare1},
-			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1001\b`), says: "1001: DNS resolution error", source: docCloudflare1},
-			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1006\b`), says: "1006: access denied, the client's address is banned", source: docCloudflare1},
-			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1009\b`), says: "1009: access denied, the client's country or region is banned", source: docCloudflare1},
-			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1015\b`), says: "1015: rate limited", source: docCloudflare1},
-			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1016\b`), says: "1016: origin DNS error", source: docCloudflare1},
-			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1020\b`), says: "1020: access denied by a firewall rule", source: docCloudflare1},
-			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1033\b`), says: "1033: Cloudflare Tunnel error", source: docCloudflare1},
-			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}(1\d{3})\b`), source: docCloudflare1},
+			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1000\b`), says: "1000: DNS points to prohibited IP", source: unverified},
+			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1001\b`), says: "1001: DNS resolution error", source: unverified},
+			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1006\b`), says: "1006: access denied, the client's address is banned", source: unverified},
+			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1009\b`), says: "1009: access denied, the client's country or region is banned", source: unverified},
+			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1015\b`), says: "1015: rate limited", source: unverified},
+			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1016\b`), says: "1016: origin DNS error", source: unverified},
+			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1020\b`), says: "1020: access denied by a firewall rule", source: unverified},
+			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}1033\b`), says: "1033: Cloudflare Tunnel error", source: unverified},
+			{when: in(inBody, `error(?: code)?:?\s*(?:<[^>]{0,60}>\s*){0,3}(1\d{3})\b`), source: unverified},
 			{when: in(inStatus, `^520$`), says: "520: the origin's reply is empty, unknown or invalid"},
 			{when: in(inStatus, `^521$`), says: "521: web server is down, the origin refuses connections"},
 			{when: in(inStatus, `^522$`), says: "522: connection timed out, no SYN-ACK from the origin or no acknowledgement of the request"},
@@ -74,7 +72,7 @@ var cdns = []cdn{
 		through:  []mark{in("x-served-by", `\bcache-[a-z]{3}`), in("x-fastly-request-id", `.`), in(inBody, `^\s*Fastly error:`)},
 		made: []mark{
 			in(inBody, `Varnish cache server`), in(inBody, `^\s*Fastly error:`),
-			in(inReason, `^(?:`+fastlyReasons+`)`),
+			in(inReason, `^(?:`+fastlyReasons+`|`+fastlyTLS+`|`+fastlyOthers+`)`),
 		},
 		site:    []mark{in("x-served-by", `([A-Z]{3})\s*$`)},
 		request: []mark{in("x-fastly-request-id", `.+`), in(inBody, `Details:\s*(cache-[\w-]+ [\d ]+)`)},
@@ -83,8 +81,10 @@ var cdns = []cdn{
 			// Over HTTP/2 there is no reason; the page, if it is the default one, has it in its title.
 			{when: in(inReason, `^(`+fastlyTLS+`)`), source: docFastlyTLS},
 			{when: in(inReason, `^(`+fastlyReasons+`)`)},
+			{when: in(inReason, `^(`+fastlyOthers+`)`), source: unverified},
 			{when: in(inBody, `<(?:title|h1)>(?:Error )?\d{3} (`+fastlyTLS+`)`), source: docFastlyTLS},
 			{when: in(inBody, `<(?:title|h1)>(?:Error )?\d{3} (`+fastlyReasons+`)`)},
+			{when: in(inBody, `<(?:title|h1)>(?:Error )?\d{3} (`+fastlyOthers+`)`), source: unverified},
 			{when: in(inBody, `Fastly error: [^<\r\n]*`), source: unverified},
 		},
 	},
@@ -113,7 +113,7 @@ var cdns = []cdn{
 			in(inBody, `OriginInvalidResponse|OriginTimeout|Our services aren't available right now`),
 		},
 		request: []mark{in("x-azure-ref", `.+`)},
-		source:  docAzure,
+		source:  unverified,
 		causes: []cause{
 			{when: in("x-azure-externalerror", `.+`)},
 			{when: in("x-azure-internalerror", `.+`)},
@@ -137,12 +137,13 @@ var cdns = []cdn{
 	},
 }
 
-// What Fastly calls the errors that it makes (obj.response): those of its documents.
+// What Fastly calls the errors that it makes (obj.response): those of its documents on errors and on TLS to
+// the origin, and others that are seen.
 const (
-	fastlyReasons = `All backends failed or unhealthy|Backend is unhealthy|Backend\.max_conn reached|backend read error|backend write error|` +
-		`backend handshake error|connection refused|connection timed out|first byte timeout|between bytes timeout|` +
-		`No healthy IP available for the backend|hostname doesn't match against certificate|Illegal Vary header|` +
-		`No stream available|quorum weight not reached|unable to get local issuer certificate|Loop detected|` + fastlyTLS
+	fastlyReasons = `All backends failed or unhealthy|Backend\.max_conn reached|backend read error|first byte timeout|` +
+		`No healthy IP available for the backend|hostname doesn't match against certificate`
 	fastlyTLS = `Hostname mismatch|unable to verify the first certificate|self signed certificate in certificate chain|self signed certificate|` +
-		`unable to get local issuer certificate|unable to get issuer certificate|certificate has expired`
+		`unable to get local issuer certificate|unable to get issuer certificate`
+	fastlyOthers = `Backend is unhealthy|backend write error|backend handshake error|connection refused|connection timed out|` +
+		`between bytes timeout|Illegal Vary header|No stream available|quorum weight not reached|Loop detected|certificate has expired`
 )

@@ -44,7 +44,7 @@ Reference&#32;&#35;18&#46;c6a50517&#46;1514639126&#46;176b29a`
 		{"a server of one's own", 502, "", "Server: nginx|Via: 1.1 varnish", "<h1>502 Bad Gateway</h1>", nil},
 		{
 			"CloudFront could not connect", 502, "", cloudFrontHead, cloudFrontPage("502", "CloudFront wasn't able to connect to the origin."),
-			&pb.Edge{Provider: "CloudFront", Generated: true, Cause: "CloudFront wasn't able to connect to the origin.", Site: "SEA19-C1", RequestId: "Qk0bJ2Qm0nXjFk0F-PmH2M==", Source: string(docOriginLogs)},
+			&pb.Edge{Provider: "CloudFront", Generated: true, Cause: "CloudFront wasn't able to connect to the origin.", Site: "SEA19-C1", RequestId: "Qk0bJ2Qm0nXjFk0F-PmH2M==", Source: string(docOrigin)},
 		},
 		{
 			"CloudFront could not resolve", 502, "", cloudFrontHead, cloudFrontPage("502", "CloudFront wasn't able to resolve the origin domain name."),
@@ -71,11 +71,11 @@ Reference&#32;&#35;18&#46;c6a50517&#46;1514639126&#46;176b29a`
 		},
 		{
 			"Cloudflare could not resolve", 530, "", "server: cloudflare|cf-ray: 8f1d2c3b4a596877-SIN", "error code: 1016",
-			&pb.Edge{Provider: "Cloudflare", Generated: true, Cause: "1016: origin DNS error", Site: "SIN", RequestId: "8f1d2c3b4a596877", Source: string(docCloudflare1)},
+			&pb.Edge{Provider: "Cloudflare", Generated: true, Cause: "1016: origin DNS error", Site: "SIN", RequestId: "8f1d2c3b4a596877", Source: string(unverified)},
 		},
 		{
 			"Cloudflare denies access, in HTML", 403, "", "server: cloudflare|cf-ray: 8f1d2c3b4a596877-AMS", `<div id="cf-error-details"><h1><span data-translate="error">Error</span> <span>1020</span></h1>`,
-			&pb.Edge{Provider: "Cloudflare", Generated: true, Cause: "1020: access denied by a firewall rule", Site: "AMS", RequestId: "8f1d2c3b4a596877", Source: string(docCloudflare1)},
+			&pb.Edge{Provider: "Cloudflare", Generated: true, Cause: "1020: access denied by a firewall rule", Site: "AMS", RequestId: "8f1d2c3b4a596877", Source: string(unverified)},
 		},
 		{
 			"Cloudflare relays the origin's error", 502, "", "server: cloudflare|cf-ray: 8f1d2c3b4a596877-AMS", "<center>nginx</center>",
@@ -83,7 +83,7 @@ Reference&#32;&#35;18&#46;c6a50517&#46;1514639126&#46;176b29a`
 		},
 		{
 			"CloudFront's error through Cloudflare is CloudFront's", 502, "", "server: cloudflare|cf-ray: 8f1d2c3b4a596877-AMS|x-cache: Error from cloudfront", cloudFrontPage("502", "CloudFront wasn't able to connect to the origin."),
-			&pb.Edge{Provider: "CloudFront", Generated: true, Cause: "CloudFront wasn't able to connect to the origin.", RequestId: "Qk0bJ2Qm0nXjFk0F-PmH2M==", Source: string(docOriginLogs)},
+			&pb.Edge{Provider: "CloudFront", Generated: true, Cause: "CloudFront wasn't able to connect to the origin.", RequestId: "Qk0bJ2Qm0nXjFk0F-PmH2M==", Source: string(docOrigin)},
 		},
 		{
 			"Fastly waited in vain, over HTTP/1.1", 503, "first byte timeout", "Via: 1.1 varnish|X-Served-By: cache-bfi-kbfi7400023-BFI, cache-fra-eddf8230045-FRA", "",
@@ -92,6 +92,10 @@ Reference&#32;&#35;18&#46;c6a50517&#46;1514639126&#46;176b29a`
 		{
 			"Fastly's certificate trouble, over HTTP/2", 503, "", "x-served-by: cache-ams21083-AMS", "<html><head><title>503 Hostname mismatch</title></head><body><h1>Error 503 Hostname mismatch</h1><p>Varnish cache server</p>",
 			&pb.Edge{Provider: "Fastly", Generated: true, Cause: "Hostname mismatch", Site: "AMS", Source: string(docFastlyTLS)},
+		},
+		{
+			"Fastly, in words that no document has", 503, "connection refused", "x-served-by: cache-ams21083-AMS", "",
+			&pb.Edge{Provider: "Fastly", Generated: true, Cause: "connection refused", Site: "AMS", Source: string(unverified)},
 		},
 		{
 			"Fastly relays the origin's error", 503, "Service Unavailable", "x-served-by: cache-ams21083-AMS", "busy",
@@ -107,7 +111,7 @@ Reference&#32;&#35;18&#46;c6a50517&#46;1514639126&#46;176b29a`
 		},
 		{
 			"Azure Front Door says more to those who ask", 503, "", "X-Azure-Ref: r2|X-Azure-ExternalError: 0x830c1011,The certificate authority is unfamiliar.", "",
-			&pb.Edge{Provider: "Azure Front Door", Generated: true, Cause: "0x830c1011,The certificate authority is unfamiliar.", RequestId: "r2", Source: string(docAzure)},
+			&pb.Edge{Provider: "Azure Front Door", Generated: true, Cause: "0x830c1011,The certificate authority is unfamiliar.", RequestId: "r2", Source: string(unverified)},
 		},
 		{
 			"Google's load balancer has no backend", 502, "", "Via: 1.1 google", "<h2>The server encountered a temporary error and could not complete your request.<p>Please try again in 30 seconds.</h2>",
