@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -22,10 +23,11 @@ func (f *facts) rrset(s *pb.Step) (values []string, whole bool) {
 			f.values = append(f.values, f.canonical("A", a))
 		}
 		whole = len(addresses) < maxAddresses
-	} else if spec := f.m.GetSpec().GetDns(); spec != nil {
-		reply := answerOf(s, spec.GetType())
+	} else if f.m.GetSpec().GetDns() != nil {
+		asked := f.askedType(s)
+		reply := answerOf(s, asked)
 		for _, r := range reply.GetAnswers() {
-			if wantedType(spec.GetType(), r.GetType()) {
+			if wantedType(asked, r.GetType()) {
 				f.values = append(f.values, f.canonical(r.GetType(), r.GetData()))
 			}
 		}
@@ -34,6 +36,11 @@ func (f *facts) rrset(s *pb.Step) (values []string, whole bool) {
 	values = f.values[start:len(f.values):len(f.values)]
 	slices.Sort(values)
 	return slices.Compact(values), whole
+}
+
+// askedType is the type that a query asked for, as the agent names it: the spec has most types by number.
+func (f *facts) askedType(s *pb.Step) string {
+	return cmp.Or(s.GetType(), f.m.GetSpec().GetDns().GetType(), "A")
 }
 
 // answerOf is the reply that answered: the first whole one with data of the type asked for. Those
@@ -55,12 +62,14 @@ func wantedType(asked, got string) bool {
 	switch {
 	case asked == "":
 		return got == "A"
+	case asked == got:
+		return true
 	case asked == "ANY":
 		return got != "RRSIG"
 	case strings.HasPrefix(asked, "TYPE"):
 		return got != "CNAME" && got != "DNAME" && got != "RRSIG"
 	}
-	return asked == got
+	return false
 }
 
 // record is a type and data as an answer spells them.
@@ -87,7 +96,7 @@ func canonical(kind, data string) string {
 		}
 	case "TXT", "SPF":
 		return unquote(data)
-	case "CAA", "HINFO", "URI", "NAPTR":
+	case "CAA", "HINFO", "URI", "NAPTR", "SVCB", "HTTPS":
 		return strings.ReplaceAll(strings.Join(strings.Fields(data), " "), `"`, "")
 	case "CNAME", "DNAME", "NS", "PTR", "MX", "SRV", "SOA", "AFSDB", "KX", "RP":
 		fields := strings.Fields(strings.ToLower(data))
@@ -97,10 +106,28 @@ func canonical(kind, data string) string {
 			}
 		}
 		return strings.Join(fields, " ")
-	case "DS", "CDS", "SSHFP", "TLSA", "SMIMEA":
-		return strings.ToLower(strings.Join(strings.Fields(data), " "))
+	case "DS", "CDS", "SSHFP", "TLSA", "SMIMEA", "ZONEMD":
+		data = strings.ToLower(data)
 	}
-	return strings.Join(strings.Fields(data), " ")
+	if strings.HasPrefix(data, `\#`) { // Hexadecimal, as all data of types without a form of their own (RFC 3597, 5).
+		data = strings.ToLower(data)
+	}
+	return oneBlob(kind, strings.Fields(data))
+}
+
+// oneBlob puts the last field of data together, which tools break into pieces where it is long.
+func oneBlob(kind string, fields []string) string {
+	before, ok := map[string]int{
+		"DS": 3, "CDS": 3, "DNSKEY": 3, "CDNSKEY": 3, "TLSA": 3, "SMIMEA": 3, "ZONEMD": 3, "CERT": 3, "SSHFP": 2, "RRSIG": 8,
+		"OPENPGPKEY": 0, "DHCID": 0,
+	}[kind]
+	if len(fields) > 2 && fields[0] == `\#` {
+		before, ok = 2, true
+	}
+	if ok && len(fields) > before {
+		fields = append(fields[:before:before], strings.Join(fields[before:], ""))
+	}
+	return strings.Join(fields, " ")
 }
 
 // unquote is the text of a TXT record's data: its character-strings joined (RFC 7208, 3.3, and what

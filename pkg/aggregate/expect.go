@@ -104,13 +104,12 @@ type broken struct {
 // answer at all breaks nothing: that is a finding of its own (rule 12).
 func (f *facts) unexpectedAnswers(wanted []string) []*pb.Finding {
 	byFailure, served := map[pb.Failure][]broken{}, false
-	asked := f.m.GetSpec().GetDns().GetType()
 	for _, v := range f.answers {
 		switch {
 		case v.state == bad && aboutName(v.failure):
 			byFailure[v.failure] = append(byFailure[v.failure], broken{v.sight, wanted})
 		case v.state == good && v.whole:
-			if missing := f.missing(asked, wanted, v.values); len(missing) > 0 {
+			if missing := f.missing(f.askedType(v.at()), wanted, v.values); len(missing) > 0 {
 				byFailure[v.failure] = append(byFailure[v.failure], broken{v.sight, missing})
 			} else {
 				served = true
@@ -130,9 +129,6 @@ func (f *facts) unexpectedAnswers(wanted []string) []*pb.Finding {
 
 // missing are the expected values that are not in got.
 func (f *facts) missing(asked string, wanted, got []string) []string {
-	if asked == "" {
-		asked = "A"
-	}
 	var missing []string
 	for _, w := range wanted {
 		if !slices.Contains(got, f.canonical(asked, w)) {

@@ -123,7 +123,7 @@ func (f *facts) settled(failed *sight, queries []answer) bool {
 // expected that the record of the answer is too short to show.
 func (f *facts) settles(q answer) bool {
 	dns := f.m.GetSpec().GetDns()
-	return dns != nil && (q.whole || len(f.missing(dns.GetType(), dns.GetExpect(), q.values)) == 0)
+	return dns != nil && (q.whole || len(f.missing(f.askedType(q.at()), dns.GetExpect(), q.values)) == 0)
 }
 
 // decisive ranks failing queries of one agent: there is no such name, then what kept the resolver from

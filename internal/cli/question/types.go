@@ -17,8 +17,8 @@ func CommonTypes() []string {
 	}
 }
 
-// recordType reads a TYPE in any case: a mnemonic or TYPEnnn (RFC 3597, 5), which becomes its
-// mnemonic where it has one.
+// recordType reads a TYPE in any case: a mnemonic or TYPEnnn (RFC 3597, 5), and returns it as the contract
+// spells it.
 func recordType(s string) (string, error) {
 	upper := strings.ToUpper(s)
 	code, ok := typeCode(upper)
@@ -28,11 +28,14 @@ func recordType(s string) (string, error) {
 	if !askable(code) {
 		return "", fmt.Errorf("%s cannot be asked as a question; use a type such as A, AAAA, MX or TXT", upper)
 	}
-	if mnemonic, ok := dns.TypeToString[code]; ok {
+	if mnemonic := dns.TypeToString[code]; slices.Contains(namedTypes(), mnemonic) {
 		return mnemonic, nil
 	}
 	return "TYPE" + strconv.Itoa(int(code)), nil
 }
+
+// namedTypes are the types that the contract knows by name; it has all others by number.
+func namedTypes() []string { return append(CommonTypes(), "NSEC", "NSEC3", "RRSIG") }
 
 // isType says whether a word is a record type.
 func isType(s string) bool {

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -148,7 +149,9 @@ func dnsSights(spec *pb.DNSSpec, r *pb.Result) []sight {
 }
 
 // answers are the data of the asked type in the reply that counted, sorted.
-func answers(spec *pb.DNSSpec, s *pb.Step) []string { return answersOf(s, spec.GetType()) }
+func answers(spec *pb.DNSSpec, s *pb.Step) []string {
+	return answersOf(s, cmp.Or(s.GetType(), spec.GetType())) // The spec has most types by number.
+}
 
 // joinAnswers puts a bounded number of answers on one line.
 func joinAnswers(all []string) string {
