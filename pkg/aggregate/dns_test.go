@@ -396,6 +396,10 @@ func TestCanonical(t *testing.T) {
 		{"text with an escaped octet", "TXT", `"a\032b"`, "a b"},
 		{"a CAA record", "CAA", `0 issue "ca.example"`, "0 issue ca.example"},
 		{"a digest in any case", "DS", "1 13 2 ABCD", "1 13 2 abcd"},
+		{"a digest in pieces", "TLSA", "3 1 1 01AB 23CD", "3 1 1 01ab23cd"},
+		{"a key in pieces", "DNSKEY", "257 3 13 Ab cD==", "257 3 13 AbcD=="},
+		{"data without a form of its own", "TYPE65280", `\# 4 0A00 0001`, `\# 4 0a000001`},
+		{"a service with and without quotes", "HTTPS", `1 . alpn="h3,h2" port="443"`, "1 . alpn=h3,h2 port=443"},
 	} {
 		if a, b := canonical(c.kind, c.a), canonical(c.kind, c.b); a != b {
 			t.Errorf("%s: %q is not %q", c.sentence, a, b)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -176,14 +177,39 @@ func presentation(rr dns.RR) string {
 			return ip.String()
 		}
 	case *dns.RFC3597:
-		return strings.TrimSpace(fmt.Sprintf(`\# %d %s`, len(rr.Rdata)/2, rr.Rdata))
+		return strings.TrimSpace(fmt.Sprintf(`\# %d %s`, len(rr.Rdata)/2, strings.ToUpper(rr.Rdata)))
 	case *dns.NULL: // The library makes a comment of it.
-		return strings.TrimSpace(fmt.Sprintf(`\# %d %x`, len(rr.Data), rr.Data))
+		return strings.TrimSpace(fmt.Sprintf(`\# %d %X`, len(rr.Data), rr.Data))
+	case *dns.SVCB:
+		return service(rr)
+	case *dns.HTTPS:
+		return service(&rr.SVCB)
+	case *dns.TLSA, *dns.SMIMEA, *dns.SSHFP, *dns.ZONEMD: // Numbers and hexadecimal; as with DS, dig's are capitals.
+		return strings.ToUpper(strings.TrimPrefix(rr.String(), h.String()))
 	}
 	if h.Rdlength == 0 && h.Rrtype != dns.TypeAPL { // No data, where there must be some.
 		return `\# 0`
 	}
 	return strings.TrimPrefix(rr.String(), h.String())
+}
+
+// service is the data of a SVCB or HTTPS record as dig shows it: quotes are for lists of protocols and for what
+// is anybody's text, and a key without a value has none (RFC 9460, 2.1).
+func service(rr *dns.SVCB) string {
+	words := []string{strconv.Itoa(int(rr.Priority)), rr.Target}
+	for _, p := range rr.Value {
+		key, value := p.Key().String(), p.String()
+		switch p.(type) {
+		case *dns.SVCBAlpn, *dns.SVCBDoHPath, *dns.SVCBLocal:
+			value = `"` + value + `"`
+		}
+		if value == "" || value == `""` {
+			words = append(words, key)
+			continue
+		}
+		words = append(words, key+"="+value)
+	}
+	return strings.Join(words, " ")
 }
 
 // holds says whether a reply answers the question, rather than only redirects it.
