@@ -12,8 +12,14 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// counted is the reply that a query was judged by: the last one that belongs to it.
+// counted is the reply that a query was judged by: the first one with what was asked for, which is what
+// anybody would have believed, whatever came after it; or where there was none, the last one that belongs to it.
 func counted(s *pb.Step) *pb.DNSReply {
+	for _, r := range s.GetEvidence().GetReplies() {
+		if s.GetFailure() == pb.Failure_FAILURE_NONE && !r.GetMismatched() && !r.GetTruncated() && len(dataOf(r, typeOrA(s.GetType()))) > 0 {
+			return r
+		}
+	}
 	for _, r := range slices.Backward(s.GetEvidence().GetReplies()) {
 		if !r.GetMismatched() {
 			return r

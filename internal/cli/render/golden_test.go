@@ -3,7 +3,7 @@ package render
 // What is shown of the fixtures, in brief and in depth.
 const (
 	briefDNS = `eu-west  eu-1  ✓ 203.0.113.10 ttl 60 ad nsid fra\x1b1 subnet 192.0.2.0/24 scope 24 12 ms
-note: @192.0.2.53:53  2 replies to one query: 198.51.100.66, then 203.0.113.10  (eu-1)
+note: @192.0.2.53:53  2 replies to one query: 203.0.113.10, then 198.51.100.66  (eu-1)
 note: @192.0.2.53:53  www.example.com → cdn.example.net ✗ dns_nxdomain (in the zone example.net)  (eu-1)
 note: @192.0.2.53:53  DNSSEC: signature expired: A RRSIG ended on 2026-11-01  (eu-1)
 note: @192.0.2.53:53  EDE 3 (Stale Answer): old  (eu-1)
@@ -25,13 +25,13 @@ from the root down  (eu-1)
 `
 	allDNS = `eu-west  eu-1  ✓ 203.0.113.10 ttl 60 ad nsid fra\x1b1 subnet 192.0.2.0/24 scope 24 12 ms
     query www.example.com A @192.0.2.53:53  ✓ 12 ms
-      UDP  NOERROR  ra  12 ms  99 bytes
-        www.example.com  5  A  198.51.100.66
       UDP  NOERROR  ra  ad  12 ms  99 bytes  nsid fra\x1b1  subnet 192.0.2.0/24 scope 24
         www.example.com  60  CNAME  cdn.example.net.
         www.example.com  60  A      203.0.113.10
       EDE 3 (Stale Answer): old
-    @192.0.2.53:53  2 replies to one query: 198.51.100.66, then 203.0.113.10
+      UDP  NOERROR  ra  12 ms  99 bytes
+        www.example.com  5  A  198.51.100.66
+    @192.0.2.53:53  2 replies to one query: 203.0.113.10, then 198.51.100.66
     @192.0.2.53:53  www.example.com → cdn.example.net ✗ dns_nxdomain (in the zone example.net)
     @192.0.2.53:53  DNSSEC: signature expired: A RRSIG ended on 2026-11-01
     @192.0.2.53:53  for a name that should not exist: ✓ 198.51.100.99

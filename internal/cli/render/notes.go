@@ -30,7 +30,14 @@ func notes(r *pb.Result, deep bool) (out []section) {
 			for _, line := range remarkable(s, deep) {
 				note(s, line)
 			}
+		case pb.Role_ROLE_PUBLIC:
+			for _, line := range moreReplies(s) {
+				note(s, line)
+			}
 		case pb.Role_ROLE_AUTHORITY:
+			for _, line := range moreReplies(s) {
+				note(s, line)
+			}
 			if s.GetFailure() == pb.Failure_FAILURE_DNS_LAME && !deep {
 				note(s, fmt.Sprintf("%s is lame for %s: %s", Clean(e.GetAuthority().GetServer()), Clean(e.GetAuthority().GetZone()), Clean(e.GetText())))
 			}
@@ -38,7 +45,7 @@ func notes(r *pb.Result, deep bool) (out []section) {
 			if (deep || telling(s, r.GetSteps())) && s.GetKind() != pb.StepKind_STEP_KIND_PATH_TRACE {
 				note(s, variant(s))
 			}
-		case pb.Role_ROLE_UNSPECIFIED, pb.Role_ROLE_CONTROL, pb.Role_ROLE_PUBLIC, pb.Role_ROLE_REFERRAL, pb.Role_ROLE_REDIRECT:
+		case pb.Role_ROLE_UNSPECIFIED, pb.Role_ROLE_CONTROL, pb.Role_ROLE_REFERRAL, pb.Role_ROLE_REDIRECT:
 		}
 	}
 	if more := unprobed(r); more != "" {
@@ -72,9 +79,7 @@ func ahead(off time.Duration) string {
 // remarkable are the notes of one step about the target. What deep shows anyway is left out there.
 func remarkable(s *pb.Step, deep bool) (lines []string) {
 	e := s.GetEvidence()
-	if n := len(e.GetReplies()); n > 1 && s.GetKind() == pb.StepKind_STEP_KIND_DNS_QUERY {
-		lines = append(lines, moreReplies(e.GetReplies(), s.GetType())...)
-	}
+	lines = append(lines, moreReplies(s)...)
 	if links := e.GetCnameChain(); broken(links) || deep {
 		lines = append(lines, chain(links))
 	}
@@ -90,12 +95,13 @@ func remarkable(s *pb.Step, deep bool) (lines []string) {
 }
 
 // moreReplies says what each reply to one query was, if they differ: an injected reply comes first.
-func moreReplies(replies []*pb.DNSReply, qtype string) []string {
+func moreReplies(s *pb.Step) []string {
+	replies := s.GetEvidence().GetReplies()
 	words := make([]string, 0, len(replies))
 	different := false
 	for _, r := range replies {
 		said := Clean(r.GetRcode())
-		if data := joinAnswers(dataOf(r, typeOrA(qtype))); data != "" {
+		if data := joinAnswers(dataOf(r, typeOrA(s.GetType()))); data != "" {
 			said = data
 		}
 		if r.GetMismatched() {
@@ -105,10 +111,14 @@ func moreReplies(replies []*pb.DNSReply, qtype string) []string {
 		different = different || said != words[0]
 	}
 	// A cut reply, and then the whole one over TCP, is how it should be.
-	if !different || replies[0].GetTruncated() {
+	if !different || replies[0].GetTruncated() || s.GetKind() != pb.StepKind_STEP_KIND_DNS_QUERY {
 		return nil
 	}
-	return []string{fmt.Sprintf("%d replies to one query: %s", len(replies), strings.Join(words, ", then "))}
+	what := fmt.Sprintf("%d replies to one query", len(replies))
+	if s.GetAttempts() > 1 {
+		what = fmt.Sprintf("%d replies to %d attempts", len(replies), s.GetAttempts())
+	}
+	return []string{what + ": " + strings.Join(words, ", then ")}
 }
 
 // broken says whether a link of a chain is.

@@ -76,7 +76,7 @@ func deepDNS() (*pb.Spec, *pb.Result) {
 	injected := proto.CloneOf(own.GetEvidence().GetReplies()[0])
 	injected.Answers = []*pb.Record{{Name: "www.example.com", Ttl: 5, Type: "A", Data: "198.51.100.66"}}
 	injected.ExtendedErrors, injected.Nsid, injected.ClientSubnet, injected.AuthenticData = nil, nil, nil, false
-	own.Evidence.Replies = append([]*pb.DNSReply{injected}, own.GetEvidence().GetReplies()...)
+	own.Evidence.Replies = append(own.GetEvidence().GetReplies(), injected)
 	own.Evidence.CnameChain = []*pb.CNAMELink{{Name: "www.example.com", Target: "cdn.example.net", Failure: pb.Failure_FAILURE_DNS_NXDOMAIN, Zone: "example.net"}}
 	own.Evidence.Dnssec = &pb.DNSSECEvidence{Reason: pb.BogusReason_BOGUS_REASON_SIGNATURE_EXPIRED, Detail: "A RRSIG ended on 2026-11-01"}
 	answer := func(server, name string, serial uint32, child bool) *pb.Step {

@@ -35,7 +35,8 @@ func zones(r *pb.Result, deep bool) (out []section) {
 		})
 		rows := make([][]string, len(servers))
 		// Without a server that the zone itself lists, the zone was not asked whom it lists.
-		listed := slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetInChild() })
+		listed := slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetInChild() }) &&
+			slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetInParent() })
 		for i, n := range servers {
 			rows[i] = n.row(deep, listed)
 		}
@@ -82,18 +83,19 @@ func zoneFacts(servers []*nameserver, deep bool) string {
 // row is a server on a line: name, address, serial, where it is listed as far as both are known, and what it
 // says.
 func (n *nameserver) row(deep, bothKnown bool) []string {
-	name, serial, listed := "-", "", ""
+	name, serial := "-", ""
 	if n.about.GetServer() != "" {
 		name = Clean(n.about.GetServer())
 	}
 	if n.about.SoaSerial != nil {
 		serial = "serial " + strconv.FormatUint(uint64(n.about.GetSoaSerial()), 10)
 	}
+	listed := n.atOdds()
 	switch parent, child := n.about.GetInParent(), n.about.GetInChild(); {
 	case parent && !child && bothKnown:
-		listed = "at the parent only"
-	case child && !parent:
-		listed = "at the zone only"
+		listed = strings.TrimSpace("at the parent only " + listed)
+	case child && !parent && bothKnown:
+		listed = strings.TrimSpace("at the zone only " + listed)
 	}
 	var said []string
 	for _, s := range n.steps {
@@ -114,7 +116,27 @@ func (n *nameserver) says(s *pb.Step, deep bool) string {
 	if text := s.GetEvidence().GetText(); stepMark(s) == markFail && text != "" {
 		said = Clean(text)
 	}
+	if replies := s.GetEvidence().GetReplies(); stepMark(s) == markOK && len(replies) > 0 && replies[0].GetTransport() == "tcp" {
+		said += " over TCP alone"
+	}
 	return ending(s, said, deep)
+}
+
+// atOdds says whether the address that a server was asked at is only what the zone above says, or only what the
+// server's own zone says, where both were heard.
+func (n *nameserver) atOdds() string {
+	glue, own := n.about.GetGlue(), n.about.GetAddresses()
+	at, err := netip.ParseAddrPort(n.steps[0].GetAddress())
+	if err != nil || len(glue) == 0 || len(own) == 0 {
+		return ""
+	}
+	switch ip := at.Addr().String(); {
+	case !slices.Contains(own, ip):
+		return "by glue only"
+	case !slices.Contains(glue, ip):
+		return "not in the glue"
+	}
+	return ""
 }
 
 // publicResolvers are the public resolvers' answers, apart from those of the agents' own.
