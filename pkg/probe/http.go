@@ -142,7 +142,7 @@ func (x *exchange) ask(ctx context.Context, conn net.Conn) pb.Failure {
 	x.say(err)
 	x.see(func(e *pb.Evidence) {
 		e.LocalAddress = conn.LocalAddr().String()
-		e.BytesRead += int32(counted.read)
+		e.BytesRead += counted.read.Load()
 		e.Http = response.HTTPEvidence
 	})
 	return exchangeFailure(ctx, err)

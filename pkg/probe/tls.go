@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -248,7 +249,7 @@ func (h *shaker) conclude(ctx context.Context, conn *countedConn, ev *pb.TLSEvid
 	ev.HelloSize = int32(conn.hello)
 	h.see(func(e *pb.Evidence) {
 		e.LocalAddress = conn.LocalAddr().String()
-		e.BytesRead += int32(conn.read)
+		e.BytesRead += conn.read.Load()
 		e.Tls = ev
 	})
 	return f
@@ -364,27 +365,28 @@ var bothVersions = []string{"h2", "http/1.1"}
 // maxFirst is how much of what a server says first is kept, in bytes.
 const maxFirst = 64
 
-// countedConn counts what is read and stops a server that sends too much.
+// countedConn counts what is read and stops a server that sends too much. One reads and another one may
+// write at the same time.
 type countedConn struct {
 	net.Conn
-	read  int
+	read  atomic.Int32
 	hello int    // What was written before anything was read.
 	first []byte // What was read first.
 }
 
 func (c *countedConn) Read(p []byte) (int, error) {
-	if c.read >= maxHandshakeBytes {
+	if c.read.Load() >= maxHandshakeBytes {
 		return 0, errTooMuch
 	}
 	n, err := c.Conn.Read(p)
 	c.first = append(c.first, p[:min(n, maxFirst-len(c.first))]...)
-	c.read += n
+	c.read.Add(int32(n))
 	return n, err
 }
 
 func (c *countedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if c.read == 0 {
+	if c.read.Load() == 0 {
 		c.hello += n
 	}
 	return n, err

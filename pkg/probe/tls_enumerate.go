@@ -274,7 +274,7 @@ func (e *enumeration) once(h *flight.Hello) (*flight.Flight, pb.Failure) {
 	f, err := hail(ctx, conn, h)
 	e.see(func(ev *pb.Evidence) {
 		ev.LocalAddress = conn.LocalAddr().String()
-		ev.BytesRead += int32(conn.read)
+		ev.BytesRead += conn.read.Load()
 	})
 	if err == nil {
 		return f, pb.Failure_FAILURE_NONE

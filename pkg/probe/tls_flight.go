@@ -119,7 +119,7 @@ func (h *shaker) lookWith(ctx context.Context, version uint16) (*flight.Flight, 
 	defer cancel()
 	counted := &countedConn{Conn: conn}
 	seen, err := hail(attempt, counted, anything(version, h.sent()))
-	h.see(func(e *pb.Evidence) { e.BytesRead += int32(counted.read) })
+	h.see(func(e *pb.Evidence) { e.BytesRead += counted.read.Load() })
 	if err != nil {
 		f, _ = handshakeFailure(ctx, err, said{first: counted.first})
 	}
