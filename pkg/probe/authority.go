@@ -191,8 +191,8 @@ func (c *cut) ask(ctx context.Context, point endpoint, q query) answer {
 		a.step.say(lameness(a.msg, c.zone))
 	case a.msg != nil && len(a.addresses) == 0 && loops(links(a.msg, q.name)):
 		a.conclude(pb.Failure_FAILURE_DNS_CNAME_LOOP)
-	case a.failure == pb.Failure_FAILURE_NONE && c.w.t.env.Egress.bogon(a.addresses):
-		a.conclude(pb.Failure_FAILURE_DNS_BOGON)
+	default:
+		c.w.t.checkBogons(&a)
 	}
 	s := &seat{endpoint: point, step: a.step, heard: a.msg != nil, soa: soaOf(a.msg)}
 	c.mu.Lock()

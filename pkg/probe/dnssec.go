@@ -51,7 +51,7 @@ func (t *trace) bogus(ctx context.Context, q query, a *answer) bool {
 	unvalidated := t.ask(ctx, cd)
 	reason, detail := extended(a.msg)
 	denied := unvalidated.failure == pb.Failure_FAILURE_DNS_NXDOMAIN || unvalidated.failure == pb.Failure_FAILURE_DNS_NODATA
-	if unvalidated.failure != pb.Failure_FAILURE_NONE && (!denied || reason == pb.BogusReason_BOGUS_REASON_UNSPECIFIED) {
+	if unvalidated.failure != pb.Failure_FAILURE_NONE && !denied {
 		return false
 	}
 	ev := &pb.DNSSECEvidence{Signed: len(signatures(unvalidated.msg)) > 0, Reason: reason, Detail: detail}
@@ -65,6 +65,9 @@ func (t *trace) bogus(ctx context.Context, q query, a *answer) bool {
 	}
 	if !telling(ev.GetReason()) {
 		t.keys(ctx, cd, unvalidated.msg, ev)
+	}
+	if denied && ev.GetReason() == pb.BogusReason_BOGUS_REASON_UNSPECIFIED {
+		return false // That there is nothing is known from elsewhere too: no proof that validation failed.
 	}
 	if !telling(ev.GetReason()) {
 		ev.Reason = pb.BogusReason_BOGUS_REASON_UNKNOWN

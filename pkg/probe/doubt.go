@@ -3,9 +3,11 @@ package probe
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +21,7 @@ const (
 	secondLook     = 2 * time.Second // For a query that stands beside another one.
 	identityGrace  = time.Second
 	maxDoubtful    = 2 // Addresses that a contradicted answer is tried at.
+	maxBogons      = 3 // Addresses of an answer that are named.
 	randomLabel    = 16
 	doubtfulPort   = 443
 	labelAlphabet  = "abcdefghijklmnopqrstuvwxyz"
@@ -46,10 +49,19 @@ func (t *trace) inquire(ctx context.Context, q query) answer {
 	case len(chain) > 0 && recursive:
 		t.lastLink(ctx, q, &a, chain)
 	}
-	if a.failure == pb.Failure_FAILURE_NONE && t.env.Egress.bogon(a.addresses) {
+	t.checkBogons(&a)
+	return a
+}
+
+// checkBogons ends an answer with an address that cannot be public as such, and says which it is.
+func (t *trace) checkBogons(a *answer) {
+	if a.failure != pb.Failure_FAILURE_NONE {
+		return
+	}
+	if err := t.env.Egress.bogon(a.addresses); err != nil {
+		a.step.say(err)
 		a.conclude(pb.Failure_FAILURE_DNS_BOGON)
 	}
-	return a
 }
 
 // conclude ends an answer otherwise than it ended before.
@@ -58,11 +70,20 @@ func (a *answer) conclude(f pb.Failure) {
 	a.failure = f
 }
 
-// bogon says whether one of the addresses cannot be public, and is none that the operator allowed
-// (taxonomy.md, 3: rule 17).
-func (e Egress) bogon(ips []netip.Addr) bool {
+// bogon says which of the addresses cannot be public, of those that the operator did not allow
+// (taxonomy.md, 3: rule 17). Nil: none.
+func (e Egress) bogon(ips []netip.Addr) error {
 	public := Egress{Allow: e.Allow}
-	return slices.ContainsFunc(ips, func(ip netip.Addr) bool { return public.Check(ip) != nil })
+	var all []string
+	for _, ip := range ips {
+		if err := public.Check(ip); err != nil && len(all) < maxBogons {
+			all = append(all, err.Error())
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(all, "; "))
 }
 
 // again returns a quick query to the same server, for a second look at a step.

@@ -44,7 +44,7 @@ func (e Egress) Check(ip netip.Addr) error {
 	}
 	for _, v4 := range embedded(ip) {
 		if err := e.Check(v4); err != nil {
-			return fmt.Errorf("%s leads to %w", ip, err)
+			return fmt.Errorf("%s leads to IPv4: %w", ip, err)
 		}
 	}
 	if slices.Contains(metadata, ip) {

@@ -124,6 +124,7 @@ func TestWhyValidationFails(t *testing.T) {
 		{"the DS is that of another key", []string{a, sig(-day, day, key.KeyTag())}, []string{other, key.String()}, nil, pb.BogusReason_BOGUS_REASON_DNSKEY_MISSING, "is the one that its parent's DS names"},
 		{"signed with a key that is not there", []string{a, sig(-day, day, key.KeyTag()+1)}, []string{ds, key.String()}, nil, pb.BogusReason_BOGUS_REASON_DNSKEY_MISSING, "is signed with key tag"},
 		{"not signed at all", []string{a}, []string{soa, ds, key.String()}, nil, pb.BogusReason_BOGUS_REASON_SIGNATURE_MISSING, "has no signature"},
+		{"that there is no such record is not signed", nil, []string{soa, ds, key.String()}, nil, pb.BogusReason_BOGUS_REASON_SIGNATURE_MISSING, "has no signature"},
 		{"nothing says why", []string{a, sig(-day, day, key.KeyTag())}, []string{ds, key.String()}, nil, pb.BogusReason_BOGUS_REASON_UNKNOWN, ""},
 	}, func(t *testing.T, b bogus) func(*testing.T) {
 		env := newEnv(t, probetest.Zone{
@@ -142,6 +143,17 @@ func TestWhyValidationFails(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestADenialProvesNothing: a resolver that fails, and without validation knows of no record, may have failed for
+// any reason, unless the zone is a signed one.
+func TestADenialProvesNothing(t *testing.T) {
+	t.Parallel()
+	env := newEnv(t, probetest.Zone{"www.zone.example": {Fault: probetest.Bogus}, "zone.example": {Records: []string{soa}}})
+	r := run(t, env, dnsSpec("www.zone.example", "A"))
+	if s := one(t, r, pb.StepKind_STEP_KIND_DNS_QUERY); s.GetFailure() != pb.Failure_FAILURE_DNS_SERVFAIL || s.GetEvidence().GetDnssec() != nil {
+		t.Errorf("%v", s)
+	}
 }
 
 // ofVariant returns the steps of a variant.
@@ -166,17 +178,19 @@ func TestBogons(t *testing.T) {
 	type answer struct {
 		name, host, qtype string
 		want              pb.Failure
+		text              string
 	}
+	const bogon, inside = pb.Failure_FAILURE_DNS_BOGON, "is special-purpose: private use"
 	all(t, func(a answer) string { return a.name }, []answer{
-		{"a private address", "private.example", "A", pb.Failure_FAILURE_DNS_BOGON},
-		{"one among public ones", "mixed.example", "A", pb.Failure_FAILURE_DNS_BOGON},
-		{"one inside an IPv6 address", "nat64.example", "AAAA", pb.Failure_FAILURE_DNS_BOGON},
-		{"a public one is none", "public.example", "A", pb.Failure_FAILURE_NONE},
-		{"nor is one that the operator allowed", "here.example", "A", pb.Failure_FAILURE_NONE},
+		{"a private address", "private.example", "A", bogon, "10.1.2.3 " + inside},
+		{"one among public ones is named", "mixed.example", "A", bogon, "192.168.0.1 " + inside},
+		{"one inside an IPv6 address", "nat64.example", "AAAA", bogon, "64:ff9b::a00:1 leads to IPv4: 10.0.0.1 " + inside},
+		{"a public one is none", "public.example", "A", pb.Failure_FAILURE_NONE, ""},
+		{"nor is one that the operator allowed", "here.example", "A", pb.Failure_FAILURE_NONE, ""},
 	}, func(t *testing.T, a answer) func(*testing.T) {
 		s := one(t, run(t, env, dnsSpec(a.host, a.qtype)), pb.StepKind_STEP_KIND_DNS_QUERY)
 		return func(t *testing.T) {
-			if s.GetFailure() != a.want || len(s.GetEvidence().GetAddresses()) == 0 {
+			if s.GetFailure() != a.want || len(s.GetEvidence().GetAddresses()) == 0 || s.GetEvidence().GetText() != a.text {
 				t.Errorf("%s, want %s with its addresses: %v", Short(s.GetFailure()), Short(a.want), s)
 			}
 		}
