@@ -231,6 +231,9 @@ func detail(s *pb.Step) string {
 	e := s.GetEvidence()
 	switch s.GetFailure() {
 	case pb.Failure_FAILURE_DNS_BOGON:
+		if e.GetText() != "" { // Which of them, and why.
+			return shownUpTo(3*maxText, e.GetText())
+		}
 		return join(unique(e.GetAddresses()))
 	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
 		return shownUpTo(2*maxText, e.GetDnssec().GetDetail()) // A name or two, and the value at the end.
@@ -320,7 +323,7 @@ func unresolvableHint(u *pb.Finding) string {
 	case pb.Failure_FAILURE_DNS_CNAME_LOOP:
 		return "take one of the links out, or let it lead out of the circle."
 	case pb.Failure_FAILURE_DNS_CNAME_BROKEN:
-		return "repair the link, or take it out: what it leads to does not exist."
+		return "repair the link, or what it leads to, or take it out."
 	default:
 		if carrier(u.GetFailure()) {
 			return "look at the server that was asked, at its certificate first: the query itself never came to be answered."

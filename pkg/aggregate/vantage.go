@@ -95,11 +95,33 @@ func (f *facts) nobodyJudged() *pb.Finding {
 	n.Agents = collect(f.agents, func(a *agent) string { return a.id })
 	n.Failure, n.Failures = f.refusals()
 	n.Summary = "nothing was judged: " + f.fates() + "."
-	n.Hint = "ask more agents, or agents in other regions; `agents` lists those that are there."
-	if why := f.policies(); why != "" {
-		n.Hint = "the agents' operators do not let them go there: " + why + "; ask agents whose operators do."
-	}
+	n.Hint = f.nobodyHint()
 	return n
+}
+
+// nobodyHint says what would make something be judged.
+func (f *facts) nobodyHint() string {
+	every := func(is func(*agent) bool) bool {
+		return len(f.agents) > 0 && !slices.ContainsFunc(f.agents, func(a *agent) bool { return !is(a) })
+	}
+	why := f.policies()
+	switch {
+	case why != "":
+		return "the agents' operators do not let them go there: " + why + "; ask agents whose operators do."
+	case every(func(a *agent) bool { return a.reason() == pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING }):
+		return "ask agents that can: `agents -4` and `agents -6` list those with a route to a family."
+	case f.namesResolver() && every((*agent).failedAlone):
+		return "the server that the question names answers nobody: check its address, its port, and over what it is asked."
+	case every((*agent).failedAlone):
+		return "nothing known to be good worked beside it, which would tell the target's failure from the agents': give the agents a --control that they can reach."
+	}
+	return "ask more agents, or agents in other regions; `agents` lists those that are there."
+}
+
+// failedAlone says whether a target failed for an agent that has no control to compare it with.
+func (a *agent) failedAlone() bool {
+	good := slices.ContainsFunc(a.steps, func(s *pb.Step) bool { return s.GetRole() == pb.Role_ROLE_CONTROL && clean(s) })
+	return !good && a.reason() > pb.Failure_FAILURE_NONE && stageOf(a.reason()) != pb.Stage_STAGE_AGENT
 }
 
 // policies are what agents that may not do what was asked say of it, if that is why nothing was judged.
