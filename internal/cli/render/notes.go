@@ -84,7 +84,7 @@ func remarkable(s *pb.Step, deep bool) (lines []string) {
 		lines = append(lines, chain(links))
 	}
 	if d := e.GetDnssec(); d.GetReason() != pb.BogusReason_BOGUS_REASON_UNSPECIFIED {
-		lines = append(lines, strings.TrimSpace("DNSSEC: "+strings.ReplaceAll(short(d.GetReason(), "BOGUS_REASON_"), "_", " ")+": "+Clean(d.GetDetail())))
+		lines = append(lines, "DNSSEC: "+whyBogus(d))
 	}
 	if !deep {
 		lines = append(lines, extendedErrors(counted(s))...)
@@ -92,6 +92,18 @@ func remarkable(s *pb.Step, deep bool) (lines []string) {
 		lines = append(lines, reasons(s)...)
 	}
 	return append(lines, pageNotes(s)...)
+}
+
+// whyBogus says why validation fails, as far as that is to be seen.
+func whyBogus(d *pb.DNSSECEvidence) string {
+	why := strings.ReplaceAll(short(d.GetReason(), "BOGUS_REASON_"), "_", " ")
+	if d.GetReason() == pb.BogusReason_BOGUS_REASON_UNKNOWN {
+		why = "validation fails, and keys and dates do not show why"
+	}
+	if d.GetDetail() == "" {
+		return why
+	}
+	return why + ": " + Clean(d.GetDetail())
 }
 
 // moreReplies says what each reply to one query was, if they differ: an injected reply comes first.

@@ -58,8 +58,12 @@ func needsWords(s *pb.Step) bool {
 	switch s.GetFailure() {
 	case pb.Failure_FAILURE_TLS_NOT_TLS, pb.Failure_FAILURE_TLS_MALFORMED,
 		pb.Failure_FAILURE_HTTP_MALFORMED, pb.Failure_FAILURE_HTTP_TOO_LARGE, pb.Failure_FAILURE_HTTP_REDIRECT_LOOP,
+		pb.Failure_FAILURE_DNS_TRANSPORT_HTTP, pb.Failure_FAILURE_DNS_TRANSPORT_QUIC,
+		pb.Failure_FAILURE_DNS_MALFORMED, pb.Failure_FAILURE_DNS_TRUNCATED_NO_TCP, pb.Failure_FAILURE_DNS_UNREACHABLE, pb.Failure_FAILURE_DNS_BOGON,
 		pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING, pb.Failure_FAILURE_AGENT_POLICY_DENIED, pb.Failure_FAILURE_AGENT_INTERNAL:
 		return true
+	case pb.Failure_FAILURE_DNS_TRANSPORT_TLS: // Certificates are shown by themselves.
+		return len(s.GetEvidence().GetTls().GetChain()) == 0
 	case pb.Failure_FAILURE_HTTP_CLOSED: // How much of it did not come, if any of it did.
 		return s.GetEvidence().GetHttp().GetStatus() != 0
 	default:

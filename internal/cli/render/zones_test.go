@@ -75,6 +75,23 @@ func TestCounted(t *testing.T) {
 	}
 }
 
+// TestWhyAQueryFailed: what carries a query fails in words; what is wrong with a certificate is shown by itself.
+func TestWhyAQueryFailed(t *testing.T) {
+	t.Parallel()
+	s := failing(asking("192.0.2.53:853", "www.example.com", "A", &pb.DNSReply{}), pb.Failure_FAILURE_DNS_TRANSPORT_TLS, "tls_not_tls: it speaks HTTP")
+	if got := remarkable(s, false); len(got) != 1 || got[0] != "tls_not_tls: it speaks HTTP" {
+		t.Errorf("%q", got)
+	}
+	s.Evidence.Tls = &pb.TLSEvidence{Chain: []*pb.Certificate{{CommonName: "www.example.com"}}}
+	if got := remarkable(s, false); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	bogus := &pb.DNSSECEvidence{Reason: pb.BogusReason_BOGUS_REASON_UNKNOWN}
+	if got := whyBogus(bogus); got != "validation fails, and keys and dates do not show why" {
+		t.Error(got)
+	}
+}
+
 // TestTypesByNumber: the spec has most types by number, the query and its records by name.
 func TestTypesByNumber(t *testing.T) {
 	t.Parallel()
