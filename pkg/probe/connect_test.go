@@ -176,7 +176,9 @@ func TestSilentConnectsCostNoThreads(t *testing.T) {
 func TestATCPCheckReadsLittle(t *testing.T) {
 	t.Parallel()
 	host := must[*probetest.Host](t)(probetest.ListenGreeting(at("127.0.0.2"), make([]byte, 1<<20)))
-	s := one(t, run(t, newEnv(t, nil), tcpSpec("127.0.0.2", host.Addr().Port())), pb.StepKind_STEP_KIND_TCP_CONNECT)
+	env := newEnv(t, nil)
+	env.patience = 3 * time.Second
+	s := one(t, run(t, env, tcpSpec("127.0.0.2", host.Addr().Port())), pb.StepKind_STEP_KIND_TCP_CONNECT)
 	if n := s.GetEvidence().GetBytesRead(); n < maxBanner || n > maxGreeting {
 		t.Errorf("%d bytes read, want %d to %d", n, maxBanner, maxGreeting)
 	}

@@ -256,6 +256,7 @@ func TestAServerByItsName(t *testing.T) {
 		"127.0.3.1": {Zones: map[string][]string{"zone.example": {"www.zone.example. 60 IN A 127.0.0.2"}}},
 		"127.0.3.2": {Zones: map[string][]string{"zone.example": {"www.zone.example. 60 IN A 127.0.0.3"}}},
 	}))
+	env.patience = 3 * time.Second
 	port := tree.At("127.0.3.1").Port()
 	spec := dnsSpec("www.zone.example", "A")
 	spec.GetDns().Resolver = fmt.Sprintf("ns.example:%d", port)

@@ -46,7 +46,7 @@ func (a *asker) overUDP(ctx context.Context) (*dns.Msg, pb.Failure) {
 		}
 		a.send(ctx, n)
 		began, tries := time.Now(), len(a.pb.GetEvidence().GetTries())
-		patience := time.Duration(n) * time.Second
+		patience := time.Duration(n) * (time.Second + a.t.env.patience)
 		if a.quick > 0 {
 			patience = (a.quick + a.t.env.patience) * time.Duration(n) / time.Duration(a.sends)
 		}

@@ -39,6 +39,7 @@ func pooled(t *testing.T, answers func(q *dns.Msg) []*dns.Msg) *Env {
 func TestSocketsAreSharedAndReplaced(t *testing.T) {
 	t.Parallel()
 	env := pooled(t, func(q *dns.Msg) []*dns.Msg { return []*dns.Msg{replyTo(q)} })
+	env.patience = 3 * time.Second
 	const n = 2 * socketsPerServer * queriesPerSocket
 	steps := make([]*pb.Step, n)
 	var wg errgroup.Group
