@@ -82,6 +82,38 @@ func seen(f pb.Failure) string {
 		return "ICMP administratively prohibited for"
 	case pb.Failure_FAILURE_TCP_PORT_UNREACHABLE:
 		return "ICMP port unreachable (a firewall's reject) for"
+	case pb.Failure_FAILURE_DNS_BOGON:
+		return "an address that cannot be public from"
+	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
+		return "DNSSEC validation fails at"
+	case pb.Failure_FAILURE_DNS_CNAME_LOOP:
+		return "a CNAME chain that comes back to itself from"
+	case pb.Failure_FAILURE_DNS_CNAME_BROKEN:
+		return "a CNAME that leads nowhere from"
+	case pb.Failure_FAILURE_DNS_NXDOMAIN:
+		return "“no such name” (NXDOMAIN) from"
+	case pb.Failure_FAILURE_DNS_NODATA:
+		return "no record of the type asked for from"
+	case pb.Failure_FAILURE_DNS_SERVFAIL:
+		return "SERVFAIL from"
+	case pb.Failure_FAILURE_DNS_REFUSED:
+		return "REFUSED from"
+	case pb.Failure_FAILURE_DNS_TIMEOUT:
+		return "no answer from"
+	case pb.Failure_FAILURE_DNS_TRANSPORT_TLS:
+		return "the query’s TLS fails at"
+	case pb.Failure_FAILURE_DNS_TRANSPORT_HTTP:
+		return "the query’s HTTP fails at"
+	case pb.Failure_FAILURE_DNS_TRANSPORT_QUIC:
+		return "the query’s QUIC fails at"
+	default:
+		return seenAbove(f)
+	}
+}
+
+// seenAbove is seen for what comes above a connection.
+func seenAbove(f pb.Failure) string {
+	switch f {
 	case pb.Failure_FAILURE_TLS_TIMEOUT:
 		return "connection accepted, then no answer to the TLS handshake from"
 	case pb.Failure_FAILURE_TLS_RESET:
@@ -114,30 +146,6 @@ func seen(f pb.Failure) string {
 		return "a response that is too large from"
 	case pb.Failure_FAILURE_HTTP_REDIRECT_LOOP:
 		return "redirects that lead nowhere from"
-	case pb.Failure_FAILURE_DNS_BOGON:
-		return "an address that cannot be public from"
-	case pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
-		return "DNSSEC validation fails at"
-	case pb.Failure_FAILURE_DNS_CNAME_LOOP:
-		return "a CNAME chain that comes back to itself from"
-	case pb.Failure_FAILURE_DNS_CNAME_BROKEN:
-		return "a CNAME that leads nowhere from"
-	case pb.Failure_FAILURE_DNS_NXDOMAIN:
-		return "“no such name” (NXDOMAIN) from"
-	case pb.Failure_FAILURE_DNS_NODATA:
-		return "no record of the type asked for from"
-	case pb.Failure_FAILURE_DNS_SERVFAIL:
-		return "SERVFAIL from"
-	case pb.Failure_FAILURE_DNS_REFUSED:
-		return "REFUSED from"
-	case pb.Failure_FAILURE_DNS_TIMEOUT:
-		return "no answer from"
-	case pb.Failure_FAILURE_DNS_TRANSPORT_TLS:
-		return "the query’s TLS fails at"
-	case pb.Failure_FAILURE_DNS_TRANSPORT_HTTP:
-		return "the query’s HTTP fails at"
-	case pb.Failure_FAILURE_DNS_TRANSPORT_QUIC:
-		return "the query’s QUIC fails at"
 	default:
 		return ShortFailure(f) + " from"
 	}
