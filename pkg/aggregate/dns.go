@@ -84,7 +84,7 @@ func (f *facts) unresolvable(shut []*spot) *pb.Finding {
 	}
 	u.Confidence = confidence(failsOf(shut))
 	u.Summary = f.resolutionSummary(u, shut, nil)
-	u.Hint = unresolvableHint(u)
+	u.Hint = unresolvableHint(u, failsOf(shut))
 	return u
 }
 

@@ -297,7 +297,7 @@ func (f *facts) resolverHint(r *pb.Finding, spots []*spot) string {
 		return servers + " answers otherwise than the others' resolvers: ask its operator about filters and names of its own; if the address is meant, the agents' operators can allow its range."
 	}
 	if wrongData(r.GetFailure()) {
-		return unresolvableHint(r)
+		return unresolvableHint(r, failsOf(spots))
 	}
 	if carrier(r.GetFailure()) {
 		return "compare the certificate of " + servers + " from " + join(r.GetRegions()) + " with the others' (`elsewhere tls`): something on the way may answer in its place."
@@ -310,11 +310,14 @@ func (f *facts) resolverHint(r *pb.Finding, spots []*spot) string {
 }
 
 // unresolvableHint says where a name has to be repaired.
-func unresolvableHint(u *pb.Finding) string {
+func unresolvableHint(u *pb.Finding, fails []*sight) string {
 	switch u.GetFailure() {
 	case pb.Failure_FAILURE_DNS_NXDOMAIN:
 		return "check the spelling, and that the record is in the zone and the zone is delegated."
 	case pb.Failure_FAILURE_DNS_NODATA:
+		if otherFamily(fails) {
+			return "the name has addresses of the other family alone: whoever has no way to those cannot get there; add a record of this one to the zone."
+		}
 		return "the name exists without such a record: add it to the zone."
 	case pb.Failure_FAILURE_DNS_BOGON:
 		return "take the address out of the public zone; if it is meant to be looked at from inside, the agents' operators can allow its range."
@@ -330,6 +333,15 @@ func unresolvableHint(u *pb.Finding) string {
 		}
 		return "check the zone's own servers, its delegation and its DNSSEC signatures."
 	}
+}
+
+// otherFamily says whether the name has addresses of another family than the one that was asked for.
+func otherFamily(fails []*sight) bool {
+	return slices.ContainsFunc(fails, func(v *sight) bool {
+		return slices.ContainsFunc(v.agent.steps, func(s *pb.Step) bool {
+			return s.GetVariant() == pb.Variant_VARIANT_OTHER_FAMILY && int(s.GetBeside()) == v.step && clean(s)
+		})
+	})
 }
 
 // viewsSummary shows who is answered what.

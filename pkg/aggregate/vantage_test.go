@@ -47,3 +47,21 @@ func TestWhichAddressIsABogon(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// TestNoIPv4ButIPv6: the hint for a name without A records says that it has others.
+func TestNoIPv4ButIPv6(t *testing.T) {
+	t.Parallel()
+	hint := func(other pb.Failure) string {
+		steps := unnamed(1, pb.Failure_FAILURE_DNS_NODATA)
+		beside := step(pb.StepKind_STEP_KIND_DNS_QUERY, pb.Role_ROLE_VARIANT, "198.51.100.1:53", other)
+		zero := int32(0)
+		beside.Variant, beside.Beside = pb.Variant_VARIANT_OTHER_FAMILY, &zero
+		return dnsWorld("A").in("ap", append(steps, beside)).judge().GetFindings()[0].GetHint()
+	}
+	if got := hint(none); !strings.Contains(got, "other family alone") {
+		t.Error(got)
+	}
+	if got := hint(pb.Failure_FAILURE_DNS_NODATA); strings.Contains(got, "family") {
+		t.Error(got)
+	}
+}

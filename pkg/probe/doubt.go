@@ -48,9 +48,24 @@ func (t *trace) inquire(ctx context.Context, q query) answer {
 		}
 	case len(chain) > 0 && recursive:
 		t.lastLink(ctx, q, &a, chain)
+	case a.failure == pb.Failure_FAILURE_DNS_NODATA && recursive:
+		t.otherFamily(ctx, q, a.step)
 	}
 	t.checkBogons(&a)
 	return a
+}
+
+// otherFamily looks, after a lookup of addresses that there are none of, for those of the other family. Checks of
+// a host ask for both.
+func (t *trace) otherFamily(ctx context.Context, q query, s *step) {
+	if t.job.GetSpec().GetDns() == nil || q.role != pb.Role_ROLE_TARGET || q.qtype != dns.TypeA && q.qtype != dns.TypeAAAA {
+		return
+	}
+	other := q.again(s, pb.Variant_VARIANT_OTHER_FAMILY)
+	if other.qtype = dns.TypeA; q.qtype == dns.TypeA {
+		other.qtype = dns.TypeAAAA
+	}
+	t.ask(ctx, other)
 }
 
 // checkBogons ends an answer with an address that cannot be public as such, and says which it is.

@@ -353,3 +353,33 @@ func TestAWrongClockIsTheAgentsOwn(t *testing.T) {
 		t.Errorf("%s: %s", Short(s.GetFailure()), text)
 	}
 }
+
+// TestTheOtherFamily: a name without addresses of one family may have some of the other.
+func TestTheOtherFamily(t *testing.T) {
+	t.Parallel()
+	env := newEnv(t, probetest.Zone{
+		"six.example":  {Records: []string{"six.example. 60 IN AAAA ::1"}},
+		"text.example": {Records: []string{`text.example. 60 IN TXT "none"`}},
+	})
+	type lookup struct {
+		name, host, qtype string
+		want              []string
+	}
+	all(t, func(l lookup) string { return l.name }, []lookup{
+		{"AAAA, and no A", "six.example", "A", []string{"AAAA none"}},
+		{"neither", "text.example", "AAAA", []string{"A dns_nodata"}},
+		{"another type has no family", "six.example", "MX", nil},
+		{"what is there needs no second look", "six.example", "AAAA", nil},
+	}, func(t *testing.T, l lookup) func(*testing.T) {
+		r := run(t, env, dnsSpec(l.host, l.qtype))
+		return func(t *testing.T) {
+			var got []string
+			for _, s := range ofVariant(r, pb.Variant_VARIANT_OTHER_FAMILY) {
+				got = append(got, s.GetType()+" "+Short(s.GetFailure()))
+			}
+			if diff := cmp.Diff(l.want, got); diff != "" {
+				t.Error(diff)
+			}
+		}
+	})
+}

@@ -152,7 +152,7 @@ func telling(s *pb.Step, all []*pb.Step) bool {
 		beside := int(s.GetBeside())
 		return stepMark(s) == markOK || len(t.GetChain()) > 0 ||
 			t.GetAlert() != nil && beside < len(all) && all[beside].GetEvidence().GetTls().GetAlert() == nil
-	case pb.Variant_VARIANT_CHECKING_DISABLED, pb.Variant_VARIANT_RANDOM_LABEL, pb.Variant_VARIANT_OTHER_PORT:
+	case pb.Variant_VARIANT_CHECKING_DISABLED, pb.Variant_VARIANT_RANDOM_LABEL, pb.Variant_VARIANT_OTHER_PORT, pb.Variant_VARIANT_OTHER_FAMILY:
 		return stepMark(s) == markOK
 	case pb.Variant_VARIANT_UNSPECIFIED, pb.Variant_VARIANT_IDENTITY, pb.Variant_VARIANT_KEYS, pb.Variant_VARIANT_ANSWERED_ADDRESS, pb.Variant_VARIANT_CNAME_LINK:
 	}
@@ -167,7 +167,7 @@ func variant(s *pb.Step) string {
 		pb.Variant_VARIANT_CHECKING_DISABLED: "without validation (CD)", pb.Variant_VARIANT_RANDOM_LABEL: "for a name that should not exist",
 		pb.Variant_VARIANT_IDENTITY: "identity", pb.Variant_VARIANT_KEYS: "keys of the zone",
 		pb.Variant_VARIANT_ANSWERED_ADDRESS: "at the address that was answered", pb.Variant_VARIANT_OTHER_PORT: "at another port",
-		pb.Variant_VARIANT_CNAME_LINK: "the link",
+		pb.Variant_VARIANT_CNAME_LINK: "the link", pb.Variant_VARIANT_OTHER_FAMILY: "in the other family (" + Clean(s.GetType()) + ")",
 	}[s.GetVariant()]
 	if s.GetVariant() == pb.Variant_VARIANT_KEYS || s.GetVariant() == pb.Variant_VARIANT_CNAME_LINK {
 		with += " " + Clean(s.GetName()) + " " + Clean(s.GetType())

@@ -195,6 +195,8 @@ const (
 	Variant_VARIANT_OTHER_PORT Variant = 10
 	// A query for one link of a CNAME chain.
 	Variant_VARIANT_CNAME_LINK Variant = 11
+	// A query for the addresses of the other family, of a name that has none of the one asked for.
+	Variant_VARIANT_OTHER_FAMILY Variant = 12
 )
 
 // Enum value maps for Variant.
@@ -212,6 +214,7 @@ var (
 		9:  "VARIANT_ANSWERED_ADDRESS",
 		10: "VARIANT_OTHER_PORT",
 		11: "VARIANT_CNAME_LINK",
+		12: "VARIANT_OTHER_FAMILY",
 	}
 	Variant_value = map[string]int32{
 		"VARIANT_UNSPECIFIED":       0,
@@ -226,6 +229,7 @@ var (
 		"VARIANT_ANSWERED_ADDRESS":  9,
 		"VARIANT_OTHER_PORT":        10,
 		"VARIANT_CNAME_LINK":        11,
+		"VARIANT_OTHER_FAMILY":      12,
 	}
 )
 
@@ -3552,7 +3556,7 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x0eROLE_AUTHORITY\x10\x04\x12\x0f\n" +
 	"\vROLE_PUBLIC\x10\x05\x12\x11\n" +
 	"\rROLE_REFERRAL\x10\x06\x12\x11\n" +
-	"\rROLE_REDIRECT\x10\a*\xb3\x02\n" +
+	"\rROLE_REDIRECT\x10\a*\xcd\x02\n" +
 	"\aVariant\x12\x17\n" +
 	"\x13VARIANT_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12VARIANT_OTHER_NAME\x10\x01\x12\x13\n" +
@@ -3566,7 +3570,8 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x18VARIANT_ANSWERED_ADDRESS\x10\t\x12\x16\n" +
 	"\x12VARIANT_OTHER_PORT\x10\n" +
 	"\x12\x16\n" +
-	"\x12VARIANT_CNAME_LINK\x10\v*\xf9\x01\n" +
+	"\x12VARIANT_CNAME_LINK\x10\v\x12\x18\n" +
+	"\x14VARIANT_OTHER_FAMILY\x10\f*\xf9\x01\n" +
 	"\vBogusReason\x12\x1c\n" +
 	"\x18BOGUS_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BOGUS_REASON_UNKNOWN\x10\x01\x12\"\n" +
