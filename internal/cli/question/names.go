@@ -25,7 +25,7 @@ func queryName(s, qtype string) (string, error) {
 		if err != nil || qtype != "PTR" {
 			return "", fmt.Errorf("%s is an address, not a name; for its name ask: elsewhere dns %s PTR", quote(s), addr.WithZone(""))
 		}
-		return reverse, nil
+		return strings.TrimSuffix(reverse, "."), nil
 	}
 	if s == "." {
 		return s, nil

@@ -29,7 +29,10 @@ func sections(spec *pb.Spec, r *pb.Result, deep bool) []section {
 	}
 	out = append(out, notes(r, deep)...)
 	if deep || spec.GetDns().GetAuthoritative() {
-		out = append(out, zones(r, deep)...)
+		found := zones(r, deep)
+		if out = append(out, found...); len(found) == 0 && spec.GetDns().GetAuthoritative() && !deep && !spec.GetDns().GetTrace() {
+			out = append(out, lostWay(r)...)
+		}
 	}
 	if deep || len(spec.GetDns().GetPublicResolvers()) > 0 {
 		out = append(out, publicResolvers(spec, r, deep)...)

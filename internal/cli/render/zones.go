@@ -190,6 +190,15 @@ func referrals(r *pb.Result, deep bool) []section {
 	return []section{{title: "from the root down", lines: lines}}
 }
 
+// lostWay is how far the walk came that did not find a zone's own servers, where those were asked for.
+func lostWay(r *pb.Result) []section {
+	way := referrals(r, false)
+	if len(way) > 0 {
+		way[0].title = "the zone's own servers were not found; from the root down"
+	}
+	return way
+}
+
 // onTheWay are the names that were looked up for the target, and those that they lead to: other names
 // on the way are those of servers.
 func onTheWay(r *pb.Result) (names []string) {
