@@ -2084,7 +2084,7 @@ func (x *ICMP) GetSender() string {
 // DNSReply is one reply of a server.
 type DNSReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "udp" or "tcp".
+	// "udp", "tcp", "tls", "https", "https-get" or "quic".
 	Transport string `protobuf:"bytes,1,opt,name=transport,proto3" json:"transport,omitempty"`
 	// The response code by its mnemonic, such as "NXDOMAIN" (RFC 1035, 4.1.1; RFC 6895).
 	Rcode string `protobuf:"bytes,2,opt,name=rcode,proto3" json:"rcode,omitempty"`
