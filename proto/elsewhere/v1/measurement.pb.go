@@ -171,7 +171,9 @@ type Measurement struct {
 	// When it is closed at the latest, by the coordinator's clock.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// Results that came after it was closed. They are kept and change neither ledger nor verdict.
-	Late          int32 `protobuf:"varint,12,opt,name=late,proto3" json:"late,omitempty"`
+	Late int32 `protobuf:"varint,12,opt,name=late,proto3" json:"late,omitempty"`
+	// What it is judged by, with the defaults filled in.
+	Policy        *Policy `protobuf:"bytes,13,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +290,13 @@ func (x *Measurement) GetLate() int32 {
 		return x.Late
 	}
 	return 0
+}
+
+func (x *Measurement) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
 }
 
 // Ask is one agent that a Measurement asks.
@@ -459,7 +468,7 @@ var File_elsewhere_v1_measurement_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_measurement_proto_rawDesc = "" +
 	"\n" +
-	"\x1eelsewhere/v1/measurement.proto\x12\felsewhere.v1\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1aelsewhere/v1/verdict.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x04\n" +
+	"\x1eelsewhere/v1/measurement.proto\x12\felsewhere.v1\x1a\x19elsewhere/v1/policy.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1aelsewhere/v1/verdict.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x04\n" +
 	"\vMeasurement\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.elsewhere.v1.StateR\x05state\x12&\n" +
@@ -475,7 +484,8 @@ const file_elsewhere_v1_measurement_proto_rawDesc = "" +
 	"\x04asks\x18\n" +
 	" \x03(\v2\x11.elsewhere.v1.AskR\x04asks\x126\n" +
 	"\bdeadline\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x12\n" +
-	"\x04late\x18\f \x01(\x05R\x04late\"\xc3\x01\n" +
+	"\x04late\x18\f \x01(\x05R\x04late\x12,\n" +
+	"\x06policy\x18\r \x01(\v2\x14.elsewhere.v1.PolicyR\x06policy\"\xc3\x01\n" +
 	"\x03Ask\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12/\n" +
 	"\avantage\x18\x02 \x01(\v2\x15.elsewhere.v1.VantageR\avantage\x12,\n" +
@@ -528,8 +538,9 @@ var file_elsewhere_v1_measurement_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 	(*Verdict)(nil),               // 7: elsewhere.v1.Verdict
 	(*Result)(nil),                // 8: elsewhere.v1.Result
-	(*Vantage)(nil),               // 9: elsewhere.v1.Vantage
-	(Failure)(0),                  // 10: elsewhere.v1.Failure
+	(*Policy)(nil),                // 9: elsewhere.v1.Policy
+	(*Vantage)(nil),               // 10: elsewhere.v1.Vantage
+	(Failure)(0),                  // 11: elsewhere.v1.Failure
 }
 var file_elsewhere_v1_measurement_proto_depIdxs = []int32{
 	0,  // 0: elsewhere.v1.Measurement.state:type_name -> elsewhere.v1.State
@@ -541,14 +552,15 @@ var file_elsewhere_v1_measurement_proto_depIdxs = []int32{
 	8,  // 6: elsewhere.v1.Measurement.results:type_name -> elsewhere.v1.Result
 	3,  // 7: elsewhere.v1.Measurement.asks:type_name -> elsewhere.v1.Ask
 	6,  // 8: elsewhere.v1.Measurement.deadline:type_name -> google.protobuf.Timestamp
-	9,  // 9: elsewhere.v1.Ask.vantage:type_name -> elsewhere.v1.Vantage
-	1,  // 10: elsewhere.v1.Ask.state:type_name -> elsewhere.v1.AskState
-	10, // 11: elsewhere.v1.Ask.failure:type_name -> elsewhere.v1.Failure
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	9,  // 9: elsewhere.v1.Measurement.policy:type_name -> elsewhere.v1.Policy
+	10, // 10: elsewhere.v1.Ask.vantage:type_name -> elsewhere.v1.Vantage
+	1,  // 11: elsewhere.v1.Ask.state:type_name -> elsewhere.v1.AskState
+	11, // 12: elsewhere.v1.Ask.failure:type_name -> elsewhere.v1.Failure
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_measurement_proto_init() }
@@ -556,6 +568,7 @@ func file_elsewhere_v1_measurement_proto_init() {
 	if File_elsewhere_v1_measurement_proto != nil {
 		return
 	}
+	file_elsewhere_v1_policy_proto_init()
 	file_elsewhere_v1_result_proto_init()
 	file_elsewhere_v1_spec_proto_init()
 	file_elsewhere_v1_vantage_proto_init()

@@ -35,7 +35,9 @@ type CreateMeasurementRequest struct {
 	// The number of agents to ask at most, spread over regions and networks; 0 to 10,000. Default: 20.
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	// The time that the whole measurement may take, 1 s to 10 min. Default: 30 s.
-	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// What it is to be judged by. Default: the policy's own defaults, field by field.
+	Policy        *Policy `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -94,6 +96,13 @@ func (x *CreateMeasurementRequest) GetLimit() int32 {
 func (x *CreateMeasurementRequest) GetTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.Timeout
+	}
+	return nil
+}
+
+func (x *CreateMeasurementRequest) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
 	}
 	return nil
 }
@@ -654,13 +663,14 @@ var File_elsewhere_v1_measurement_service_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_measurement_service_proto_rawDesc = "" +
 	"\n" +
-	"&elsewhere/v1/measurement_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1eelsewhere/v1/measurement.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\"\xd0\x01\n" +
+	"&elsewhere/v1/measurement_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1eelsewhere/v1/measurement.proto\x1a\x19elsewhere/v1/policy.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\"\xfe\x01\n" +
 	"\x18CreateMeasurementRequest\x12.\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.elsewhere.v1.SpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\x1c\n" +
 	"\x04from\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x04from\x12 \n" +
 	"\x05limit\x18\x03 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x90N(\x00R\x05limit\x12D\n" +
-	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xd8\x042\x02\b\x01R\atimeout\"X\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xd8\x042\x02\b\x01R\atimeout\x12,\n" +
+	"\x06policy\x18\x05 \x01(\v2\x14.elsewhere.v1.PolicyR\x06policy\"X\n" +
 	"\x19CreateMeasurementResponse\x12;\n" +
 	"\vmeasurement\x18\x01 \x01(\v2\x19.elsewhere.v1.MeasurementR\vmeasurement\">\n" +
 	"\x15GetMeasurementRequest\x12%\n" +
@@ -727,36 +737,38 @@ var file_elsewhere_v1_measurement_service_proto_goTypes = []any{
 	(*CancelMeasurementResponse)(nil), // 11: elsewhere.v1.CancelMeasurementResponse
 	(*Spec)(nil),                      // 12: elsewhere.v1.Spec
 	(*durationpb.Duration)(nil),       // 13: google.protobuf.Duration
-	(*Measurement)(nil),               // 14: elsewhere.v1.Measurement
-	(*Result)(nil),                    // 15: elsewhere.v1.Result
+	(*Policy)(nil),                    // 14: elsewhere.v1.Policy
+	(*Measurement)(nil),               // 15: elsewhere.v1.Measurement
+	(*Result)(nil),                    // 16: elsewhere.v1.Result
 }
 var file_elsewhere_v1_measurement_service_proto_depIdxs = []int32{
 	12, // 0: elsewhere.v1.CreateMeasurementRequest.spec:type_name -> elsewhere.v1.Spec
 	13, // 1: elsewhere.v1.CreateMeasurementRequest.timeout:type_name -> google.protobuf.Duration
-	14, // 2: elsewhere.v1.CreateMeasurementResponse.measurement:type_name -> elsewhere.v1.Measurement
-	14, // 3: elsewhere.v1.GetMeasurementResponse.measurement:type_name -> elsewhere.v1.Measurement
-	14, // 4: elsewhere.v1.ListMeasurementsResponse.measurements:type_name -> elsewhere.v1.Measurement
-	15, // 5: elsewhere.v1.ListResultsResponse.result:type_name -> elsewhere.v1.Result
-	14, // 6: elsewhere.v1.WatchMeasurementResponse.measurement:type_name -> elsewhere.v1.Measurement
-	15, // 7: elsewhere.v1.WatchMeasurementResponse.results:type_name -> elsewhere.v1.Result
-	14, // 8: elsewhere.v1.CancelMeasurementResponse.measurement:type_name -> elsewhere.v1.Measurement
-	0,  // 9: elsewhere.v1.MeasurementService.CreateMeasurement:input_type -> elsewhere.v1.CreateMeasurementRequest
-	2,  // 10: elsewhere.v1.MeasurementService.GetMeasurement:input_type -> elsewhere.v1.GetMeasurementRequest
-	4,  // 11: elsewhere.v1.MeasurementService.ListMeasurements:input_type -> elsewhere.v1.ListMeasurementsRequest
-	6,  // 12: elsewhere.v1.MeasurementService.ListResults:input_type -> elsewhere.v1.ListResultsRequest
-	8,  // 13: elsewhere.v1.MeasurementService.WatchMeasurement:input_type -> elsewhere.v1.WatchMeasurementRequest
-	10, // 14: elsewhere.v1.MeasurementService.CancelMeasurement:input_type -> elsewhere.v1.CancelMeasurementRequest
-	1,  // 15: elsewhere.v1.MeasurementService.CreateMeasurement:output_type -> elsewhere.v1.CreateMeasurementResponse
-	3,  // 16: elsewhere.v1.MeasurementService.GetMeasurement:output_type -> elsewhere.v1.GetMeasurementResponse
-	5,  // 17: elsewhere.v1.MeasurementService.ListMeasurements:output_type -> elsewhere.v1.ListMeasurementsResponse
-	7,  // 18: elsewhere.v1.MeasurementService.ListResults:output_type -> elsewhere.v1.ListResultsResponse
-	9,  // 19: elsewhere.v1.MeasurementService.WatchMeasurement:output_type -> elsewhere.v1.WatchMeasurementResponse
-	11, // 20: elsewhere.v1.MeasurementService.CancelMeasurement:output_type -> elsewhere.v1.CancelMeasurementResponse
-	15, // [15:21] is the sub-list for method output_type
-	9,  // [9:15] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	14, // 2: elsewhere.v1.CreateMeasurementRequest.policy:type_name -> elsewhere.v1.Policy
+	15, // 3: elsewhere.v1.CreateMeasurementResponse.measurement:type_name -> elsewhere.v1.Measurement
+	15, // 4: elsewhere.v1.GetMeasurementResponse.measurement:type_name -> elsewhere.v1.Measurement
+	15, // 5: elsewhere.v1.ListMeasurementsResponse.measurements:type_name -> elsewhere.v1.Measurement
+	16, // 6: elsewhere.v1.ListResultsResponse.result:type_name -> elsewhere.v1.Result
+	15, // 7: elsewhere.v1.WatchMeasurementResponse.measurement:type_name -> elsewhere.v1.Measurement
+	16, // 8: elsewhere.v1.WatchMeasurementResponse.results:type_name -> elsewhere.v1.Result
+	15, // 9: elsewhere.v1.CancelMeasurementResponse.measurement:type_name -> elsewhere.v1.Measurement
+	0,  // 10: elsewhere.v1.MeasurementService.CreateMeasurement:input_type -> elsewhere.v1.CreateMeasurementRequest
+	2,  // 11: elsewhere.v1.MeasurementService.GetMeasurement:input_type -> elsewhere.v1.GetMeasurementRequest
+	4,  // 12: elsewhere.v1.MeasurementService.ListMeasurements:input_type -> elsewhere.v1.ListMeasurementsRequest
+	6,  // 13: elsewhere.v1.MeasurementService.ListResults:input_type -> elsewhere.v1.ListResultsRequest
+	8,  // 14: elsewhere.v1.MeasurementService.WatchMeasurement:input_type -> elsewhere.v1.WatchMeasurementRequest
+	10, // 15: elsewhere.v1.MeasurementService.CancelMeasurement:input_type -> elsewhere.v1.CancelMeasurementRequest
+	1,  // 16: elsewhere.v1.MeasurementService.CreateMeasurement:output_type -> elsewhere.v1.CreateMeasurementResponse
+	3,  // 17: elsewhere.v1.MeasurementService.GetMeasurement:output_type -> elsewhere.v1.GetMeasurementResponse
+	5,  // 18: elsewhere.v1.MeasurementService.ListMeasurements:output_type -> elsewhere.v1.ListMeasurementsResponse
+	7,  // 19: elsewhere.v1.MeasurementService.ListResults:output_type -> elsewhere.v1.ListResultsResponse
+	9,  // 20: elsewhere.v1.MeasurementService.WatchMeasurement:output_type -> elsewhere.v1.WatchMeasurementResponse
+	11, // 21: elsewhere.v1.MeasurementService.CancelMeasurement:output_type -> elsewhere.v1.CancelMeasurementResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_measurement_service_proto_init() }
@@ -765,6 +777,7 @@ func file_elsewhere_v1_measurement_service_proto_init() {
 		return
 	}
 	file_elsewhere_v1_measurement_proto_init()
+	file_elsewhere_v1_policy_proto_init()
 	file_elsewhere_v1_result_proto_init()
 	file_elsewhere_v1_spec_proto_init()
 	type x struct{}

@@ -197,6 +197,10 @@ const (
 	Variant_VARIANT_CNAME_LINK Variant = 11
 	// A query for the addresses of the other family, of a name that has none of the one asked for.
 	Variant_VARIANT_OTHER_FAMILY Variant = 12
+	// A ClientHello that offers what the client of the profile does, and its server_name.
+	Variant_VARIANT_PROFILE_OFFER Variant = 13
+	// The origin's own domain as server_name, where another Host is forwarded.
+	Variant_VARIANT_ORIGIN_NAME Variant = 14
 )
 
 // Enum value maps for Variant.
@@ -215,6 +219,8 @@ var (
 		10: "VARIANT_OTHER_PORT",
 		11: "VARIANT_CNAME_LINK",
 		12: "VARIANT_OTHER_FAMILY",
+		13: "VARIANT_PROFILE_OFFER",
+		14: "VARIANT_ORIGIN_NAME",
 	}
 	Variant_value = map[string]int32{
 		"VARIANT_UNSPECIFIED":       0,
@@ -230,6 +236,8 @@ var (
 		"VARIANT_OTHER_PORT":        10,
 		"VARIANT_CNAME_LINK":        11,
 		"VARIANT_OTHER_FAMILY":      12,
+		"VARIANT_PROFILE_OFFER":     13,
+		"VARIANT_ORIGIN_NAME":       14,
 	}
 )
 
@@ -3556,7 +3564,7 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x0eROLE_AUTHORITY\x10\x04\x12\x0f\n" +
 	"\vROLE_PUBLIC\x10\x05\x12\x11\n" +
 	"\rROLE_REFERRAL\x10\x06\x12\x11\n" +
-	"\rROLE_REDIRECT\x10\a*\xcd\x02\n" +
+	"\rROLE_REDIRECT\x10\a*\x81\x03\n" +
 	"\aVariant\x12\x17\n" +
 	"\x13VARIANT_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12VARIANT_OTHER_NAME\x10\x01\x12\x13\n" +
@@ -3571,7 +3579,9 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x12VARIANT_OTHER_PORT\x10\n" +
 	"\x12\x16\n" +
 	"\x12VARIANT_CNAME_LINK\x10\v\x12\x18\n" +
-	"\x14VARIANT_OTHER_FAMILY\x10\f*\xf9\x01\n" +
+	"\x14VARIANT_OTHER_FAMILY\x10\f\x12\x19\n" +
+	"\x15VARIANT_PROFILE_OFFER\x10\r\x12\x17\n" +
+	"\x13VARIANT_ORIGIN_NAME\x10\x0e*\xf9\x01\n" +
 	"\vBogusReason\x12\x1c\n" +
 	"\x18BOGUS_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BOGUS_REASON_UNKNOWN\x10\x01\x12\"\n" +

@@ -150,6 +150,10 @@ const (
 	Reachability_REACHABILITY_OPEN Reachability = 1
 	// Every address is explicitly shut: refused, reset, rejected, or silent beside a passing control.
 	Reachability_REACHABILITY_BLOCKED Reachability = 2
+	// Every address answers that it is shut: by RST, or by an ICMP error.
+	Reachability_REACHABILITY_REFUSED Reachability = 3
+	// Every address is silent, beside a passing control.
+	Reachability_REACHABILITY_DROPPED Reachability = 4
 )
 
 // Enum value maps for Reachability.
@@ -158,11 +162,15 @@ var (
 		0: "REACHABILITY_UNSPECIFIED",
 		1: "REACHABILITY_OPEN",
 		2: "REACHABILITY_BLOCKED",
+		3: "REACHABILITY_REFUSED",
+		4: "REACHABILITY_DROPPED",
 	}
 	Reachability_value = map[string]int32{
 		"REACHABILITY_UNSPECIFIED": 0,
 		"REACHABILITY_OPEN":        1,
 		"REACHABILITY_BLOCKED":     2,
+		"REACHABILITY_REFUSED":     3,
+		"REACHABILITY_DROPPED":     4,
 	}
 )
 
@@ -247,7 +255,7 @@ func (HTTPVersion) EnumDescriptor() ([]byte, []int) {
 }
 
 // Spec is what to look at: a target and how far down to go. All checks are prefixes of one
-// pipeline, resolve → connect → handshake → exchange. Number 5 is for origin.
+// pipeline, resolve → connect → handshake → exchange.
 type Spec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The check. Exactly one; no default.
@@ -258,6 +266,7 @@ type Spec struct {
 	//	*Spec_Tcp
 	//	*Spec_Tls
 	//	*Spec_Http
+	//	*Spec_Origin
 	Check isSpec_Check `protobuf_oneof:"check"`
 	// The address family to look at. Default: both.
 	Family        Family `protobuf:"varint,6,opt,name=family,proto3,enum=elsewhere.v1.Family" json:"family,omitempty"`
@@ -338,6 +347,15 @@ func (x *Spec) GetHttp() *HTTPSpec {
 	return nil
 }
 
+func (x *Spec) GetOrigin() *OriginSpec {
+	if x != nil {
+		if x, ok := x.Check.(*Spec_Origin); ok {
+			return x.Origin
+		}
+	}
+	return nil
+}
+
 func (x *Spec) GetFamily() Family {
 	if x != nil {
 		return x.Family
@@ -370,6 +388,11 @@ type Spec_Http struct {
 	Http *HTTPSpec `protobuf:"bytes,4,opt,name=http,proto3,oneof"`
 }
 
+type Spec_Origin struct {
+	// All of them at an origin, the way that a CDN comes to it, judged by the CDN's profile.
+	Origin *OriginSpec `protobuf:"bytes,5,opt,name=origin,proto3,oneof"`
+}
+
 func (*Spec_Dns) isSpec_Check() {}
 
 func (*Spec_Tcp) isSpec_Check() {}
@@ -377,6 +400,8 @@ func (*Spec_Tcp) isSpec_Check() {}
 func (*Spec_Tls) isSpec_Check() {}
 
 func (*Spec_Http) isSpec_Check() {}
+
+func (*Spec_Origin) isSpec_Check() {}
 
 // DNSSpec asks the resolvers of each agent, or one named resolver, for one RRset.
 type DNSSpec struct {
@@ -424,8 +449,11 @@ type DNSSpec struct {
 	Trace bool `protobuf:"varint,16,opt,name=trace,proto3" json:"trace,omitempty"`
 	// Public resolvers to ask beside the agent's own, recorded apart: "IP" or "IP:PORT". Default: none.
 	PublicResolvers []string `protobuf:"bytes,17,rep,name=public_resolvers,json=publicResolvers,proto3" json:"public_resolvers,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Ask the well-known public resolvers of each agent's place too, as the coordinator lists them; it
+	// puts them into public_resolvers of each job. Default: only those that are named.
+	LocalPublicResolvers bool `protobuf:"varint,18,opt,name=local_public_resolvers,json=localPublicResolvers,proto3" json:"local_public_resolvers,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *DNSSpec) Reset() {
@@ -577,6 +605,13 @@ func (x *DNSSpec) GetPublicResolvers() []string {
 	return nil
 }
 
+func (x *DNSSpec) GetLocalPublicResolvers() bool {
+	if x != nil {
+		return x.LocalPublicResolvers
+	}
+	return false
+}
+
 // TCPSpec connects to every address of a host.
 type TCPSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -672,7 +707,13 @@ type TLSSpec struct {
 	Enumerate bool `protobuf:"varint,7,opt,name=enumerate,proto3" json:"enumerate,omitempty"`
 	// More names that the certificate is compared with, such as the Host that a CDN forwards. They are
 	// shown, and do not fail the handshake. Default: none.
-	Names         []string `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`
+	Names []string `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`
+	// What every region should see of the way to the server: an open one ends in a handshake, whatever
+	// the certificate. Default: nothing is expected.
+	Expect Reachability `protobuf:"varint,9,opt,name=expect,proto3,enum=elsewhere.v1.Reachability" json:"expect,omitempty"`
+	// The client that the server is judged for. Its name alone means the coordinator's profile of that
+	// name. Default: none.
+	Profile       *Profile `protobuf:"bytes,10,opt,name=profile,proto3" json:"profile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,6 +800,20 @@ func (x *TLSSpec) GetEnumerate() bool {
 func (x *TLSSpec) GetNames() []string {
 	if x != nil {
 		return x.Names
+	}
+	return nil
+}
+
+func (x *TLSSpec) GetExpect() Reachability {
+	if x != nil {
+		return x.Expect
+	}
+	return Reachability_REACHABILITY_UNSPECIFIED
+}
+
+func (x *TLSSpec) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
 	}
 	return nil
 }
@@ -864,7 +919,10 @@ type HTTPSpec struct {
 	// name must match. Default: none.
 	ExpectHeader []string `protobuf:"bytes,9,rep,name=expect_header,json=expectHeader,proto3" json:"expect_header,omitempty"`
 	// A regular expression (RE2) that the body must match, as far as it is read. Default: none.
-	ExpectBody    string `protobuf:"bytes,10,opt,name=expect_body,json=expectBody,proto3" json:"expect_body,omitempty"`
+	ExpectBody string `protobuf:"bytes,10,opt,name=expect_body,json=expectBody,proto3" json:"expect_body,omitempty"`
+	// What every region should see of the way to the server: an open one ends in a response other than
+	// 403 and 451, a blocked one may end in one of these. Default: nothing is expected.
+	Expect        Reachability `protobuf:"varint,11,opt,name=expect,proto3,enum=elsewhere.v1.Reachability" json:"expect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -969,6 +1027,91 @@ func (x *HTTPSpec) GetExpectBody() string {
 	return ""
 }
 
+func (x *HTTPSpec) GetExpect() Reachability {
+	if x != nil {
+		return x.Expect
+	}
+	return Reachability_REACHABILITY_UNSPECIFIED
+}
+
+// OriginSpec asks every address of an origin the way that a CDN does: resolve, with all of the zone's
+// own servers, connect, shake hands as the profile's client would, exchange; and finds out beside it
+// what tells the causes apart.
+type OriginSpec struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL as the CDN asks the origin for it, http or https, without user information and fragment,
+	// at most 8,192 bytes; an internationalised host as A-labels. Its host is the origin domain. Required.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The Host that the CDN forwards, where it forwards the viewer's. Default: the URL's host.
+	HostHeader string `protobuf:"bytes,2,opt,name=host_header,json=hostHeader,proto3" json:"host_header,omitempty"`
+	// The CDN. Its name alone means the coordinator's profile of that name, which is put in its place
+	// when the measurement opens. Default: "cloudfront".
+	Profile *Profile `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"`
+	// The versions that the CDN is configured to offer, by the profile's names. Default: the profile's
+	// default_versions.
+	Versions      []string `protobuf:"bytes,4,rep,name=versions,proto3" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OriginSpec) Reset() {
+	*x = OriginSpec{}
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OriginSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OriginSpec) ProtoMessage() {}
+
+func (x *OriginSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OriginSpec.ProtoReflect.Descriptor instead.
+func (*OriginSpec) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *OriginSpec) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *OriginSpec) GetHostHeader() string {
+	if x != nil {
+		return x.HostHeader
+	}
+	return ""
+}
+
+func (x *OriginSpec) GetProfile() *Profile {
+	if x != nil {
+		return x.Profile
+	}
+	return nil
+}
+
+func (x *OriginSpec) GetVersions() []string {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
 // HeaderField is a header field of HTTP (RFC 9110, 6.3).
 type HeaderField struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -982,7 +1125,7 @@ type HeaderField struct {
 
 func (x *HeaderField) Reset() {
 	*x = HeaderField{}
-	mi := &file_elsewhere_v1_spec_proto_msgTypes[6]
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1137,7 @@ func (x *HeaderField) String() string {
 func (*HeaderField) ProtoMessage() {}
 
 func (x *HeaderField) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_spec_proto_msgTypes[6]
+	mi := &file_elsewhere_v1_spec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1150,7 @@ func (x *HeaderField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderField.ProtoReflect.Descriptor instead.
 func (*HeaderField) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{6}
+	return file_elsewhere_v1_spec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HeaderField) GetName() string {
@@ -1028,15 +1171,16 @@ var File_elsewhere_v1_spec_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x17elsewhere/v1/spec.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\"\xaa\x05\n" +
+	"\x17elsewhere/v1/spec.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aelsewhere/v1/profile.proto\"\xef\x06\n" +
 	"\x04Spec\x12)\n" +
 	"\x03dns\x18\x01 \x01(\v2\x15.elsewhere.v1.DNSSpecH\x00R\x03dns\x12)\n" +
 	"\x03tcp\x18\x02 \x01(\v2\x15.elsewhere.v1.TCPSpecH\x00R\x03tcp\x12)\n" +
 	"\x03tls\x18\x03 \x01(\v2\x15.elsewhere.v1.TLSSpecH\x00R\x03tls\x12,\n" +
-	"\x04http\x18\x04 \x01(\v2\x16.elsewhere.v1.HTTPSpecH\x00R\x04http\x126\n" +
-	"\x06family\x18\x06 \x01(\x0e2\x14.elsewhere.v1.FamilyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06family:\xaa\x03\xbaH\xa6\x03\x1a\xa3\x03\n" +
-	"\vspec.family\x12*the host is an address of the other family\x1a\xe7\x02!(this.family == 1 && ((has(this.tcp) && this.tcp.host.isIp(6)) || (has(this.tls) && this.tls.host.isIp(6)) || (has(this.http) && this.http.url.matches('^https?://\\\\[')))) && !(this.family == 2 && ((has(this.tcp) && this.tcp.host.isIp(4)) || (has(this.tls) && this.tls.host.isIp(4)) || (has(this.http) && this.http.url.matches('^https?://[0-9.]+([:/?]|$)'))))B\x0e\n" +
-	"\x05check\x12\x05\xbaH\x02\b\x01\"\xa6\x11\n" +
+	"\x04http\x18\x04 \x01(\v2\x16.elsewhere.v1.HTTPSpecH\x00R\x04http\x122\n" +
+	"\x06origin\x18\x05 \x01(\v2\x18.elsewhere.v1.OriginSpecH\x00R\x06origin\x126\n" +
+	"\x06family\x18\x06 \x01(\x0e2\x14.elsewhere.v1.FamilyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06family:\xbb\x04\xbaH\xb7\x04\x1a\xb4\x04\n" +
+	"\vspec.family\x12*the host is an address of the other family\x1a\xf8\x03!(this.family == 1 && ((has(this.tcp) && this.tcp.host.isIp(6)) || (has(this.tls) && this.tls.host.isIp(6)) || (has(this.http) && this.http.url.matches('^https?://\\\\[')) || (has(this.origin) && this.origin.url.matches('^https?://\\\\[')))) && !(this.family == 2 && ((has(this.tcp) && this.tcp.host.isIp(4)) || (has(this.tls) && this.tls.host.isIp(4)) || (has(this.http) && this.http.url.matches('^https?://[0-9.]+([:/?]|$)')) || (has(this.origin) && this.origin.url.matches('^https?://[0-9.]+([:/?]|$)'))))B\x0e\n" +
+	"\x05check\x12\x05\xbaH\x02\b\x01\"\xdc\x11\n" +
 	"\aDNSSpec\x12\xf4\x01\n" +
 	"\x04name\x18\x01 \x01(\tB\xdf\x01\xbaH\xdb\x01\xba\x01\xd7\x01\n" +
 	"\bdns.name\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a|this == '.' || (size(this) <= 254 && this.matches('^([^.\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\x04name\x12\x83\x03\n" +
@@ -1066,13 +1210,14 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\rauthoritative\x18\x0f \x01(\bR\rauthoritative\x12\x14\n" +
 	"\x05trace\x18\x10 \x01(\bR\x05trace\x12\xf3\x01\n" +
 	"\x10public_resolvers\x18\x11 \x03(\tB\xc7\x01\xbaH\xc3\x01\x92\x01\xbf\x01\x10\x10\"\xba\x01\xba\x01\xb6\x01\n" +
-	"\x13dns.public_resolver\x126must be an IP address, or IP:PORT ([IP]:PORT for IPv6)\x1agthis.isIp() || (this.isHostAndPort(true) && (this.matches('^[0-9.]+:[0-9]+$') || this.startsWith('[')))R\x0fpublicResolvers\"\x86\x03\n" +
+	"\x13dns.public_resolver\x126must be an IP address, or IP:PORT ([IP]:PORT for IPv6)\x1agthis.isIp() || (this.isHostAndPort(true) && (this.matches('^[0-9.]+:[0-9]+$') || this.startsWith('[')))R\x0fpublicResolvers\x124\n" +
+	"\x16local_public_resolvers\x18\x12 \x01(\bR\x14localPublicResolvers\"\x86\x03\n" +
 	"\aTCPSpec\x12\x87\x02\n" +
 	"\x04host\x18\x01 \x01(\tB\xf2\x01\xbaH\xee\x01\xba\x01\xea\x01\n" +
 	"\btcp.host\x12^must be an IP address or a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a~this.isIp() || (size(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\x04host\x12\x1f\n" +
 	"\x04port\x18\x02 \x01(\rB\v\xbaH\b*\x06\x18\xff\xff\x03(\x01R\x04port\x12<\n" +
 	"\x06expect\x18\x03 \x01(\x0e2\x1a.elsewhere.v1.ReachabilityB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06expect\x12\x12\n" +
-	"\x04path\x18\x04 \x01(\bR\x04path\"\xcb\a\n" +
+	"\x04path\x18\x04 \x01(\bR\x04path\"\xba\b\n" +
 	"\aTLSSpec\x12\x87\x02\n" +
 	"\x04host\x18\x01 \x01(\tB\xf2\x01\xbaH\xee\x01\xba\x01\xea\x01\n" +
 	"\btls.host\x12^must be an IP address or a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1a~this.isIp() || (size(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$'))R\x04host\x12\x1d\n" +
@@ -1085,14 +1230,17 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\x05offer\x18\x06 \x01(\v2\x16.elsewhere.v1.TLSOfferR\x05offer\x12\x1c\n" +
 	"\tenumerate\x18\a \x01(\bR\tenumerate\x12\xf1\x01\n" +
 	"\x05names\x18\b \x03(\tB\xda\x01\xbaH\xd6\x01\x92\x01\xd2\x01\x10\b\"\xcd\x01\xba\x01\xc9\x01\n" +
-	"\ttls.names\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1amsize(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$')R\x05names\"\x82\x02\n" +
+	"\ttls.names\x12Mmust be a domain name: labels of 1 to 63 octets, 253 in all (RFC 1035, 2.3.4)\x1amsize(this) <= 254 && this.matches('^([^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.)*[^.:\\\\s\\\\x00-\\\\x1f\\\\x7f]{1,63}\\\\.?$')R\x05names\x12<\n" +
+	"\x06expect\x18\t \x01(\x0e2\x1a.elsewhere.v1.ReachabilityB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06expect\x12/\n" +
+	"\aprofile\x18\n" +
+	" \x01(\v2\x15.elsewhere.v1.ProfileR\aprofile\"\x82\x02\n" +
 	"\bTLSOffer\x12U\n" +
 	"\bversions\x18\x01 \x03(\tB9\xbaH6\x92\x013\x10\x05\"/r-R\aSSL 3.0R\aTLS 1.0R\aTLS 1.1R\aTLS 1.2R\aTLS 1.3R\bversions\x126\n" +
 	"\rcipher_suites\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10\x80\x04\"\x06r\x04\x10\x01\x18@R\fcipherSuites\x12(\n" +
 	"\x06groups\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10@\"\x06r\x04\x10\x01\x18@R\x06groups\x12=\n" +
 	"\x11signature_schemes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
-	"\x10@\"\x06r\x04\x10\x01\x18@R\x10signatureSchemes\"\xc1\n" +
+	"\x10@\"\x06r\x04\x10\x01\x18@R\x10signatureSchemes\"\xff\n" +
 	"\n" +
 	"\bHTTPSpec\x12\xe1\x01\n" +
 	"\x03url\x18\x01 \x01(\tB\xce\x01\xbaH\xca\x01\xba\x01\xc6\x01\n" +
@@ -1112,7 +1260,18 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\rexpect_header\x18\t \x03(\tB4\xbaH1\x92\x01.\x10 \"*r(\x18\x80\b2#^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}:R\fexpectHeader\x12)\n" +
 	"\vexpect_body\x18\n" +
 	" \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\n" +
-	"expectBody\"\x8b\x01\n" +
+	"expectBody\x12<\n" +
+	"\x06expect\x18\v \x01(\x0e2\x1a.elsewhere.v1.ReachabilityB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06expect\"\x95\x04\n" +
+	"\n" +
+	"OriginSpec\x12\xe3\x01\n" +
+	"\x03url\x18\x01 \x01(\tB\xd0\x01\xbaH\xcc\x01\xba\x01\xc8\x01\n" +
+	"\n" +
+	"origin.url\x12cmust be an http or https URL with a host, without user information and fragment, at most 8192 bytes\x1aUsize(this) <= 8192 && this.isUri() && this.matches('^https?://[^/?#@]+([/?][^#]*)?$')R\x03url\x12\x96\x01\n" +
+	"\vhost_header\x18\x02 \x01(\tBu\xbaHr\xba\x01o\n" +
+	"\x12origin.host_header\x12\x1bmust be a host or HOST:PORT\x1a<this == '' || this.isHostname() || this.isHostAndPort(false)R\n" +
+	"hostHeader\x12/\n" +
+	"\aprofile\x18\x03 \x01(\v2\x15.elsewhere.v1.ProfileR\aprofile\x12W\n" +
+	"\bversions\x18\x04 \x03(\tB;\xbaH8\x92\x015\x10\x05\x18\x01\"/r-R\aSSL 3.0R\aTLS 1.0R\aTLS 1.1R\aTLS 1.2R\aTLS 1.3R\bversions\"\x8b\x01\n" +
 	"\vHeaderField\x12>\n" +
 	"\x04name\x18\x01 \x01(\tB*\xbaH'r%2#^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$R\x04name\x12<\n" +
 	"\x05value\x18\x02 \x01(\tB&\xbaH#r!\x18\x80@2\x1c^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$R\x05value*B\n" +
@@ -1126,11 +1285,13 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\rTRANSPORT_TLS\x10\x02\x12\x13\n" +
 	"\x0fTRANSPORT_HTTPS\x10\x03\x12\x17\n" +
 	"\x13TRANSPORT_HTTPS_GET\x10\x04\x12\x12\n" +
-	"\x0eTRANSPORT_QUIC\x10\x05*]\n" +
+	"\x0eTRANSPORT_QUIC\x10\x05*\x91\x01\n" +
 	"\fReachability\x12\x1c\n" +
 	"\x18REACHABILITY_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REACHABILITY_OPEN\x10\x01\x12\x18\n" +
-	"\x14REACHABILITY_BLOCKED\x10\x02*U\n" +
+	"\x14REACHABILITY_BLOCKED\x10\x02\x12\x18\n" +
+	"\x14REACHABILITY_REFUSED\x10\x03\x12\x18\n" +
+	"\x14REACHABILITY_DROPPED\x10\x04*U\n" +
 	"\vHTTPVersion\x12\x1c\n" +
 	"\x18HTTP_VERSION_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10HTTP_VERSION_1_1\x10\x01\x12\x12\n" +
@@ -1150,7 +1311,7 @@ func file_elsewhere_v1_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_elsewhere_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_elsewhere_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_elsewhere_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_elsewhere_v1_spec_proto_goTypes = []any{
 	(Family)(0),         // 0: elsewhere.v1.Family
 	(Transport)(0),      // 1: elsewhere.v1.Transport
@@ -1162,24 +1323,31 @@ var file_elsewhere_v1_spec_proto_goTypes = []any{
 	(*TLSSpec)(nil),     // 7: elsewhere.v1.TLSSpec
 	(*TLSOffer)(nil),    // 8: elsewhere.v1.TLSOffer
 	(*HTTPSpec)(nil),    // 9: elsewhere.v1.HTTPSpec
-	(*HeaderField)(nil), // 10: elsewhere.v1.HeaderField
+	(*OriginSpec)(nil),  // 10: elsewhere.v1.OriginSpec
+	(*HeaderField)(nil), // 11: elsewhere.v1.HeaderField
+	(*Profile)(nil),     // 12: elsewhere.v1.Profile
 }
 var file_elsewhere_v1_spec_proto_depIdxs = []int32{
 	5,  // 0: elsewhere.v1.Spec.dns:type_name -> elsewhere.v1.DNSSpec
 	6,  // 1: elsewhere.v1.Spec.tcp:type_name -> elsewhere.v1.TCPSpec
 	7,  // 2: elsewhere.v1.Spec.tls:type_name -> elsewhere.v1.TLSSpec
 	9,  // 3: elsewhere.v1.Spec.http:type_name -> elsewhere.v1.HTTPSpec
-	0,  // 4: elsewhere.v1.Spec.family:type_name -> elsewhere.v1.Family
-	1,  // 5: elsewhere.v1.DNSSpec.transport:type_name -> elsewhere.v1.Transport
-	2,  // 6: elsewhere.v1.TCPSpec.expect:type_name -> elsewhere.v1.Reachability
-	8,  // 7: elsewhere.v1.TLSSpec.offer:type_name -> elsewhere.v1.TLSOffer
-	10, // 8: elsewhere.v1.HTTPSpec.headers:type_name -> elsewhere.v1.HeaderField
-	3,  // 9: elsewhere.v1.HTTPSpec.version:type_name -> elsewhere.v1.HTTPVersion
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	10, // 4: elsewhere.v1.Spec.origin:type_name -> elsewhere.v1.OriginSpec
+	0,  // 5: elsewhere.v1.Spec.family:type_name -> elsewhere.v1.Family
+	1,  // 6: elsewhere.v1.DNSSpec.transport:type_name -> elsewhere.v1.Transport
+	2,  // 7: elsewhere.v1.TCPSpec.expect:type_name -> elsewhere.v1.Reachability
+	8,  // 8: elsewhere.v1.TLSSpec.offer:type_name -> elsewhere.v1.TLSOffer
+	2,  // 9: elsewhere.v1.TLSSpec.expect:type_name -> elsewhere.v1.Reachability
+	12, // 10: elsewhere.v1.TLSSpec.profile:type_name -> elsewhere.v1.Profile
+	11, // 11: elsewhere.v1.HTTPSpec.headers:type_name -> elsewhere.v1.HeaderField
+	3,  // 12: elsewhere.v1.HTTPSpec.version:type_name -> elsewhere.v1.HTTPVersion
+	2,  // 13: elsewhere.v1.HTTPSpec.expect:type_name -> elsewhere.v1.Reachability
+	12, // 14: elsewhere.v1.OriginSpec.profile:type_name -> elsewhere.v1.Profile
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_spec_proto_init() }
@@ -1187,11 +1355,13 @@ func file_elsewhere_v1_spec_proto_init() {
 	if File_elsewhere_v1_spec_proto != nil {
 		return
 	}
+	file_elsewhere_v1_profile_proto_init()
 	file_elsewhere_v1_spec_proto_msgTypes[0].OneofWrappers = []any{
 		(*Spec_Dns)(nil),
 		(*Spec_Tcp)(nil),
 		(*Spec_Tls)(nil),
 		(*Spec_Http)(nil),
+		(*Spec_Origin)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1199,7 +1369,7 @@ func file_elsewhere_v1_spec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_spec_proto_rawDesc), len(file_elsewhere_v1_spec_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

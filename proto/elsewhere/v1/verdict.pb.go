@@ -9,6 +9,7 @@ package elsewherev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -667,7 +668,11 @@ type Finding struct {
 	// Where to look, so that anyone can.
 	Evidence []*EvidenceRef `protobuf:"bytes,13,rep,name=evidence,proto3" json:"evidence,omitempty"`
 	// The agents it is about, sorted, where it is about agents. Default: none.
-	Agents        []string `protobuf:"bytes,14,rep,name=agents,proto3" json:"agents,omitempty"`
+	Agents []string `protobuf:"bytes,14,rep,name=agents,proto3" json:"agents,omitempty"`
+	// What the client of the profile makes of it. Default: there is no profile, or it is no matter to it.
+	Prediction *Prediction `protobuf:"bytes,15,opt,name=prediction,proto3" json:"prediction,omitempty"`
+	// The numbers of a propagation, or how long an old answer lasts. Default: none.
+	Propagation   *Propagation `protobuf:"bytes,16,opt,name=propagation,proto3" json:"propagation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -800,6 +805,313 @@ func (x *Finding) GetAgents() []string {
 	return nil
 }
 
+func (x *Finding) GetPrediction() *Prediction {
+	if x != nil {
+		return x.Prediction
+	}
+	return nil
+}
+
+func (x *Finding) GetPropagation() *Propagation {
+	if x != nil {
+		return x.Propagation
+	}
+	return nil
+}
+
+// Prediction is what the client of a profile answers.
+type Prediction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The profile's name.
+	Profile string `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
+	// The cause.
+	Cause OriginCause `protobuf:"varint,2,opt,name=cause,proto3,enum=elsewhere.v1.OriginCause" json:"cause,omitempty"`
+	// The status that viewers get: "502", "504", or "502 or 504" where documents conflict. Empty: they
+	// get the origin's response.
+	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	// The cause in the documents' own terms.
+	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	// Where this is from.
+	Source        *Source `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Prediction) Reset() {
+	*x = Prediction{}
+	mi := &file_elsewhere_v1_verdict_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prediction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prediction) ProtoMessage() {}
+
+func (x *Prediction) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_verdict_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prediction.ProtoReflect.Descriptor instead.
+func (*Prediction) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_verdict_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Prediction) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *Prediction) GetCause() OriginCause {
+	if x != nil {
+		return x.Cause
+	}
+	return OriginCause_ORIGIN_CAUSE_UNSPECIFIED
+}
+
+func (x *Prediction) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Prediction) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Prediction) GetSource() *Source {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+// Propagation is who serves what.
+type Propagation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Perspectives that serve what is expected.
+	Serving int32 `protobuf:"varint,1,opt,name=serving,proto3" json:"serving,omitempty"`
+	// Perspectives that were judged.
+	Judged int32 `protobuf:"varint,2,opt,name=judged,proto3" json:"judged,omitempty"`
+	// Perspectives that could not be judged.
+	Unknown int32 `protobuf:"varint,3,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	// When the last cache that still has something else lets go of it, by its remaining TTL and the
+	// coordinator's clock. Unset: nothing waits for a cache, or waiting does not help.
+	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// The perspectives, those that serve what is expected last; at most 256.
+	Perspectives []*Perspective `protobuf:"bytes,5,rep,name=perspectives,proto3" json:"perspectives,omitempty"`
+	// The zone's own servers that serve something else: waiting does not help there; at most 64.
+	Authorities   []*Perspective `protobuf:"bytes,6,rep,name=authorities,proto3" json:"authorities,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Propagation) Reset() {
+	*x = Propagation{}
+	mi := &file_elsewhere_v1_verdict_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Propagation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Propagation) ProtoMessage() {}
+
+func (x *Propagation) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_verdict_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Propagation.ProtoReflect.Descriptor instead.
+func (*Propagation) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_verdict_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Propagation) GetServing() int32 {
+	if x != nil {
+		return x.Serving
+	}
+	return 0
+}
+
+func (x *Propagation) GetJudged() int32 {
+	if x != nil {
+		return x.Judged
+	}
+	return 0
+}
+
+func (x *Propagation) GetUnknown() int32 {
+	if x != nil {
+		return x.Unknown
+	}
+	return 0
+}
+
+func (x *Propagation) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Propagation) GetPerspectives() []*Perspective {
+	if x != nil {
+		return x.Perspectives
+	}
+	return nil
+}
+
+func (x *Propagation) GetAuthorities() []*Perspective {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+// Perspective is one resolver, or one of the zone's own servers, as agents of one region see it.
+type Perspective struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The region.
+	Region string `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	// The server, "IP:PORT".
+	Server string `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	// The server's name, where it has one. Default: none.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// The agents that asked it, sorted, at most 16.
+	Agents []string `protobuf:"bytes,4,rep,name=agents,proto3" json:"agents,omitempty"`
+	// Whether it serves what is expected.
+	Serving bool `protobuf:"varint,5,opt,name=serving,proto3" json:"serving,omitempty"`
+	// What it serves: data of the type asked for, in canonical form, sorted; at most 32.
+	Values []string `protobuf:"bytes,6,rep,name=values,proto3" json:"values,omitempty"`
+	// Why it serves nothing: NXDOMAIN, NODATA, or what kept it from being judged. Default: FAILURE_NONE.
+	Failure Failure `protobuf:"varint,7,opt,name=failure,proto3,enum=elsewhere.v1.Failure" json:"failure,omitempty"`
+	// Until when it keeps that, by the remaining TTL and the coordinator's clock. Unset: not known.
+	Until *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
+	// Whether it is a public resolver.
+	Public        bool `protobuf:"varint,9,opt,name=public,proto3" json:"public,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Perspective) Reset() {
+	*x = Perspective{}
+	mi := &file_elsewhere_v1_verdict_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Perspective) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Perspective) ProtoMessage() {}
+
+func (x *Perspective) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_verdict_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Perspective.ProtoReflect.Descriptor instead.
+func (*Perspective) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_verdict_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Perspective) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Perspective) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Perspective) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Perspective) GetAgents() []string {
+	if x != nil {
+		return x.Agents
+	}
+	return nil
+}
+
+func (x *Perspective) GetServing() bool {
+	if x != nil {
+		return x.Serving
+	}
+	return false
+}
+
+func (x *Perspective) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *Perspective) GetFailure() Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return Failure_FAILURE_UNSPECIFIED
+}
+
+func (x *Perspective) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Perspective) GetPublic() bool {
+	if x != nil {
+		return x.Public
+	}
+	return false
+}
+
 // EvidenceRef names a Step.
 type EvidenceRef struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -813,7 +1125,7 @@ type EvidenceRef struct {
 
 func (x *EvidenceRef) Reset() {
 	*x = EvidenceRef{}
-	mi := &file_elsewhere_v1_verdict_proto_msgTypes[2]
+	mi := &file_elsewhere_v1_verdict_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1137,7 @@ func (x *EvidenceRef) String() string {
 func (*EvidenceRef) ProtoMessage() {}
 
 func (x *EvidenceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_verdict_proto_msgTypes[2]
+	mi := &file_elsewhere_v1_verdict_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1150,7 @@ func (x *EvidenceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRef.ProtoReflect.Descriptor instead.
 func (*EvidenceRef) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_verdict_proto_rawDescGZIP(), []int{2}
+	return file_elsewhere_v1_verdict_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *EvidenceRef) GetAgent() string {
@@ -859,11 +1171,11 @@ var File_elsewhere_v1_verdict_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_verdict_proto_rawDesc = "" +
 	"\n" +
-	"\x1aelsewhere/v1/verdict.proto\x12\felsewhere.v1\x1a\x19elsewhere/v1/result.proto\"\x83\x01\n" +
+	"\x1aelsewhere/v1/verdict.proto\x12\felsewhere.v1\x1a\x1aelsewhere/v1/profile.proto\x1a\x19elsewhere/v1/result.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n" +
 	"\aVerdict\x12/\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x15.elsewhere.v1.OutcomeR\aoutcome\x121\n" +
 	"\bfindings\x18\x02 \x03(\v2\x15.elsewhere.v1.FindingR\bfindings\x12\x14\n" +
-	"\x05judge\x18\x03 \x01(\tR\x05judge\"\xc4\x04\n" +
+	"\x05judge\x18\x03 \x01(\tR\x05judge\"\xbb\x05\n" +
 	"\aFinding\x12-\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x19.elsewhere.v1.FindingCodeR\x04code\x122\n" +
 	"\bseverity\x18\x02 \x01(\x0e2\x16.elsewhere.v1.SeverityR\bseverity\x12\x18\n" +
@@ -881,7 +1193,35 @@ const file_elsewhere_v1_verdict_proto_rawDesc = "" +
 	"\asummary\x18\v \x01(\tR\asummary\x12\x12\n" +
 	"\x04hint\x18\f \x01(\tR\x04hint\x125\n" +
 	"\bevidence\x18\r \x03(\v2\x19.elsewhere.v1.EvidenceRefR\bevidence\x12\x16\n" +
-	"\x06agents\x18\x0e \x03(\tR\x06agents\"7\n" +
+	"\x06agents\x18\x0e \x03(\tR\x06agents\x128\n" +
+	"\n" +
+	"prediction\x18\x0f \x01(\v2\x18.elsewhere.v1.PredictionR\n" +
+	"prediction\x12;\n" +
+	"\vpropagation\x18\x10 \x01(\v2\x19.elsewhere.v1.PropagationR\vpropagation\"\xb1\x01\n" +
+	"\n" +
+	"Prediction\x12\x18\n" +
+	"\aprofile\x18\x01 \x01(\tR\aprofile\x12/\n" +
+	"\x05cause\x18\x02 \x01(\x0e2\x19.elsewhere.v1.OriginCauseR\x05cause\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\tR\x06status\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12,\n" +
+	"\x06source\x18\x05 \x01(\v2\x14.elsewhere.v1.SourceR\x06source\"\x87\x02\n" +
+	"\vPropagation\x12\x18\n" +
+	"\aserving\x18\x01 \x01(\x05R\aserving\x12\x16\n" +
+	"\x06judged\x18\x02 \x01(\x05R\x06judged\x12\x18\n" +
+	"\aunknown\x18\x03 \x01(\x05R\aunknown\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12=\n" +
+	"\fperspectives\x18\x05 \x03(\v2\x19.elsewhere.v1.PerspectiveR\fperspectives\x12;\n" +
+	"\vauthorities\x18\x06 \x03(\v2\x19.elsewhere.v1.PerspectiveR\vauthorities\"\x96\x02\n" +
+	"\vPerspective\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06agents\x18\x04 \x03(\tR\x06agents\x12\x18\n" +
+	"\aserving\x18\x05 \x01(\bR\aserving\x12\x16\n" +
+	"\x06values\x18\x06 \x03(\tR\x06values\x12/\n" +
+	"\afailure\x18\a \x01(\x0e2\x15.elsewhere.v1.FailureR\afailure\x120\n" +
+	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x16\n" +
+	"\x06public\x18\t \x01(\bR\x06public\"7\n" +
 	"\vEvidenceRef\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\x05R\x04step*^\n" +
@@ -979,19 +1319,25 @@ func file_elsewhere_v1_verdict_proto_rawDescGZIP() []byte {
 }
 
 var file_elsewhere_v1_verdict_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_elsewhere_v1_verdict_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_elsewhere_v1_verdict_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_elsewhere_v1_verdict_proto_goTypes = []any{
-	(Outcome)(0),        // 0: elsewhere.v1.Outcome
-	(FindingCode)(0),    // 1: elsewhere.v1.FindingCode
-	(Severity)(0),       // 2: elsewhere.v1.Severity
-	(Stage)(0),          // 3: elsewhere.v1.Stage
-	(BlockKind)(0),      // 4: elsewhere.v1.BlockKind
-	(Blame)(0),          // 5: elsewhere.v1.Blame
-	(Confidence)(0),     // 6: elsewhere.v1.Confidence
-	(*Verdict)(nil),     // 7: elsewhere.v1.Verdict
-	(*Finding)(nil),     // 8: elsewhere.v1.Finding
-	(*EvidenceRef)(nil), // 9: elsewhere.v1.EvidenceRef
-	(Failure)(0),        // 10: elsewhere.v1.Failure
+	(Outcome)(0),                  // 0: elsewhere.v1.Outcome
+	(FindingCode)(0),              // 1: elsewhere.v1.FindingCode
+	(Severity)(0),                 // 2: elsewhere.v1.Severity
+	(Stage)(0),                    // 3: elsewhere.v1.Stage
+	(BlockKind)(0),                // 4: elsewhere.v1.BlockKind
+	(Blame)(0),                    // 5: elsewhere.v1.Blame
+	(Confidence)(0),               // 6: elsewhere.v1.Confidence
+	(*Verdict)(nil),               // 7: elsewhere.v1.Verdict
+	(*Finding)(nil),               // 8: elsewhere.v1.Finding
+	(*Prediction)(nil),            // 9: elsewhere.v1.Prediction
+	(*Propagation)(nil),           // 10: elsewhere.v1.Propagation
+	(*Perspective)(nil),           // 11: elsewhere.v1.Perspective
+	(*EvidenceRef)(nil),           // 12: elsewhere.v1.EvidenceRef
+	(Failure)(0),                  // 13: elsewhere.v1.Failure
+	(OriginCause)(0),              // 14: elsewhere.v1.OriginCause
+	(*Source)(nil),                // 15: elsewhere.v1.Source
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_elsewhere_v1_verdict_proto_depIdxs = []int32{
 	0,  // 0: elsewhere.v1.Verdict.outcome:type_name -> elsewhere.v1.Outcome
@@ -999,17 +1345,26 @@ var file_elsewhere_v1_verdict_proto_depIdxs = []int32{
 	1,  // 2: elsewhere.v1.Finding.code:type_name -> elsewhere.v1.FindingCode
 	2,  // 3: elsewhere.v1.Finding.severity:type_name -> elsewhere.v1.Severity
 	3,  // 4: elsewhere.v1.Finding.stage:type_name -> elsewhere.v1.Stage
-	10, // 5: elsewhere.v1.Finding.failure:type_name -> elsewhere.v1.Failure
-	10, // 6: elsewhere.v1.Finding.failures:type_name -> elsewhere.v1.Failure
+	13, // 5: elsewhere.v1.Finding.failure:type_name -> elsewhere.v1.Failure
+	13, // 6: elsewhere.v1.Finding.failures:type_name -> elsewhere.v1.Failure
 	4,  // 7: elsewhere.v1.Finding.block:type_name -> elsewhere.v1.BlockKind
 	5,  // 8: elsewhere.v1.Finding.blame:type_name -> elsewhere.v1.Blame
 	6,  // 9: elsewhere.v1.Finding.confidence:type_name -> elsewhere.v1.Confidence
-	9,  // 10: elsewhere.v1.Finding.evidence:type_name -> elsewhere.v1.EvidenceRef
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	12, // 10: elsewhere.v1.Finding.evidence:type_name -> elsewhere.v1.EvidenceRef
+	9,  // 11: elsewhere.v1.Finding.prediction:type_name -> elsewhere.v1.Prediction
+	10, // 12: elsewhere.v1.Finding.propagation:type_name -> elsewhere.v1.Propagation
+	14, // 13: elsewhere.v1.Prediction.cause:type_name -> elsewhere.v1.OriginCause
+	15, // 14: elsewhere.v1.Prediction.source:type_name -> elsewhere.v1.Source
+	16, // 15: elsewhere.v1.Propagation.until:type_name -> google.protobuf.Timestamp
+	11, // 16: elsewhere.v1.Propagation.perspectives:type_name -> elsewhere.v1.Perspective
+	11, // 17: elsewhere.v1.Propagation.authorities:type_name -> elsewhere.v1.Perspective
+	13, // 18: elsewhere.v1.Perspective.failure:type_name -> elsewhere.v1.Failure
+	16, // 19: elsewhere.v1.Perspective.until:type_name -> google.protobuf.Timestamp
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_verdict_proto_init() }
@@ -1017,6 +1372,7 @@ func file_elsewhere_v1_verdict_proto_init() {
 	if File_elsewhere_v1_verdict_proto != nil {
 		return
 	}
+	file_elsewhere_v1_profile_proto_init()
 	file_elsewhere_v1_result_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1024,7 +1380,7 @@ func file_elsewhere_v1_verdict_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_verdict_proto_rawDesc), len(file_elsewhere_v1_verdict_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   3,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
