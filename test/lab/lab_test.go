@@ -23,6 +23,7 @@ var (
 	holdWorld  = flag.Bool("hold", false, "build the world, print how to enter it, and keep it until interrupted")
 	keepFiles  = flag.Bool("keep", false, "keep the files and logs, with the stacks of all goroutines, also of a test that passes")
 	faultsOnly = flag.Bool("faults", false, "make and prove the faults only, without Elsewhere")
+	recordDir  = flag.String("record", "", "write what each scenario was answered, a Measurement in JSON with its results, into this directory")
 )
 
 // atOnce is how many scenarios run at the same time: they wait far more than they compute. More
@@ -110,6 +111,9 @@ func (w *world) runScenario(t *testing.T, s scenario) row {
 		return result
 	}
 	result.measurement, result.took = m, answer.took
+	if err := record(s.name, answer); err != nil {
+		t.Error(err)
+	}
 	wrong := slices.Concat(s.want.differences(answer.exit, m), inconsistencies(m), w.unseen(s.want, m))
 	result.accused = s.want.falselyAccused(m)
 	result.outcome = "right"
@@ -118,6 +122,17 @@ func (w *world) runScenario(t *testing.T, s scenario) row {
 		t.Errorf("%s\nelsewhere %s\n%s\nit said:\n%s", s.says, s.command(), strings.Join(wrong, "\n"), describe(m))
 	}
 	return result
+}
+
+// record keeps what was said, if it is asked for.
+func record(name string, answer said) error {
+	if *recordDir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(*recordDir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(*recordDir, name+".json"), answer.stdout, 0o644)
 }
 
 // command is the scenario's command line.
