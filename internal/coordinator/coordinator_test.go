@@ -13,16 +13,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/elsewhere-net/elsewhere/internal/agent"
 	"github.com/elsewhere-net/elsewhere/internal/coordinator"
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	"github.com/elsewhere-net/elsewhere/pkg/probe"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -298,6 +301,9 @@ func TestTheDoor(t *testing.T) {
 		{"a limit below zero", with(func(r *pb.CreateMeasurementRequest) { r.Limit = -1 }), codes.InvalidArgument, "limit"},
 		{"a limit beyond the bound", with(func(r *pb.CreateMeasurementRequest) { r.Limit = 10001 }), codes.InvalidArgument, "limit"},
 		{"a timeout of an hour", with(func(r *pb.CreateMeasurementRequest) { r.Timeout = durationpb.New(time.Hour) }), codes.InvalidArgument, "timeout"},
+		{"a policy of less than no region", with(func(r *pb.CreateMeasurementRequest) { r.Policy = &pb.Policy{MinRegions: -1} }), codes.InvalidArgument, "policy.min_regions"},
+		{"a policy of ten thousand attempts", with(func(r *pb.CreateMeasurementRequest) { r.Policy = &pb.Policy{MinAttempts: 10_000} }), codes.InvalidArgument, "policy.min_attempts"},
+		{"a policy by which the fast are slow", with(func(r *pb.CreateMeasurementRequest) { r.Policy = &pb.Policy{LatencyFactor: 0.5} }), codes.InvalidArgument, "policy.latency_factor"},
 		{"a selector with a hole", with(func(r *pb.CreateMeasurementRequest) { r.From = "a,,b" }), codes.InvalidArgument, "from"},
 		{"a measurement that is not there", with(func(r *pb.CreateMeasurementRequest) { r.From = "01arz3ndektsv4rrffq69g5fav" }), codes.InvalidArgument, "from"},
 		{"one of a list that nobody is", with(func(r *pb.CreateMeasurementRequest) { r.From = "r,mars" }), codes.FailedPrecondition, ""},
@@ -330,6 +336,45 @@ func TestTheDoor(t *testing.T) {
 	list, err := w.api.ListMeasurements(t.Context(), &pb.ListMeasurementsRequest{})
 	if err != nil || len(list.GetMeasurements()) != 0 {
 		t.Errorf("after bad requests alone there are measurements: %v, %v", list, err)
+	}
+}
+
+func TestThePolicyIsFrozen(t *testing.T) {
+	w := newWorld(t, coordinator.Options{})
+	w.agent("a", "r", true)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shut := netip.MustParseAddrPort(l.Addr().String())
+	_ = l.Close()
+	for _, c := range []struct {
+		what    string
+		policy  *pb.Policy
+		outcome pb.Outcome
+	}{
+		{"by default one region alone says too little", nil, pb.Outcome_OUTCOME_INCONCLUSIVE},
+		{"by a policy of one region it says enough", &pb.Policy{MinRegions: 1}, pb.Outcome_OUTCOME_FAIL},
+	} {
+		r := w.tcp(shut)
+		r.Policy = c.policy
+		created := w.create(r)
+		m, _ := w.end(created.GetId())
+		if m.GetVerdict().GetOutcome() != c.outcome {
+			t.Errorf("%s: %v", c.what, m.GetVerdict())
+		}
+		w.stop()
+		w.start() // from the log, what was left out is there
+		again, err := w.api.GetMeasurement(t.Context(), &pb.GetMeasurementRequest{Id: m.GetId()}, grpc.WaitForReady(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []*pb.Measurement{created, m, again.GetMeasurement()} {
+			if diff := cmp.Diff(aggregate.Complete(c.policy), m.GetPolicy(), protocmp.Transform()); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", c.what, diff)
+			}
+		}
+		w.online("a")
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
 	"github.com/elsewhere-net/elsewhere/internal/store"
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -66,6 +67,7 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 		Deadline:   timestamppb.New(now.Add(timeout)),
 		From:       r.GetFrom(),
 		Asks:       asks,
+		Policy:     aggregate.Complete(r.GetPolicy()),
 	}
 	if m.From == "" {
 		m.From = "world"
@@ -295,7 +297,7 @@ func (w *watcher) part(m *pb.Measurement, results []*pb.Result) error {
 func running(m *pb.Measurement) *pb.Measurement {
 	return &pb.Measurement{
 		Id: m.GetId(), State: pb.State_STATE_RUNNING, Spec: m.GetSpec(), From: m.GetFrom(),
-		CreateTime: m.GetCreateTime(), Deadline: m.GetDeadline(), Ledger: m.GetLedger(),
+		CreateTime: m.GetCreateTime(), Deadline: m.GetDeadline(), Policy: m.GetPolicy(), Ledger: m.GetLedger(),
 	}
 }
 

@@ -156,6 +156,7 @@ func (m *measurement) snapshot(asks bool) *pb.Measurement {
 		FinishTime: m.facts.GetFinishTime(),
 		From:       m.facts.GetFrom(),
 		Deadline:   m.facts.GetDeadline(),
+		Policy:     m.facts.GetPolicy(),
 		Ledger:     aggregate.Tally(m.asks),
 		Late:       int32(len(m.late)),
 	}

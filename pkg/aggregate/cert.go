@@ -3,7 +3,6 @@ package aggregate
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -49,7 +48,7 @@ func byCertFailures(shut []*spot) (groups [][]*spot) {
 func (f *facts) badCertificate(shut []*spot) *pb.Finding {
 	p := newFinding(pb.FindingCode_FINDING_CODE_CERTIFICATE_PROBLEM, shut, nil)
 	p.Blame = pb.Blame_BLAME_TARGET
-	p.Confidence = confidence(failsOf(shut))
+	p.Confidence = f.confidence(failsOf(shut))
 	p.Summary = f.certSummary(p, failsOf(shut), nil)
 	p.Hint = f.certHint(p, failsOf(shut))
 	return p
@@ -68,12 +67,12 @@ func (f *facts) regionalCertificates(shut, all []*spot) []*pb.Finding {
 	var findings []*pb.Finding
 	for _, g := range byAddresses(fixed) {
 		r := f.regionalCertificate(g, all)
-		r.Confidence, r.Blame = confidence(failsOf(g.spots)), blameTarget(r)
+		r.Confidence, r.Blame = f.confidence(failsOf(g.spots)), f.blameTarget(r)
 		findings = append(findings, r)
 	}
 	for _, g := range byWay(all, steered) {
 		r := f.regionalCertificate(g, all)
-		r.Confidence = regionalConfidence(g.spots)
+		r.Confidence = f.regionalConfidence(g.spots)
 		findings = append(findings, r)
 	}
 	return findings
@@ -193,7 +192,7 @@ func (f *facts) interception(r *region, odd []*sight) *pb.Finding {
 	d.Regions, d.Agents = []string{r.name}, agentsOf(odd)
 	d.Addresses = collect(odd, func(v *sight) string { return v.thing.text })
 	d.Stage = pb.Stage_STAGE_CERTIFICATE
-	d.Confidence = confidence(odd)
+	d.Confidence = f.confidence(odd)
 	d.Evidence = evidence(odd, nil)
 	d.Summary = r.name + ": " + join(d.GetAgents()) + " " + verb(d.GetAgents(), "gets", "get") + " another valid certificate for " +
 		join(d.GetAddresses()) + " than the other agents of the region: " + odd[0].leaf.describe() + "."
@@ -228,7 +227,7 @@ func (f *facts) differentCertificates(all []serving) *pb.Finding {
 	d.Severity = pb.Severity_SEVERITY_WARN
 	d.Regions, d.Addresses = regionsOf(odd), addressesOf(odd)
 	d.Stage = pb.Stage_STAGE_CERTIFICATE
-	d.Confidence = regionwise(oksOf(odd))
+	d.Confidence = f.regionwise(oksOf(odd))
 	d.Evidence = evidence(oksOf(odd), oksOf(rest))
 	d.Summary = differentSummary(served)
 	d.Hint = "if it is not meant, bring the same certificate to every server behind the name."
@@ -251,7 +250,7 @@ func (f *facts) weakCertificate(oks []*sight) *pb.Finding {
 		return nil
 	}
 	slices.Sort(failures)
-	p := certWarning(weak)
+	p := f.certWarning(weak)
 	p.Failures = slices.Compact(failures)
 	p.Failure = p.Failures[0]
 	p.Summary = join(p.GetRegions()) + ": the certificate of " + join(p.GetAddresses()) + " is accepted, but " +
@@ -261,23 +260,21 @@ func (f *facts) weakCertificate(oks []*sight) *pb.Finding {
 }
 
 // certWarning is a warning about good certificates.
-func certWarning(sights []*sight) *pb.Finding {
+func (f *facts) certWarning(sights []*sight) *pb.Finding {
 	p := plainFinding(pb.FindingCode_FINDING_CODE_CERTIFICATE_PROBLEM)
 	p.Severity = pb.Severity_SEVERITY_WARN
 	p.Regions = collect(sights, func(v *sight) string { return v.agent.region.name })
 	p.Addresses = collect(sights, func(v *sight) string { return v.thing.text })
 	p.Stage, p.Blame = pb.Stage_STAGE_CERTIFICATE, pb.Blame_BLAME_TARGET
-	p.Confidence = confidence(sights)
+	p.Confidence = f.confidence(sights)
 	p.Evidence = evidence(sights, nil)
 	return p
 }
 
-// soon is how long before its end a certificate is worth a warning.
-const soon = 14 * 24 * time.Hour
-
-// expiring states that certificates end within soon of the coordinator's time (rule 22).
+// expiring states that certificates end within the policy's time of the coordinator's (rule 22).
 func (f *facts) expiring(oks []*sight) *pb.Finding {
 	var ending []*sight
+	soon := f.policy.GetExpiryWarning().AsDuration()
 	first := soon
 	for _, v := range oks {
 		if v.left <= soon {
@@ -289,7 +286,7 @@ func (f *facts) expiring(oks []*sight) *pb.Finding {
 		return nil
 	}
 	i := slices.IndexFunc(ending, func(v *sight) bool { return v.left == first })
-	p := certWarning(ending)
+	p := f.certWarning(ending)
 	p.Summary = expirySummary(p, ending[i], first)
 	p.Hint = "renew it, and check why renewal by itself has not happened yet."
 	return p

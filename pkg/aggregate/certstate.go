@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -46,10 +47,13 @@ func (f *facts) readCert(v *sight, s *pb.Step) bool {
 	return c.state == bad
 }
 
+// never is how long a certificate is valid whose end is not known, or behind it: it is not about to end.
+const never = time.Duration(math.MaxInt64)
+
 // leafOf is the first certificate served, and how long it was still valid by the coordinator's time.
 func (f *facts) leafOf(e *pb.TLSEvidence) (*leaf, time.Duration) {
 	if len(e.GetChain()) == 0 || e.GetChain()[0].GetSha256() == "" {
-		return nil, soon + 1
+		return nil, never
 	}
 	c := e.GetChain()[0]
 	l := f.leaves[c.GetSha256()]
@@ -59,7 +63,7 @@ func (f *facts) leafOf(e *pb.TLSEvidence) (*leaf, time.Duration) {
 	}
 	end, now := c.GetNotAfter(), e.GetJudgedTime()
 	if !end.IsValid() || !now.IsValid() || end.GetSeconds() < now.GetSeconds() {
-		return l, soon + 1
+		return l, never
 	}
 	return l, end.AsTime().Sub(now.AsTime())
 }

@@ -44,8 +44,8 @@ func (f *facts) nameFindings() []*pb.Finding {
 	case len(shut) == 0:
 	case anyOpen(spots):
 		findings = append(findings, f.regionalResolution(shut, spots)...)
-	case len(shut) == 1 && !aboutName(mainFailureOf(shut)) && !wrongData(mainFailureOf(shut)):
-		// One region's resolver may be the only one that cannot; "there is no such name" is an answer
+	case !f.enoughRegions(regionsOf(shut)) && !aboutName(mainFailureOf(shut)) && !wrongData(mainFailureOf(shut)):
+		// So few regions' resolvers may be the only ones that cannot; "there is no such name" is an answer
 		// of the zone's.
 		findings = append(findings, f.loneFailure(shut))
 	default:
@@ -67,7 +67,7 @@ func (f *facts) regionalResolution(shut, all []*spot) []*pb.Finding {
 			// Resolvers that do not validate, or hold an old answer, do not see it; it is the zone's all the same.
 			r.Block, r.Blame = pb.BlockKind_BLOCK_KIND_UNSPECIFIED, pb.Blame_BLAME_ZONE
 		}
-		r.Confidence = regionalConfidence(g.spots)
+		r.Confidence = f.regionalConfidence(g.spots)
 		r.Summary = f.resolutionSummary(r, g.spots, contrast)
 		r.Hint = f.resolverHint(r, g.spots)
 		findings = append(findings, r)
@@ -82,7 +82,7 @@ func (f *facts) unresolvable(shut []*spot) *pb.Finding {
 	if f.namesResolver() && !aboutName(u.GetFailure()) && !wrongData(u.GetFailure()) {
 		u.Blame = pb.Blame_BLAME_RESOLVER // The question is about that server.
 	}
-	u.Confidence = confidence(failsOf(shut))
+	u.Confidence = f.confidence(failsOf(shut))
 	u.Summary = f.resolutionSummary(u, shut, nil)
 	u.Hint = unresolvableHint(u, failsOf(shut))
 	return u

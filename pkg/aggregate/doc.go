@@ -1,7 +1,8 @@
 // Package aggregate judges the Results of a Measurement together: which regions see something
 // different, what is in the way, how sure that is, and what to do about it.
 //
-// Judge is pure: no clock, no I/O, no goroutine, nothing but its arguments. It works in three stages:
+// Judge is pure: no clock, no I/O, no goroutine, nothing but its arguments. How much evidence it wants is
+// the measurement's Policy (policy.go). It works in three stages:
 //
 //   - facts and states (facts.go, states.go, names.go): what each agent saw of each address, as ok, fail
 //     or unknown. A failure counts only beside a control that passed, or with bytes of the target that
@@ -21,10 +22,10 @@
 //   - An address that fails wherever it was tried is partial_address_failure, unless only regions tried
 //     it that are shut altogether: then it goes with their regional_block. Seen from one region, the
 //     target is not blamed for it.
-//   - Confidence is high if two agents on different known networks agree: in each listed region where
-//     the finding is about regions, among all agents where it is about the target. For names they have
-//     to ask different resolvers too; one private address in one region counts as one resolver.
-//   - NXDOMAIN and NODATA need one region to be unresolvable, other DNS failures two: one region's
+//   - Confidence is high if two agents (min_networks) on different known networks agree: in each listed
+//     region where the finding is about regions, among all agents where it is about the target. For names
+//     they have to ask different resolvers too; one private address in one region counts as one resolver.
+//   - NXDOMAIN and NODATA need one region to be unresolvable, other DNS failures two (min_regions): one region's
 //     resolver alone may be at fault, and one region alone is insufficient_vantage.
 //   - Where data is expected, NXDOMAIN and NODATA break the expectation and are no second finding; a
 //     resolver that cannot answer breaks nothing and keeps its own finding.

@@ -17,7 +17,7 @@ func (f *facts) readExchange(a *agent, i int, s *pb.Step) {
 		return
 	}
 	v := f.newSight(a, t, i)
-	v.weigh(a.control(t))
+	f.weigh(v, a.control(t))
 	if v = f.onTop(v); v != nil {
 		a.see(v)
 	}
@@ -95,7 +95,7 @@ func (f *facts) exchangeFinding(code pb.FindingCode, spots []*spot, others []*si
 	e := newFinding(code, spots, good)
 	e.Blame = pb.Blame_BLAME_TARGET
 	fails := failsOf(spots)
-	e.Confidence = confidence(fails)
+	e.Confidence = f.confidence(fails)
 	e.Summary = join(e.GetRegions()) + ": " + f.targetURL() + " at " + join(e.GetAddresses()) + " " +
 		verb(e.GetAddresses(), "answers", "answer") + " " + responses(fails) + f.responseWords(code, fails) + inBrackets(sole(fails))
 	if responses(good) != "" {

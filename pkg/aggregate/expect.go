@@ -49,12 +49,12 @@ func (f *facts) notOpen(g group, all []*spot) *pb.Finding {
 	contrast := contrastOf(g.spots, all)
 	e := newFinding(pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED, g.spots, contrast)
 	e.Block = g.way.block
-	e.Confidence = regionalConfidence(g.spots)
+	e.Confidence = f.regionalConfidence(g.spots)
 	same := only(all, func(s *spot) bool { return slices.Contains(e.GetAddresses(), s.thing.text) })
 	switch {
 	case anyOpen(same):
 		e.Blame = pb.Blame_BLAME_PATH
-	case len(regionsOf(same)) > 1:
+	case f.enoughRegions(regionsOf(same)):
 		e.Blame = pb.Blame_BLAME_TARGET // shut from wherever it was tried
 	}
 	e.Summary = "expected open: " + f.contrastSummary(e, g.spots, contrast)
@@ -69,7 +69,7 @@ func (f *facts) notShut(spots, all []*spot) *pb.Finding {
 	e.Regions, e.Addresses = regionsOf(spots), addressesOf(spots)
 	e.Stage, e.Blame = pb.Stage_STAGE_TCP, pb.Blame_BLAME_TARGET
 	e.Evidence = evidence(oks, failsOf(all))
-	e.Confidence = regionwise(oks)
+	e.Confidence = f.regionwise(oks)
 	e.Summary = "expected blocked: " + join(e.GetRegions()) + inBrackets(sole(oks)) + connects(oks) + " to " + join(e.GetAddresses()) + "."
 	e.Hint = "shut " + join(e.GetAddresses()) + " for the addresses of " + f.places(spots) + "."
 	return e
@@ -153,7 +153,7 @@ func (f *facts) notServed(failure pb.Failure, all []broken) *pb.Finding {
 	if failure != pb.Failure_FAILURE_NONE {
 		e.Failures = []pb.Failure{failure}
 	}
-	e.Confidence = regionwise(sights)
+	e.Confidence = f.regionwise(sights)
 	e.Evidence = evidence(sights, nil)
 	e.Summary = f.notServedSummary(e, unique(missing), sights)
 	e.Hint = "check the record at the zone's own servers; where they serve it, resolvers follow when what they hold runs out."

@@ -15,9 +15,10 @@ import (
 // facts is all that is known about one measurement, indexed once and then only read.
 type facts struct {
 	m       *pb.Measurement
-	regions []*region // every asked one, sorted by name
-	agents  []*agent  // every asked one, sorted by id
-	name    *thing    // stands for the target's name where an address would stand
+	policy  *pb.Policy // of m, complete
+	regions []*region  // every asked one, sorted by name
+	agents  []*agent   // every asked one, sorted by id
+	name    *thing     // stands for the target's name where an address would stand
 
 	names   []*sight // what each agent's resolution came to; none where there was nothing to resolve
 	answers []answer // each query to each resolver
@@ -66,7 +67,7 @@ type thing struct {
 func gather(m *pb.Measurement, results []*pb.Result) *facts {
 	n := len(results)
 	f := &facts{
-		m: m, name: &thing{},
+		m: m, policy: Complete(m.GetPolicy()), name: &thing{},
 		byAddress: map[string]*thing{}, canon: map[record]string{}, leaves: map[string]*leaf{},
 		answers: make([]answer, 0, 2*n), reach: make([]*sight, 0, 2*n), certs: make([]*sight, 0, 2*n),
 	}

@@ -145,32 +145,33 @@ func inTurn(sights []*sight) []*sight {
 
 // regionalConfidence is how sure a statement about each region of spots is: less where the agents of
 // a region fail in different ways.
-func regionalConfidence(spots []*spot) pb.Confidence {
+func (f *facts) regionalConfidence(spots []*spot) pb.Confidence {
 	for _, s := range spots {
 		if _, alike := wayOf(s.fails); !alike {
 			return pb.Confidence_CONFIDENCE_MEDIUM
 		}
 	}
-	return regionwise(failsOf(spots))
+	return f.regionwise(failsOf(spots))
 }
 
 // regionwise is as sure as what is known about the least known of the regions.
-func regionwise(sights []*sight) pb.Confidence {
+func (f *facts) regionwise(sights []*sight) pb.Confidence {
 	byRegion := map[*region][]*sight{}
 	for _, v := range sights {
 		byRegion[v.agent.region] = append(byRegion[v.agent.region], v)
 	}
 	for _, own := range byRegion {
-		if confidence(own) != pb.Confidence_CONFIDENCE_HIGH {
+		if f.confidence(own) != pb.Confidence_CONFIDENCE_HIGH {
 			return pb.Confidence_CONFIDENCE_MEDIUM
 		}
 	}
 	return pb.Confidence_CONFIDENCE_HIGH
 }
 
-// confidence is high if agents on two different networks agree; for names they have to ask different
-// resolvers too (rule 5). A network that is not known is not a different one.
-func confidence(sights []*sight) pb.Confidence {
+// confidence is high if agents on as many different networks agree as the policy wants; for names they
+// have to ask as many different resolvers too (rule 5). A network that is not known is not a different
+// one.
+func (f *facts) confidence(sights []*sight) pb.Confidence {
 	networks, resolvers := map[string]bool{}, map[string]bool{}
 	for _, v := range sights {
 		if v.agent.network == "" {
@@ -181,7 +182,8 @@ func confidence(sights []*sight) pb.Confidence {
 			resolvers[v.perspective()] = true
 		}
 	}
-	if len(networks) < 2 || len(resolvers) == 1 {
+	enough := int(f.policy.GetMinNetworks())
+	if len(networks) < enough || len(resolvers) > 0 && len(resolvers) < enough {
 		return pb.Confidence_CONFIDENCE_MEDIUM
 	}
 	return pb.Confidence_CONFIDENCE_HIGH

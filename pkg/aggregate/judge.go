@@ -8,10 +8,10 @@ import (
 )
 
 // Version is the version of the judge; a Verdict carries the one that made it.
-const Version = "2"
+const Version = "3"
 
-// Judge says what the results of m mean together. It reads the spec, the state and the asks of m and
-// nothing else of it; an agent's place is the one in its ask. Results of agents that were not asked,
+// Judge says what the results of m mean together. It reads the spec, the policy, the state and the asks
+// of m and nothing else of it; an agent's place is the one in its ask. Results of agents that were not asked,
 // and of agents whose ask ended without a result (late ones), are ignored. Order and duplicates never
 // matter. While m runs, Judge judges what is there. The inputs are not modified.
 func Judge(m *pb.Measurement, results []*pb.Result) *pb.Verdict {

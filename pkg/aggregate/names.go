@@ -54,7 +54,7 @@ func (f *facts) readQuery(a *agent, i int, s *pb.Step) {
 	}
 	r.failed = r.failed || !clean(s)
 	v := f.newSight(a, f.name, i)
-	v.weigh(&r.control)
+	f.weigh(v, &r.control)
 	own := answer{sight: v, source: v.perspective()}
 	if v.state == good {
 		own.values, own.whole = f.rrset(s)

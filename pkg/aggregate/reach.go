@@ -104,24 +104,24 @@ func byAddresses(failing []*spot) []group {
 	return groups
 }
 
-// allShut judges what nobody can reach: down, if two regions say so; otherwise there is nothing to
+// allShut judges what nobody can reach: down, if enough regions say so; otherwise there is nothing to
 // compare with.
 func (f *facts) allShut(spots []*spot) []*pb.Finding {
-	switch len(regionsOf(spots)) {
-	case 0:
+	switch regions := regionsOf(spots); {
+	case len(regions) == 0:
 		return nil
-	case 1:
+	case !f.enoughRegions(regions):
 		return []*pb.Finding{f.loneFailure(spots)}
 	}
 	down := newFinding(pb.FindingCode_FINDING_CODE_TARGET_DOWN, spots, nil)
 	down.Blame = pb.Blame_BLAME_TARGET
-	down.Confidence = confidence(failsOf(spots))
+	down.Confidence = f.confidence(failsOf(spots))
 	down.Summary = f.downSummary(down, spots)
 	down.Hint = f.downHint(down)
 	return []*pb.Finding{down}
 }
 
-// loneFailure is a failure that one region alone saw: it may be the target, the path or the region.
+// loneFailure is a failure that too few regions saw: it may be the target, the path or the region.
 func (f *facts) loneFailure(spots []*spot) *pb.Finding {
 	weak := newFinding(pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE, spots, nil)
 	weak.Confidence = pb.Confidence_CONFIDENCE_LOW
@@ -135,7 +135,7 @@ func (f *facts) regionalBlock(g group, all []*spot) *pb.Finding {
 	contrast := contrastOf(g.spots, all)
 	b := newFinding(pb.FindingCode_FINDING_CODE_REGIONAL_BLOCK, g.spots, contrast)
 	b.Block = g.way.block
-	b.Confidence = regionalConfidence(g.spots)
+	b.Confidence = f.regionalConfidence(g.spots)
 	switch b.GetBlock() {
 	case pb.BlockKind_BLOCK_KIND_UNSPECIFIED:
 	case pb.BlockKind_BLOCK_KIND_HTTP_DENY: // the server's own word
@@ -165,8 +165,8 @@ func contrastOf(failing, all []*spot) []*sight {
 func (f *facts) familyBroken(spots, all []*spot) *pb.Finding {
 	contrast := oksOf(all)
 	b := newFinding(pb.FindingCode_FINDING_CODE_FAMILY_BROKEN, spots, contrast)
-	b.Confidence = confidence(failsOf(spots))
-	b.Blame = blameTarget(b)
+	b.Confidence = f.confidence(failsOf(spots))
+	b.Blame = f.blameTarget(b)
 	b.Summary = f.familySummary(b, spots, contrast)
 	b.Hint = familyHint(spots[0].thing.six, b)
 	return b
@@ -176,17 +176,16 @@ func (f *facts) familyBroken(spots, all []*spot) *pb.Finding {
 func (f *facts) partialFailure(g group, all []*spot) *pb.Finding {
 	contrast := oksOf(all)
 	p := newFinding(pb.FindingCode_FINDING_CODE_PARTIAL_ADDRESS_FAILURE, g.spots, contrast)
-	p.Confidence = confidence(failsOf(g.spots))
-	p.Blame = blameTarget(p)
+	p.Confidence = f.confidence(failsOf(g.spots))
+	p.Blame = f.blameTarget(p)
 	p.Summary = f.contrastSummary(p, g.spots, contrast)
 	p.Hint = "take " + join(p.GetAddresses()) + " out of the name's records, or repair the server behind it."
 	return p
 }
 
-// blameTarget blames the target for what fails from several regions; one region alone could be the
-// path's as well.
-func blameTarget(f *pb.Finding) pb.Blame {
-	if len(f.GetRegions()) > 1 {
+// blameTarget blames the target for what fails from enough regions; fewer could be the path's as well.
+func (f *facts) blameTarget(about *pb.Finding) pb.Blame {
+	if f.enoughRegions(about.GetRegions()) {
 		return pb.Blame_BLAME_TARGET
 	}
 	return pb.Blame_BLAME_UNKNOWN
@@ -226,7 +225,7 @@ func (f *facts) difference(differs state, spots []*spot) *pb.Finding {
 		dissenters = oksOf(spots)
 	}
 	d.Agents = agentsOf(dissenters)
-	d.Confidence = confidence(dissenters)
+	d.Confidence = f.confidence(dissenters)
 	d.Summary = f.differSummary(d, differs, spots)
 	d.Hint = "compare the network and provider of " + join(d.GetAgents()) + " with those of the other agents of " + join(d.GetRegions()) + "."
 	return d

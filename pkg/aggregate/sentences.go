@@ -142,15 +142,18 @@ func (f *facts) handshakeHint(failure pb.Failure, where string) string {
 	}
 }
 
-// loneSummary says what one region alone saw.
+// loneSummary says what too few regions saw.
 func (f *facts) loneSummary(w *pb.Finding, spots []*spot) string {
 	fails := failsOf(spots)
 	what := failing(w, fails)
 	if w.GetStage() == pb.Stage_STAGE_DNS {
 		what = seen(w.GetFailure()) + " " + join(collect(fails, (*sight).server)) + inBrackets(sole(fails))
 	}
-	return join(w.GetRegions()) + ": " + what + passed(fails) +
-		"; no other region was judged, so this may be the target, the path or the region."
+	text := join(w.GetRegions()) + ": " + what + passed(fails) + "; no other region was judged, so this may be the target, the path or the region"
+	if len(w.GetRegions()) > 1 {
+		text += "; the policy wants " + strconv.Itoa(int(f.policy.GetMinRegions())) + " regions to see it"
+	}
+	return text + "."
 }
 
 // familySummary says that one address family fails and the other works.

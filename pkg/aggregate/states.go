@@ -29,7 +29,7 @@ type sight struct {
 	pending bool // what went well proves nothing until the layer above it is known
 
 	leaf *leaf         // the server's own certificate, if the sight is about it and it is known
-	left time.Duration // how long it was still valid; beyond soon if that is not known
+	left time.Duration // how long it was still valid; never if that is not known
 }
 
 // leaf is a server's own certificate. All that show one share it.
@@ -134,19 +134,19 @@ func (a *agent) control(t *thing) *control {
 	return &a.tcp[0]
 }
 
-// weigh says what a step of the target is worth: failed only if its kind can fail that way, it was
+// weighStep says what a step of the target is worth: failed only if its kind can fail that way, it was
 // tried often enough (rule 1), and a control passed beside it or the target's own bytes explain it
 // (rule 2).
-func weigh(s *pb.Step, c *control) state {
-	f := s.GetFailure()
+func (f *facts) weighStep(s *pb.Step, c *control) state {
+	failure := s.GetFailure()
 	switch {
 	case clean(s):
 		return good
-	case !canFail(s.GetKind(), stageOf(f)), c.state == bad:
+	case !canFail(s.GetKind(), stageOf(failure)), c.state == bad:
 		return unknown
-	case answered(f):
+	case answered(failure):
 		return bad
-	case silent(f) && s.GetAttempts() < 2:
+	case silent(failure) && s.GetAttempts() < f.policy.GetMinAttempts():
 		return unknown
 	case c.state == good:
 		return bad
@@ -179,9 +179,9 @@ func (f *facts) newSight(a *agent, t *thing, i int) *sight {
 }
 
 // weigh decides what the step shows, given the control group beside it.
-func (v *sight) weigh(c *control) {
+func (f *facts) weigh(v *sight, c *control) {
 	s := v.at()
-	if v.state = weigh(s, c); v.state == bad {
+	if v.state = f.weighStep(s, c); v.state == bad {
 		v.failure, v.block, v.control = s.GetFailure(), v.blockOf(), c.passed()
 	}
 }
@@ -227,7 +227,7 @@ func (f *facts) readConnect(a *agent, i int, s *pb.Step) {
 		return
 	}
 	v := f.newSight(a, t, i)
-	v.weigh(a.control(t))
+	f.weigh(v, a.control(t))
 	v.connect = i
 	if f.m.GetSpec().GetTls() != nil || f.m.GetSpec().GetHttp() != nil {
 		v.await()
@@ -242,7 +242,7 @@ func (f *facts) readHandshake(a *agent, i int, s *pb.Step) {
 		return
 	}
 	v := f.newSight(a, t, i)
-	v.weigh(a.control(t))
+	f.weigh(v, a.control(t))
 	if certFailure(s) {
 		v.state = good // it connects and shakes hands; the certificate is judged by itself
 	}

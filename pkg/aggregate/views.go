@@ -139,7 +139,7 @@ func (f *facts) unevenResolvers() *pb.Finding {
 	u := aboutSights(pb.FindingCode_FINDING_CODE_ANSWERS_UNEXPLAINED, fails, nil)
 	u.Regions = collect(fails, func(s *sight) string { return s.agent.region.name })
 	u.Agents, u.Blame = agentsOf(fails), pb.Blame_BLAME_RESOLVER
-	u.Confidence = confidence(fails)
+	u.Confidence = f.confidence(fails)
 	u.Summary = unevenSummary(u, fails)
 	u.Hint = "ask " + join(collect(fails, (*sight).server)) + " for the name again; its cache or its way to the zone's servers differs from the other resolver's."
 	return u
