@@ -13,6 +13,9 @@ func certFailure(s *pb.Step) bool {
 	return stageOf(s.GetFailure()) == pb.Stage_STAGE_CERTIFICATE
 }
 
+// completed says whether a handshake came to its end, whatever the certificates.
+func completed(s *pb.Step) bool { return clean(s) || certFailure(s) }
+
 // certFailures are the certificate failures of a step, sorted, without the warnings.
 func certFailures(s *pb.Step) []pb.Failure {
 	var all []pb.Failure
@@ -29,9 +32,9 @@ func certFailures(s *pb.Step) []pb.Failure {
 }
 
 // readCert judges the certificate of a completed handshake and says whether it is bad. Its failure is
-// the first ERROR of the step's own list.
+// the first ERROR of the step's own list. Where reachability is expected, certificates are no matter.
 func (f *facts) readCert(v *sight, s *pb.Step) bool {
-	if v.state != good || len(s.GetEvidence().GetTls().GetChain()) == 0 && !certFailure(s) {
+	if f.reachability() != pb.Reachability_REACHABILITY_UNSPECIFIED || v.state != good || len(s.GetEvidence().GetTls().GetChain()) == 0 && !certFailure(s) {
 		return false
 	}
 	c := f.room()

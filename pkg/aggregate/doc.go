@@ -8,7 +8,7 @@
 //     or unknown. A failure counts only beside a control that passed, or with bytes of the target that
 //     explain it; everything else is unknown and accuses nobody.
 //   - spots (spots.go): what each region as a whole saw of each address: open, shut, or mixed.
-//   - findings (reach.go, expect.go, dns.go, views.go, cert.go, vantage.go), with their words
+//   - findings (reach.go, door.go, expect.go, dns.go, views.go, cert.go, vantage.go), with their words
 //     (words.go, sentences.go).
 //
 // The rules of evidence that comments cite by number are those of the taxonomy. Where it leaves room,
@@ -30,7 +30,10 @@
 //   - Where data is expected, NXDOMAIN and NODATA break the expectation and are no second finding; a
 //     resolver that cannot answer breaks nothing and keeps its own finding.
 //   - Where a port should be shut, one agent that gets in shows that it is not. Where it should be open,
-//     one agent of several that does not is agents_differ.
+//     one agent of several that does not is agents_differ; likewise where it should be shut in one way.
+//   - Where reachability is expected, the door alone is judged (door.go): certificates and what a response
+//     says are left out. A handshake that ends is open, and so is a response other than 403 and 451. A
+//     server that ends the handshake by an alert is not open; it was reached, so it is not shut either.
 //   - Different answers and different valid certificates name the regions that differ from the most
 //     common one, or all if none is.
 package aggregate

@@ -18,6 +18,7 @@ func (f *facts) readExchange(a *agent, i int, s *pb.Step) {
 	}
 	v := f.newSight(a, t, i)
 	f.weigh(v, a.control(t))
+	f.atDoor(v)
 	if v = f.onTop(v); v != nil {
 		a.see(v)
 	}

@@ -31,6 +31,8 @@ func choose[T any](d *dice, options ...T) T { return options[d.roll(len(options)
 func randomWorld(d *dice) *world {
 	w := choose(d, tcpWorld, tlsWorld, func() *world { return dnsWorld("A") },
 		func() *world { return httpWorld("https://www.example/") },
+		func() *world { return tlsDoor(wantBlocked) },
+		func() *world { return httpDoor(wantRefused) },
 		func() *world { return expectStatus(httpWorld("https://www.example/"), "200") },
 		func() *world { return dnsWorld("A", "192.0.2.1") },
 		func() *world { return expectWorld(pb.Reachability_REACHABILITY_OPEN) },

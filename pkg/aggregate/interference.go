@@ -40,11 +40,15 @@ func (v *sight) variantsThrough() map[pb.Variant]bool {
 			s.Beside == nil || int(s.GetBeside()) != v.step {
 			continue
 		}
-		// An alert is the server's word too; something else than TLS may be the filter's.
-		f := s.GetFailure()
-		if clean(s) || answered(f) && f != pb.Failure_FAILURE_TLS_NOT_TLS && f != pb.Failure_FAILURE_TLS_MALFORMED {
+		if clean(s) || spokeTLS(s.GetFailure()) {
 			through[s.GetVariant()] = true
 		}
 	}
 	return through
+}
+
+// spokeTLS says whether a failure of a handshake is the server's own word. An alert is; something else
+// than TLS may be a filter's.
+func spokeTLS(f pb.Failure) bool {
+	return answered(f) && f != pb.Failure_FAILURE_TLS_NOT_TLS && f != pb.Failure_FAILURE_TLS_MALFORMED
 }

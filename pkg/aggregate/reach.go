@@ -10,8 +10,8 @@ import (
 func (f *facts) reachFindings() []*pb.Finding {
 	spots := survey(f.reach)
 	findings := f.differ(spots)
-	if expect := f.m.GetSpec().GetTcp().GetExpect(); expect != pb.Reachability_REACHABILITY_UNSPECIFIED {
-		return append(findings, f.unexpected(expect, spots)...)
+	if f.reachability() != pb.Reachability_REACHABILITY_UNSPECIFIED {
+		return append(findings, f.unexpected(spots)...)
 	}
 	told, spots := f.exchangeFindings(spots)
 	findings = append(findings, told...)
@@ -136,16 +136,22 @@ func (f *facts) regionalBlock(g group, all []*spot) *pb.Finding {
 	b := newFinding(pb.FindingCode_FINDING_CODE_REGIONAL_BLOCK, g.spots, contrast)
 	b.Block = g.way.block
 	b.Confidence = f.regionalConfidence(g.spots)
-	switch b.GetBlock() {
-	case pb.BlockKind_BLOCK_KIND_UNSPECIFIED:
-	case pb.BlockKind_BLOCK_KIND_HTTP_DENY: // the server's own word
-		b.Blame = pb.Blame_BLAME_TARGET
-	default:
-		b.Blame = pb.Blame_BLAME_PATH
-	}
+	b.Blame = blameFor(b.GetBlock())
 	b.Summary = f.contrastSummary(b, g.spots, contrast)
 	b.Hint = f.blockHint(b, g.spots)
 	return b
+}
+
+// blameFor says who shuts a region out while another one gets in.
+func blameFor(b pb.BlockKind) pb.Blame {
+	switch b {
+	case pb.BlockKind_BLOCK_KIND_UNSPECIFIED:
+		return pb.Blame_BLAME_UNKNOWN
+	case pb.BlockKind_BLOCK_KIND_HTTP_DENY: // the server's own word
+		return pb.Blame_BLAME_TARGET
+	default:
+		return pb.Blame_BLAME_PATH
+	}
 }
 
 // contrastOf is what went well at the addresses of failing spots, or else anywhere.

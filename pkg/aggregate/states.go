@@ -229,6 +229,7 @@ func (f *facts) readConnect(a *agent, i int, s *pb.Step) {
 	v := f.newSight(a, t, i)
 	f.weigh(v, a.control(t))
 	v.connect = i
+	f.atDoor(v)
 	if f.m.GetSpec().GetTls() != nil || f.m.GetSpec().GetHttp() != nil {
 		v.await()
 	}
@@ -246,11 +247,12 @@ func (f *facts) readHandshake(a *agent, i int, s *pb.Step) {
 	if certFailure(s) {
 		v.state = good // it connects and shakes hands; the certificate is judged by itself
 	}
+	f.atDoor(v)
 	if v = f.onTop(v); v == nil {
 		return
 	}
 	// With a bad certificate the first broken stage is known (rule 12), whatever the server answers.
-	if wrong := f.readCert(v, s); f.m.GetSpec().GetHttp() != nil && !wrong {
+	if wrong := f.readCert(v, s); f.m.GetSpec().GetHttp() != nil && !wrong && completed(s) {
 		v.await()
 	}
 	a.see(v)

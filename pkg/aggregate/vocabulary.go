@@ -30,6 +30,9 @@ func ShortConfidence(c pb.Confidence) string { return short(c.String(), "CONFIDE
 // ShortOutcome is the form of o that people are shown, such as "inconclusive".
 func ShortOutcome(o pb.Outcome) string { return short(o.String(), "OUTCOME_") }
 
+// ShortReachability is the form of r that people are shown, such as "blocked".
+func ShortReachability(r pb.Reachability) string { return short(r.String(), "REACHABILITY_") }
+
 func short(name, prefix string) string {
 	return strings.ToLower(strings.TrimPrefix(name, prefix))
 }
