@@ -76,6 +76,9 @@ func TestPolicy(t *testing.T) {
 		return tcpWorld().in("ap", attemptsOf(1, blocked(ip1, timeout))).in("eu", open(ip1))
 	}
 	ends := func() *world { return tlsWorld().in("ap", ending(20*24*time.Hour, tls(ip1, "c1"))) }
+	slow := func() *world {
+		return tcpWorld().in("ap", taking(200, open(ip1))).in("eu", open(ip1)).in("us", open(ip1))
+	}
 	runCases(t, []verdictCase{
 		{"two regions say that a target is down", everywhere(), []string{
 			"fail", "ERROR target_down [ap eu] at 203.0.113.10:443 tcp_timeout block=drop blame=target high",
@@ -112,5 +115,10 @@ func TestPolicy(t *testing.T) {
 		{"unless thirty are wanted", by(ends(), &pb.Policy{ExpiryWarning: durationpb.New(30 * 24 * time.Hour)}), []string{
 			"ok", "WARN certificate_problem [ap] at 203.0.113.10:443 blame=target medium",
 		}},
+		{"three times as slow as others is far slower", slow(), []string{
+			"ok", "INFO latency_outlier [ap] at 203.0.113.10:443 blame=unknown medium",
+		}},
+		{"unless twenty times is", by(slow(), &pb.Policy{LatencyFactor: 20}), []string{"ok"}},
+		{"or half a second is no matter", by(slow(), &pb.Policy{LatencyFloor: durationpb.New(500 * time.Millisecond)}), []string{"ok"}},
 	})
 }

@@ -1,0 +1,106 @@
+package aggregate
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// minPeers is how many other regions it takes to say what is usual.
+const minPeers = 2
+
+// pace is how fast one region connects.
+type pace struct {
+	sights []*sight // of the connects
+	usual  time.Duration
+	peers  time.Duration // the same of the other regions
+}
+
+// latencyFindings state which regions connect far slower than their peers (INFO). A query's time is its
+// resolver's and says nothing about the target; only connects count.
+func (f *facts) latencyFindings() []*pb.Finding {
+	paces := f.paces()
+	if len(paces) <= minPeers {
+		return nil
+	}
+	var slow, rest []pace
+	for i, p := range paces {
+		var others []time.Duration
+		for j, other := range paces {
+			if i != j {
+				others = append(others, other.usual)
+			}
+		}
+		slices.Sort(others)
+		p.peers = others[len(others)/2] // of two in the middle the slower, which claims less
+		if f.farSlower(p) {
+			slow = append(slow, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	if len(slow) == 0 {
+		return nil
+	}
+	return []*pb.Finding{f.latencyOutlier(slow, rest)}
+}
+
+// farSlower holds a region's pace against the policy.
+func (f *facts) farSlower(p pace) bool {
+	return float64(p.usual) > f.policy.GetLatencyFactor()*float64(p.peers) && p.usual-p.peers > f.policy.GetLatencyFloor().AsDuration()
+}
+
+// paces are the median times to connect to what is open, by region.
+func (f *facts) paces() []pace {
+	byRegion := map[*region][]*sight{}
+	for _, v := range f.reach {
+		if v.state == good && v.connect >= 0 && v.took() > 0 {
+			at := *v
+			at.step = v.connect
+			byRegion[v.agent.region] = append(byRegion[v.agent.region], &at)
+		}
+	}
+	var paces []pace
+	for _, r := range f.regions {
+		if sights := byRegion[r]; len(sights) > 0 {
+			slices.SortStableFunc(sights, func(a, b *sight) int { return cmp.Compare(a.took(), b.took()) })
+			paces = append(paces, pace{sights: sights, usual: sights[(len(sights)-1)/2].took()})
+		}
+	}
+	return paces
+}
+
+// took is how long the connect below v took at the least: a SYN that was lost is sent again after one
+// second or several (RFC 6298, 2.1), which says nothing about the distance.
+func (v *sight) took() time.Duration {
+	return v.agent.steps[v.connect].GetEvidence().GetRtt().AsDuration() % time.Second
+}
+
+// latencyOutlier states which regions are slow.
+func (f *facts) latencyOutlier(slow, rest []pace) *pb.Finding {
+	sights := connectsOf(slow)
+	o := plainFinding(pb.FindingCode_FINDING_CODE_LATENCY_OUTLIER)
+	o.Regions = regionNames(sights)
+	o.Addresses = collect(sights, func(v *sight) string { return v.thing.text })
+	o.Stage = pb.Stage_STAGE_TCP
+	o.Confidence = f.regionwise(sights)
+	o.Evidence = evidence(sights, connectsOf(rest))
+	texts := make([]string, 0, len(slow))
+	for _, p := range slow {
+		texts = append(texts, p.sights[0].agent.region.name+" connects in "+millis(p.usual)+" ms where its peers take "+millis(p.peers)+" ms")
+	}
+	o.Summary = "far slower than others to " + join(o.GetAddresses()) + ": " + join(texts) + inBrackets(sole(sights)) + ", by the median of each region."
+	o.Hint = "trace the way from " + join(o.GetRegions()) + " (`elsewhere tcp --path`): distance, a detour or a full line; a server nearer to it would help against the first."
+	return o
+}
+
+// connectsOf are all sights of paces.
+func connectsOf(paces []pace) []*sight {
+	var all []*sight
+	for _, p := range paces {
+		all = append(all, p.sights...)
+	}
+	return all
+}
