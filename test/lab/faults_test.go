@@ -73,14 +73,15 @@ func (w *world) place(name string) space {
 	return w.agent(name).space
 }
 
-// defines names the subnets of the regions ($us_east) and of the agents ($us_1).
+// defines names the subnets of the regions ($us_east) and of the agents ($us_1), and those of IPv6
+// ($us_east6, $us_1_6).
 func (w *world) defines() string {
 	var b strings.Builder
 	for r, region := range regions() {
-		fmt.Fprintf(&b, "define %s = 10.%d.0.0/16\n", strings.ReplaceAll(region, "-", "_"), r+1)
+		fmt.Fprintf(&b, "define %[1]s = 10.%[2]d.0.0/16\ndefine %[1]s6 = 2001:db8:%[2]d::/48\n", strings.ReplaceAll(region, "-", "_"), r+1)
 	}
 	for _, a := range w.agents {
-		fmt.Fprintf(&b, "define %s = %s.0/24\n", strings.ReplaceAll(a.id, "-", "_"), a.net)
+		fmt.Fprintf(&b, "define %[1]s = %[2]s.0/24\ndefine %[1]s_6 = %[3]s::/64\n", strings.ReplaceAll(a.id, "-", "_"), a.net, a.net6)
 	}
 	return b.String()
 }

@@ -103,7 +103,7 @@ func (w *world) startAgent(ctx context.Context, a *vantage) (err error) {
 		"--resolver", a.resolver, "--root-server", rootServer, "--roots", w.authority.file,
 		"--control", "a." + controlZone + ":443", "--control", "b." + controlZone + ":8443",
 		"--allow-target", "203.0.113.0/24", "--allow-target", "198.51.100.0/24", "--allow-target", "2001:db8::/32",
-		"--allow-target", "192.0.2.0/24",
+		"--allow-target", "192.0.2.0/24", "--allow-target", crowdNet,
 	}
 	if strings.HasSuffix(a.id, "-2") { // its operator measures a private network, and means no metadata service by it
 		args = append(args, "--allow-target", "169.254.0.0/16", "--allow-target", "fc00::/7")

@@ -66,8 +66,8 @@ func brokenNames() []scenario {
 		},
 		{
 			name: "bogon", says: "the resolver of one region gives an address that cannot be public",
-			hosts:         []host{at("203.0.113.140")},
-			resolverFault: resolverFault{"eu-west", "10.99.99.99"},
+			hosts:          []host{at("203.0.113.140")},
+			resolverFaults: []resolverFault{{"eu-west", "10.99.99.99"}},
 			proofs: []proof{
 				{"eu-1 eu-2", "dig", "bogon." + zone, "NOERROR 10.99.99.99"},
 				{"us-1 ap-1 sa-1", "dig", "bogon." + zone, "NOERROR 203.0.113.140"},

@@ -29,7 +29,7 @@ func metadataWorld() []scenario {
 			"md-cname CNAME md-both", "md-mapped AAAA ::ffff:" + metadataAddr, "md-nat64 AAAA 64:ff9b::a9fe:a9fe",
 			"md-beside A 203.0.113.160", "md-beside A " + metadataAddr,
 		}},
-		{name: "md-elsewhere", hosts: []host{without("203.0.113.160")}, resolverFault: resolverFault{"eu-west", metadataAddr}},
+		{name: "md-elsewhere", hosts: []host{without("203.0.113.160")}, resolverFaults: []resolverFault{{"eu-west", metadataAddr}}},
 		{name: "md-web", hosts: []host{own("203.0.113.161", plainWeb(80, redirects))}},
 		{name: "md-issuer", hosts: []host{own("203.0.113.162", issuedBy("http://"+metadataAddr+"/ca.crt"))}},
 		{name: "md-issuer-v6", hosts: []host{own("203.0.113.163", issuedBy("http://["+metadataIPv6+"]/ca.crt"))}},

@@ -19,8 +19,8 @@ func resolvers() []scenario {
 	return []scenario{
 		{
 			name: "servfail", says: "the resolver of one region fails for this name",
-			hosts:         []host{at("203.0.113.50")},
-			resolverFault: resolverFault{"ap-south", "SERVFAIL"},
+			hosts:          []host{at("203.0.113.50")},
+			resolverFaults: []resolverFault{{"ap-south", "SERVFAIL"}},
 			proofs: []proof{
 				{"ap-1 ap-2", "dig", "servfail." + zone, "SERVFAIL"},
 				{"ap-1 ap-2", "dig", "a." + controlZone, "NOERROR 198.51.100.10"},
@@ -31,8 +31,8 @@ func resolvers() []scenario {
 		},
 		{
 			name: "nxdomain", says: "the resolver of one region says that the name does not exist",
-			hosts:         []host{at("203.0.113.51")},
-			resolverFault: resolverFault{"sa-east", "NXDOMAIN"},
+			hosts:          []host{at("203.0.113.51")},
+			resolverFaults: []resolverFault{{"sa-east", "NXDOMAIN"}},
 			proofs: []proof{
 				{"sa-1 sa-2", "dig", "nxdomain." + zone, "NXDOMAIN"},
 				{"sa-1 sa-2", "dig", "a." + controlZone, "NOERROR 198.51.100.10"},
@@ -55,8 +55,8 @@ func resolvers() []scenario {
 		},
 		{
 			name: "other-answer", says: "the resolver of one region has another address for the name",
-			hosts:         []host{at("203.0.113.52")},
-			resolverFault: resolverFault{"eu-west", "203.0.113.53"},
+			hosts:          []host{at("203.0.113.52")},
+			resolverFaults: []resolverFault{{"eu-west", "203.0.113.53"}},
 			proofs: []proof{
 				{"eu-1 eu-2", "dig", "other-answer." + zone, "NOERROR 203.0.113.53"},
 				{"us-1 ap-1 sa-1", "dig", "other-answer." + zone, "NOERROR 203.0.113.52"},

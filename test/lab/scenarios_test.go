@@ -14,14 +14,14 @@ type scenario struct {
 	hosts []host
 	// faults are nftables rules for the forward chain of the router, its nat chain ("middlebox"), or
 	// the output chain of an agent. Names like $ap_south and $ap_2 are defined.
-	faults        []fault
-	resolverFault resolverFault
-	texts         []string // TXT records that the name has besides
-	records       []string // lines of the zone besides
-	proofs        []proof
-	harm          harm
-	ask           string // the command line, with NAME for the target's name
-	want          want
+	faults         []fault
+	resolverFaults []resolverFault
+	texts          []string // TXT records that the name has besides
+	records        []string // lines of the zone besides
+	proofs         []proof
+	harm           harm
+	ask            string // the command line, with NAME for the target's name
+	want           want
 }
 
 // fault is a rule at a place: "router", "middlebox" or an agent.

@@ -254,14 +254,16 @@ func (w *world) unboundConf(region int) string {
 	}
 	for _, s := range w.scenarios {
 		name := s.name + "." + zone
-		switch {
-		case s.resolverFault.region != regions()[region]:
-		case s.resolverFault.answer == "NXDOMAIN":
-			fmt.Fprintf(&b, "\tlocal-zone: %q always_nxdomain\n", name)
-		case s.resolverFault.answer == "SERVFAIL":
-			stubs[name] = refuser
-		default:
-			fmt.Fprintf(&b, "\tlocal-zone: %q redirect\n\tlocal-data: \"%s A %s\"\n", name, name, s.resolverFault.answer)
+		for _, f := range s.resolverFaults {
+			switch {
+			case f.region != regions()[region]:
+			case f.answer == "NXDOMAIN":
+				fmt.Fprintf(&b, "\tlocal-zone: %q always_nxdomain\n", name)
+			case f.answer == "SERVFAIL":
+				stubs[name] = refuser
+			default:
+				fmt.Fprintf(&b, "\tlocal-zone: %q redirect\n\tlocal-data: \"%s A %s\"\n", name, name, f.answer)
+			}
 		}
 	}
 	for name, server := range stubs {

@@ -72,7 +72,7 @@ func newWorld(t *testing.T, scenarios []scenario) *world {
 	t.Cleanup(func() { w.close(t.Failed() || *keepFiles) })
 	w.closeOnSignal()
 	begin := time.Now()
-	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.wireFar, w.serve, w.serveNames, w.serveMetadata}
+	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.wireFar, w.wireCrowd, w.serve, w.serveNames, w.serveMetadata}
 	if !*faultsOnly {
 		steps = append(steps, w.startCoordinator, w.startAgents)
 	}
@@ -118,21 +118,30 @@ func (w *world) plan(context.Context) error {
 	w.router, w.coordinator = name("router"), name("coordinator")
 	w.targets, w.controls, w.names = name("targets"), name("controls"), name("names")
 	w.transit, w.far, w.metadata = name("transit"), name("far"), name("metadata")
+	w.agents = fleet()
+	for _, a := range w.agents {
+		a.space = name(a.id)
+	}
+	return os.MkdirAll(w.dir, 0o755)
+}
+
+// fleet is the agents and their places: two in each region.
+func fleet() []*vantage {
+	var all []*vantage
 	for r, region := range regions() {
 		for a := 1; a <= 2; a++ {
-			id := fmt.Sprintf("%s-%d", region[:2], a)
 			v := &vantage{
-				id: id, region: region, space: name(id),
+				id: fmt.Sprintf("%s-%d", region[:2], a), region: region,
 				net: fmt.Sprintf("10.%d.%d", r+1, a), net6: fmt.Sprintf("2001:db8:%d:%d", r+1, a),
 				resolver: resolverOf(r),
 			}
 			if region == "eu-west" { // one region tells its networks by AS number
 				v.asn = fmt.Sprint(64500 + a)
 			}
-			w.agents = append(w.agents, v)
+			all = append(all, v)
 		}
 	}
-	return os.MkdirAll(w.dir, 0o755)
+	return all
 }
 
 // resolverOf is the address of the recursive resolver of the region with this index.
@@ -164,9 +173,9 @@ func (w *world) links() []link {
 	for r := range regions() {
 		all[1].own = append(all[1].own, resolverOf(r)+"/24")
 	}
-	targets := link{w.targets, "targets", []string{"203.0.113.1/24", "2001:db8:113::1/64"}, nil}
+	targets := link{w.targets, "targets", []string{"203.0.113.1/24", "2001:db8:113::1/64"}, crowdVia()}
 	for _, h := range w.hosts() {
-		if isFar(h.addr) {
+		if isFar(h.addr) || isCrowd(h.addr) {
 			continue
 		}
 		bits := "/24"
