@@ -19,6 +19,8 @@ import (
 type Program struct {
 	// Version is the version of the program.
 	Version string
+	// In is what a command reads that is given "-" for a file. Default: stdin.
+	In io.Reader
 	// Out takes the data, Err everything else. Default: stdout and stderr.
 	Out, Err io.Writer
 	// Getenv reads the environment. Default: os.Getenv.
@@ -64,6 +66,9 @@ func unknownFirst(root *cobra.Command, args []string) error {
 
 // real fills in the real world.
 func (p Program) real() Program {
+	if p.In == nil {
+		p.In = os.Stdin
+	}
 	if p.Out == nil {
 		p.Out = os.Stdout
 	}
@@ -95,10 +100,11 @@ is, and what to do.`,
 		Args:          unknownCommand,
 		RunE:          showHelp,
 	}
+	root.SetIn(p.In)
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	s := newSettings(root, p)
-	root.AddCommand(s.dns(), s.tcp(), s.tls(), s.http(), s.agents(), s.measurements(), s.show(), s.watch(), s.version(p.Version))
+	root.AddCommand(s.dns(), s.tcp(), s.tls(), s.http(), s.agents(), s.measurements(), s.show(), s.watch(), s.edgeResponse(), s.version(p.Version))
 	root.AddCommand(p.Extra...)
 	root.SetHelpCommand(help(root))
 	root.InitDefaultCompletionCmd()

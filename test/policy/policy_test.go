@@ -99,7 +99,7 @@ func TestOneImporterForEachTechnology(t *testing.T) {
 		"charm.land/bubbletea/v2":                        {"internal/cli/render"},
 		"golang.org/x/crypto/x509roots/fallback/bundle":  {"pkg/probe"},
 		"github.com/prometheus/client_golang/prometheus": {"internal/coordinator"},
-		module + "pkg/aggregate":                         {"internal/store", "internal/cli", "internal/cli/render"},
+		module + "pkg/aggregate":                         {"internal/store", "internal/coordinator", "internal/cli", "internal/cli/render"},
 		"golang.org/x/sys/unix":                          {"pkg/probe", "pkg/probe/probetest"},
 	} {
 		for path, p := range list(t) {

@@ -46,8 +46,7 @@ func unjudged(m *pb.Measurement, width int) (lines []string) {
 
 // finding is one finding in words: what, where, how; the summary; the hint.
 func finding(f *pb.Finding, t theme, width int) []string {
-	severity := strings.TrimPrefix(f.GetSeverity().String(), "SEVERITY_")
-	head := []string{t.severity(f.GetSeverity()).Render(severity + " " + aggregate.ShortCode(f.GetCode()))}
+	head := []string{t.severity(f.GetSeverity()).Render(shortSeverity(f.GetSeverity()) + " " + aggregate.ShortCode(f.GetCode()))}
 	if regions := regionList(f.GetRegions()); regions != "" {
 		head = append(head, t.strong.Render(regions))
 	}
@@ -62,6 +61,9 @@ func finding(f *pb.Finding, t theme, width int) []string {
 	lines = append(lines, paragraph("", f.GetSummary(), width)...)
 	return append(lines, paragraph("hint: ", f.GetHint(), width)...)
 }
+
+// shortSeverity is a severity for people: "ERROR".
+func shortSeverity(s pb.Severity) string { return strings.TrimPrefix(s.String(), "SEVERITY_") }
 
 // regionList names the regions, or the first of them and how many more.
 func regionList(regions []string) string {

@@ -66,16 +66,24 @@ func writeJUnit(w io.Writer, m *pb.Measurement) error {
 	for _, region := range regions(m) {
 		suite.Cases = append(suite.Cases, regionCase(m, region))
 	}
-	suite.Tests = len(suite.Cases)
-	for _, c := range suite.Cases {
-		if c.Failure != nil {
-			suite.Failures++
-		}
-		if c.Skipped != nil {
-			suite.Skipped++
+	return writeSuites(w, suite)
+}
+
+// writeSuites writes test suites with their cases counted.
+func writeSuites(w io.Writer, suites ...junitSuite) error {
+	for i := range suites {
+		s := &suites[i]
+		s.Tests = len(s.Cases)
+		for _, c := range s.Cases {
+			if c.Failure != nil {
+				s.Failures++
+			}
+			if c.Skipped != nil {
+				s.Skipped++
+			}
 		}
 	}
-	doc, err := xml.MarshalIndent(junitSuites{Suites: []junitSuite{suite}}, "", "  ")
+	doc, err := xml.MarshalIndent(junitSuites{Suites: suites}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding XML: %w", err)
 	}

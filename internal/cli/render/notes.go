@@ -154,7 +154,8 @@ func telling(s *pb.Step, all []*pb.Step) bool {
 			t.GetAlert() != nil && beside < len(all) && all[beside].GetEvidence().GetTls().GetAlert() == nil
 	case pb.Variant_VARIANT_CHECKING_DISABLED, pb.Variant_VARIANT_RANDOM_LABEL, pb.Variant_VARIANT_OTHER_PORT, pb.Variant_VARIANT_OTHER_FAMILY:
 		return stepMark(s) == markOK
-	case pb.Variant_VARIANT_UNSPECIFIED, pb.Variant_VARIANT_IDENTITY, pb.Variant_VARIANT_KEYS, pb.Variant_VARIANT_ANSWERED_ADDRESS, pb.Variant_VARIANT_CNAME_LINK:
+	case pb.Variant_VARIANT_UNSPECIFIED, pb.Variant_VARIANT_IDENTITY, pb.Variant_VARIANT_KEYS, pb.Variant_VARIANT_ANSWERED_ADDRESS, pb.Variant_VARIANT_CNAME_LINK,
+		pb.Variant_VARIANT_PROFILE_OFFER, pb.Variant_VARIANT_ORIGIN_NAME:
 	}
 	return false
 }
