@@ -14,6 +14,7 @@ import (
 
 	"github.com/elsewhere-net/elsewhere/internal/coordinator"
 	"github.com/elsewhere-net/elsewhere/internal/flags"
+	"github.com/elsewhere-net/elsewhere/internal/publicdns"
 )
 
 const help = `elsewhere-coordinator hands questions to agents, keeps their results and judges them.
@@ -35,6 +36,7 @@ func run() error {
 	set.StringVar(&opts.Advertise, "advertise", "", "`host` that agents are told for NATS (default: the one that they reached)")
 	set.DurationVar(&opts.Retention.Age, "retention-age", 0, "how long measurements are kept (default 720h)")
 	set.Int64Var(&opts.Retention.Bytes, "retention-bytes", 0, "how large the log may grow, in `bytes` (default 10 GiB)")
+	public := set.String("public-resolvers", "", "YAML `file` of public resolvers to ask where a question wants them (default: well-known ones)")
 	insecure := set.Bool("insecure", false, "run without TLS and authentication: anyone who reaches the addresses may do anything")
 	if err := flags.Parse(set, os.Args[1:], help); err != nil {
 		return err
@@ -43,6 +45,9 @@ func run() error {
 		return flags.Usagef("--data-dir is required: a directory for the log")
 	}
 	if err := checkAddrs(&opts); err != nil {
+		return err
+	}
+	if err := readPublic(&opts, *public); err != nil {
 		return err
 	}
 	if !*insecure {
@@ -60,6 +65,17 @@ func run() error {
 		return err
 	}
 	return c.Run(ctx)
+}
+
+// readPublic reads the list of public resolvers, if the operator has one.
+func readPublic(opts *coordinator.Options, path string) (err error) {
+	if path == "" {
+		return nil
+	}
+	if opts.PublicResolvers, err = publicdns.ReadFile(path); err != nil {
+		return flags.Usagef("--public-resolvers: %w", err)
+	}
+	return nil
 }
 
 // checkAddrs says which address cannot be listened on by its form alone.

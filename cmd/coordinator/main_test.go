@@ -26,6 +26,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"an address without a port", append(good, "--grpc-addr", "127.0.0.1"), "", "--grpc-addr"},
 		{"port 99999", append(good, "--nats-addr", "127.0.0.1:99999"), "", "--nats-addr"},
 		{"a port that is a word", append(good, "--http-addr", "127.0.0.1:http"), "", "--http-addr"},
+		{"a list of resolvers that is none", append(good, "--public-resolvers", "main.go"), "", "--public-resolvers: main.go: yaml: line"},
 		{"an age that is none", append(good, "--retention-age", "a month"), "", "--retention-age"},
 		{"a bad value in the environment", good, "ELSEWHERE_RETENTION_BYTES=much", "ELSEWHERE_RETENTION_BYTES"},
 	} {

@@ -3,13 +3,16 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/elsewhere-net/elsewhere/internal/bus"
+	"github.com/elsewhere-net/elsewhere/internal/publicdns"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -25,17 +28,18 @@ const (
 // askAll asks every agent of a measurement, all at once.
 func (c *Coordinator) askAll(m *pb.Measurement) {
 	for _, a := range m.GetAsks() {
-		c.work.Go(func() { c.ask(m, a.GetAgent()) })
+		c.work.Go(func() { c.ask(m, a) })
 	}
 }
 
 // ask asks one agent, and once more if there is no reply; then it is left to the deadline. An agent
 // that comes back is asked again.
-func (c *Coordinator) ask(m *pb.Measurement, agent string) {
+func (c *Coordinator) ask(m *pb.Measurement, a *pb.Ask) {
+	agent := a.GetAgent()
 	ctx, cancel := context.WithDeadline(c.alive, m.GetDeadline().AsTime())
 	defer cancel()
 	for range 2 {
-		reply, err := c.agents.Ask(ctx, job(m, agent))
+		reply, err := c.agents.Ask(ctx, job(m, a))
 		if err == nil {
 			reply.Failure = known(reply.GetFailure())
 			c.metrics.replies.WithLabelValues(short(reply.GetFailure().String())).Inc()
@@ -57,18 +61,36 @@ func (c *Coordinator) ask(m *pb.Measurement, agent string) {
 }
 
 // job is what an agent is told now.
-func job(m *pb.Measurement, agent string) *pb.Job {
+func job(m *pb.Measurement, a *pb.Ask) *pb.Job {
 	now := time.Now()
 	left := m.GetDeadline().AsTime().Sub(now)
 	// A short measurement keeps most of its time for the work.
 	left -= min(deliveryTime, left/4)
 	return &pb.Job{
 		MeasurementId:   m.GetId(),
-		Agent:           agent,
-		Spec:            m.GetSpec(),
+		Agent:           a.GetAgent(),
+		Spec:            specFor(m, a),
 		CoordinatorTime: timestamppb.New(now),
 		Remaining:       durationpb.New(left),
 	}
+}
+
+// specFor is what one agent is to look at: the measurement's spec, with the public resolvers of the agent's
+// place after those that the question names.
+func specFor(m *pb.Measurement, a *pb.Ask) *pb.Spec {
+	spec := m.GetSpec()
+	local := publicdns.For(m.GetPublicResolvers(), a, spec.GetFamily())
+	if len(local) == 0 {
+		return spec
+	}
+	spec = proto.CloneOf(spec)
+	d := spec.GetDns()
+	for _, address := range local {
+		if len(d.GetPublicResolvers()) < publicdns.MaxAsked && !slices.Contains(d.GetPublicResolvers(), address) {
+			d.PublicResolvers = append(d.PublicResolvers, address)
+		}
+	}
+	return spec
 }
 
 // known is an agent's reason as far as it is one: agents may be newer, or hostile.
@@ -111,7 +133,7 @@ func (c *Coordinator) onBeat(b *pb.Beat) {
 	for _, m := range c.store.Open() {
 		for _, a := range m.GetAsks() {
 			if a.GetAgent() == agent && a.GetState() == pb.AskState_ASK_STATE_PENDING && time.Until(m.GetDeadline().AsTime()) > 0 {
-				c.work.Go(func() { c.ask(m, agent) })
+				c.work.Go(func() { c.ask(m, a) })
 			}
 		}
 	}

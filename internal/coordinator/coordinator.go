@@ -28,6 +28,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/bus/embedded"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
+	"github.com/elsewhere-net/elsewhere/internal/publicdns"
 	"github.com/elsewhere-net/elsewhere/internal/results"
 	"github.com/elsewhere-net/elsewhere/internal/store"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -45,6 +46,9 @@ type Options struct {
 	NATSAddr string
 	// Advertise is the host that agents are told for NATS. Default: the one that they reached.
 	Advertise string
+	// PublicResolvers are the public resolvers that agents ask where a question wants them. Default: those
+	// that come with the program; an empty list is none.
+	PublicResolvers []*pb.PublicResolver
 	// Retention is how much is kept. Default: 30 days, 10 GiB.
 	Retention Retention
 	// Log gets one line for each measurement. Default: none are kept.
@@ -99,6 +103,12 @@ func New(ctx context.Context, opts Options) (*Coordinator, error) {
 	}
 	if opts.Metrics == nil {
 		opts.Metrics = prometheus.NewRegistry()
+	}
+	if opts.PublicResolvers == nil {
+		var err error
+		if opts.PublicResolvers, err = publicdns.Shipped(); err != nil {
+			return nil, err
+		}
 	}
 	c := &Coordinator{opts: opts, log: opts.Log, fleet: fleet.New(), health: health.NewServer(), serving: ctx, alive: ctx}
 	if err := c.open(ctx); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
+	"github.com/elsewhere-net/elsewhere/internal/publicdns"
 	"github.com/elsewhere-net/elsewhere/internal/store"
 	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -71,6 +72,9 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 	}
 	if m.From == "" {
 		m.From = "world"
+	}
+	if r.GetSpec().GetDns().GetLocalPublicResolvers() {
+		m.PublicResolvers = publicdns.Asked(s.opts.PublicResolvers, asks, r.GetSpec().GetFamily())
 	}
 	// Before it is in the log, so that what is in the log is always closed.
 	s.closer.at(id, now.Add(timeout))

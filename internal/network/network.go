@@ -26,6 +26,8 @@ type Options struct {
 	// GRPCAddr, HTTPAddr and NATSAddr are the coordinator's, "IP:PORT". Default: any free port of
 	// 127.0.0.1; no HTTP.
 	GRPCAddr, HTTPAddr, NATSAddr string
+	// PublicResolvers are the coordinator's. Default: those that come with the program.
+	PublicResolvers []*pb.PublicResolver
 	// Agents are the agents.
 	Agents []Agent
 	// Log gets what coordinator and agents have to say. Default: nothing is kept.
@@ -66,7 +68,8 @@ func Start(ctx context.Context, opts Options) (*Network, error) {
 	c, err := coordinator.New(ctx, coordinator.Options{
 		DataDir:  filepath.Join(opts.Dir, "coordinator"),
 		GRPCAddr: opts.GRPCAddr, HTTPAddr: opts.HTTPAddr, NATSAddr: opts.NATSAddr,
-		Log: opts.Log.With("part", "coordinator"),
+		PublicResolvers: opts.PublicResolvers,
+		Log:             opts.Log.With("part", "coordinator"),
 	})
 	if err != nil {
 		return nil, err

@@ -159,6 +159,8 @@ func (m *measurement) snapshot(asks bool) *pb.Measurement {
 		Policy:     m.facts.GetPolicy(),
 		Ledger:     aggregate.Tally(m.asks),
 		Late:       int32(len(m.late)),
+
+		PublicResolvers: m.facts.GetPublicResolvers(),
 	}
 	if asks {
 		snapshot.Asks, m.shared = m.asks, true

@@ -22,6 +22,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/internal/cli/state"
 	"github.com/elsewhere-net/elsewhere/internal/flags"
 	"github.com/elsewhere-net/elsewhere/internal/network"
+	"github.com/elsewhere-net/elsewhere/internal/publicdns"
 	"github.com/elsewhere-net/elsewhere/pkg/probe"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -42,6 +43,7 @@ var regionName = regexp.MustCompile(`^[a-z0-9-]{1,61}$`) // "-1" is added for th
 type up struct {
 	regions, dataDir   string
 	grpcAddr, httpAddr string
+	public             string
 	verbose            bool
 	probe              flags.Probe
 	out, errs          io.Writer
@@ -84,6 +86,7 @@ themselves. When it is ready, the coordinator's address is printed on stdout, al
 	set.StringVar(&u.dataDir, "data-dir", "", "`directory` for the log and the agents' results (default: a temporary one)")
 	set.StringVar(&u.grpcAddr, "grpc-addr", "127.0.0.1:7700", "`address` of the coordinator; port 0 takes a free one")
 	set.StringVar(&u.httpAddr, "http-addr", "", "`address` for /metrics, /healthz and /readyz (default: none)")
+	set.StringVar(&u.public, "public-resolvers", "", "YAML `file` of public resolvers to ask where a question wants them (default: well-known ones)")
 	set.BoolVar(&u.verbose, "verbose", false, "show what coordinator and agents do")
 	u.probe.Add(set)
 	return cmd
@@ -141,6 +144,11 @@ func (u *up) options() (network.Options, error) {
 	opts := network.Options{GRPCAddr: u.grpcAddr, HTTPAddr: u.httpAddr, Log: slog.New(slog.DiscardHandler)}
 	if u.verbose {
 		opts.Log = flags.Logger()
+	}
+	if u.public != "" {
+		if opts.PublicResolvers, err = publicdns.ReadFile(u.public); err != nil {
+			return opts, flags.Usagef("--public-resolvers: %w", err)
+		}
 	}
 	for region := range strings.SplitSeq(u.regions, ",") {
 		region = strings.TrimSpace(region)

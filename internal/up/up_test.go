@@ -102,6 +102,7 @@ func TestUpIsChecked(t *testing.T) {
 		{"a resolver that is a name", []string{"--resolver", "dns.example"}},
 		{"a range that is none", []string{"--allow-target", "10.0.0.0/33"}},
 		{"a control without a port", []string{"--control", "localhost"}},
+		{"a list of resolvers that is not there", []string{"--public-resolvers", "/nonexistent"}},
 		{"a file of roots that is not there", []string{"--roots", "/nonexistent"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {

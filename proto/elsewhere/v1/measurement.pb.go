@@ -173,9 +173,13 @@ type Measurement struct {
 	// Results that came after it was closed. They are kept and change neither ledger nor verdict.
 	Late int32 `protobuf:"varint,12,opt,name=late,proto3" json:"late,omitempty"`
 	// What it is judged by, with the defaults filled in.
-	Policy        *Policy `protobuf:"bytes,13,opt,name=policy,proto3" json:"policy,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Policy *Policy `protobuf:"bytes,13,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The well-known public resolvers that its agents ask beside their own, as the coordinator knew them
+	// when it opened; which of them an agent asks follows from where it stands. Default: none, unless
+	// spec.dns.local_public_resolvers asks for them.
+	PublicResolvers []*PublicResolver `protobuf:"bytes,14,rep,name=public_resolvers,json=publicResolvers,proto3" json:"public_resolvers,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Measurement) Reset() {
@@ -295,6 +299,13 @@ func (x *Measurement) GetLate() int32 {
 func (x *Measurement) GetPolicy() *Policy {
 	if x != nil {
 		return x.Policy
+	}
+	return nil
+}
+
+func (x *Measurement) GetPublicResolvers() []*PublicResolver {
+	if x != nil {
+		return x.PublicResolvers
 	}
 	return nil
 }
@@ -468,7 +479,7 @@ var File_elsewhere_v1_measurement_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_measurement_proto_rawDesc = "" +
 	"\n" +
-	"\x1eelsewhere/v1/measurement.proto\x12\felsewhere.v1\x1a\x19elsewhere/v1/policy.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1aelsewhere/v1/verdict.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x04\n" +
+	"\x1eelsewhere/v1/measurement.proto\x12\felsewhere.v1\x1a\x19elsewhere/v1/policy.proto\x1a\"elsewhere/v1/public_resolver.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1aelsewhere/v1/verdict.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x04\n" +
 	"\vMeasurement\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.elsewhere.v1.StateR\x05state\x12&\n" +
@@ -485,7 +496,8 @@ const file_elsewhere_v1_measurement_proto_rawDesc = "" +
 	" \x03(\v2\x11.elsewhere.v1.AskR\x04asks\x126\n" +
 	"\bdeadline\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x12\n" +
 	"\x04late\x18\f \x01(\x05R\x04late\x12,\n" +
-	"\x06policy\x18\r \x01(\v2\x14.elsewhere.v1.PolicyR\x06policy\"\xc3\x01\n" +
+	"\x06policy\x18\r \x01(\v2\x14.elsewhere.v1.PolicyR\x06policy\x12G\n" +
+	"\x10public_resolvers\x18\x0e \x03(\v2\x1c.elsewhere.v1.PublicResolverR\x0fpublicResolvers\"\xc3\x01\n" +
 	"\x03Ask\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12/\n" +
 	"\avantage\x18\x02 \x01(\v2\x15.elsewhere.v1.VantageR\avantage\x12,\n" +
@@ -539,8 +551,9 @@ var file_elsewhere_v1_measurement_proto_goTypes = []any{
 	(*Verdict)(nil),               // 7: elsewhere.v1.Verdict
 	(*Result)(nil),                // 8: elsewhere.v1.Result
 	(*Policy)(nil),                // 9: elsewhere.v1.Policy
-	(*Vantage)(nil),               // 10: elsewhere.v1.Vantage
-	(Failure)(0),                  // 11: elsewhere.v1.Failure
+	(*PublicResolver)(nil),        // 10: elsewhere.v1.PublicResolver
+	(*Vantage)(nil),               // 11: elsewhere.v1.Vantage
+	(Failure)(0),                  // 12: elsewhere.v1.Failure
 }
 var file_elsewhere_v1_measurement_proto_depIdxs = []int32{
 	0,  // 0: elsewhere.v1.Measurement.state:type_name -> elsewhere.v1.State
@@ -553,14 +566,15 @@ var file_elsewhere_v1_measurement_proto_depIdxs = []int32{
 	3,  // 7: elsewhere.v1.Measurement.asks:type_name -> elsewhere.v1.Ask
 	6,  // 8: elsewhere.v1.Measurement.deadline:type_name -> google.protobuf.Timestamp
 	9,  // 9: elsewhere.v1.Measurement.policy:type_name -> elsewhere.v1.Policy
-	10, // 10: elsewhere.v1.Ask.vantage:type_name -> elsewhere.v1.Vantage
-	1,  // 11: elsewhere.v1.Ask.state:type_name -> elsewhere.v1.AskState
-	11, // 12: elsewhere.v1.Ask.failure:type_name -> elsewhere.v1.Failure
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	10, // 10: elsewhere.v1.Measurement.public_resolvers:type_name -> elsewhere.v1.PublicResolver
+	11, // 11: elsewhere.v1.Ask.vantage:type_name -> elsewhere.v1.Vantage
+	1,  // 12: elsewhere.v1.Ask.state:type_name -> elsewhere.v1.AskState
+	12, // 13: elsewhere.v1.Ask.failure:type_name -> elsewhere.v1.Failure
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_measurement_proto_init() }
@@ -569,6 +583,7 @@ func file_elsewhere_v1_measurement_proto_init() {
 		return
 	}
 	file_elsewhere_v1_policy_proto_init()
+	file_elsewhere_v1_public_resolver_proto_init()
 	file_elsewhere_v1_result_proto_init()
 	file_elsewhere_v1_spec_proto_init()
 	file_elsewhere_v1_vantage_proto_init()
