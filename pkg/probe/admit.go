@@ -25,8 +25,21 @@ func invalid(field string, err error) error { return &SpecError{Field: field, Er
 // expression that does not compile or a header field that is not the spec's to choose. The error is a
 // SpecError where one field is to blame.
 func Validate(spec *pb.Spec) error {
-	if c, isHTTP := spec.GetCheck().(*pb.Spec_Http); isHTTP {
+	switch c := spec.GetCheck().(type) {
+	case *pb.Spec_Http:
 		return wellFormedHTTP(c.Http, spec.GetFamily())
+	case *pb.Spec_Origin:
+		if err := wellFormedOrigin(c.Origin, spec.GetFamily()); err != nil {
+			return err
+		}
+		return offerable("origin.profile", c.Origin.GetProfile(), c.Origin.GetVersions())
+	case *pb.Spec_Tls:
+		if p := c.Tls.GetProfile(); p != nil {
+			if err := wholeProfile("tls.profile", p); err != nil {
+				return err
+			}
+			return offerable("tls.profile", p, nil)
+		}
 	}
 	return nil // The rules see all there is of the others.
 }

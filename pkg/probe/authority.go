@@ -57,7 +57,7 @@ func (t *trace) authority(ctx context.Context, asking *sync.WaitGroup, name stri
 		return
 	}
 	grace := walkGrace
-	if newWalker(t).asked {
+	if w := newWalker(t); w.asked || w.every {
 		grace = walkTimeout
 	}
 	t.besides(ctx, grace, func(ctx context.Context, side *trace) {

@@ -22,6 +22,7 @@ const cutNote = "(cut to fit the result's bound) "
 // fit makes a Result as small as it must be. What a target can make long is cut, the least useful
 // first; every step stays, with its failures. A step that lost something says so.
 func fit(r *pb.Result) {
+	keepChains(r)
 	keepDER(r)
 	for _, cut := range []func(*pb.Step, map[string]bool) bool{
 		cutRepeated, cutAside, cutSections, cutDER, cutBodies, cutHalf, cutHalf, cutHalf, cutHalf, cutAll,
@@ -34,6 +35,21 @@ func fit(r *pb.Result) {
 			if s.GetEvidence() != nil && cut(s, seen) && !strings.HasPrefix(s.GetEvidence().GetText(), cutNote) {
 				s.Evidence.Text = clean(cutNote+s.GetEvidence().GetText(), maxText)
 			}
+		}
+	}
+}
+
+// keepChains leaves of a variant's chain its first certificate, where the handshake that it stands beside
+// shows the same chain: then there is nothing else to be said of it.
+func keepChains(r *pb.Result) {
+	same := func(a, b *pb.Certificate) bool { return a.GetSha256() == b.GetSha256() }
+	for _, s := range r.GetSteps() {
+		if s.GetRole() != pb.Role_ROLE_VARIANT || s.Beside == nil {
+			continue
+		}
+		shown := r.GetSteps()[s.GetBeside()].GetEvidence().GetTls().GetChain()
+		if tls := s.GetEvidence().GetTls(); len(shown) > 1 && slices.EqualFunc(tls.GetChain(), shown, same) {
+			tls.Chain = tls.GetChain()[:1]
 		}
 	}
 }

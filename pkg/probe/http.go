@@ -22,7 +22,9 @@ type leg struct {
 
 // greeting is the handshake that a leg needs.
 func (l leg) greeting() greeting {
-	return greeting{addr: l.addr, name: l.req.name, alpn: l.req.alpn, aim: l.aim}
+	g := greeting{addr: l.addr, name: l.req.name, alpn: l.req.alpn, aim: l.aim}
+	l.req.client.introduce(&g)
+	return g
 }
 
 // exchange is a step that is an exchange, while it is made.
@@ -37,8 +39,7 @@ type exchange struct {
 
 // visit asks an address of the URL's host for the page, and follows redirects if the spec says so. The
 // first exchange's step ends last: it tells how all of it went.
-func (t *trace) visit(ctx context.Context, addr netip.AddrPort, spec *pb.HTTPSpec) {
-	req, _ := newRequest(spec, t.env.Version) // It was checked at the door.
+func (t *trace) visit(ctx context.Context, addr netip.AddrPort, req *request, spec *pb.HTTPSpec) {
 	l := leg{addr: addr, req: req, aim: toTarget}
 	conn, _ := t.approach(ctx, l)
 	if conn == nil {

@@ -32,6 +32,7 @@ type request struct {
 	alpn   []string          // Offered in the handshake.
 	fields []*pb.HeaderField // The spec's, sent besides.
 	agent  string            // The version of the agent's program.
+	client *client           // Whom the agent comes in place of. Nil: nobody.
 }
 
 // wellFormedHTTP says what is wrong with an HTTP check.
@@ -194,6 +195,15 @@ func checkURL(u *url.URL) error {
 		return err
 	}
 	return checkHost(canonical(u.Hostname()))
+}
+
+// targetOf returns the host and port of a URL, or neither.
+func targetOf(text string) (host string, port uint16) {
+	u, err := parseURL(text)
+	if err != nil {
+		return "", 0
+	}
+	return u.Hostname(), portOf(u)
 }
 
 // portOf is the port of a URL, 0 if it is none.

@@ -17,6 +17,7 @@
 //	           why it fails: tls_interference.go; what is accepted: tls_enumerate.go
 //	certify    examine.go, chain.go: paths.go, flaws.go, trust.go, names.go, ocsp.go, aia.go
 //	exchange   http.go, http_request.go, http_response.go, http_redirect.go, edge.go
+//	           as the client of a profile comes: client.go
 //	beside     control.go, aside.go; what may be asked of an agent: admit.go, egress.go, budget.go
 package probe
 
@@ -98,8 +99,14 @@ func (t *trace) check(ctx context.Context) {
 			}
 		})
 	case *pb.Spec_Http:
+		req, _ := newRequest(c.Http, t.env.Version) // It was checked at the door, as is the next one.
 		t.resolve(ctx, host, func(ip netip.Addr) {
-			t.visit(ctx, netip.AddrPortFrom(ip, port), c.Http)
+			t.visit(ctx, netip.AddrPortFrom(ip, port), req, c.Http)
+		})
+	case *pb.Spec_Origin:
+		req, _ := asClient(c.Origin, t.env.Version)
+		t.resolve(ctx, host, func(ip netip.Addr) {
+			t.visit(ctx, netip.AddrPortFrom(ip, port), req, nil)
 		})
 	}
 }
@@ -124,9 +131,9 @@ func target(spec *pb.Spec) (host string, port uint16) {
 		}
 		return c.Tls.GetHost(), uint16(c.Tls.GetPort())
 	case *pb.Spec_Http:
-		if u, err := parseURL(c.Http.GetUrl()); err == nil {
-			return u.Hostname(), portOf(u)
-		}
+		return targetOf(c.Http.GetUrl())
+	case *pb.Spec_Origin:
+		return targetOf(c.Origin.GetUrl())
 	}
 	return "", 0
 }
@@ -152,9 +159,16 @@ func wellFormed(spec *pb.Spec) error {
 				return err
 			}
 		}
+		if c.Tls.GetProfile() != nil {
+			if err := wholeProfile("tls.profile", c.Tls.GetProfile()); err != nil {
+				return err
+			}
+		}
 		return wellFormedHost(c.Tls.GetHost(), max(c.Tls.GetPort(), 1), spec.GetFamily())
 	case *pb.Spec_Http:
 		return wellFormedHTTP(c.Http, spec.GetFamily())
+	case *pb.Spec_Origin:
+		return wellFormedOrigin(c.Origin, spec.GetFamily())
 	}
 	return fmt.Errorf("the job's check %T is not known to this agent", spec.GetCheck())
 }

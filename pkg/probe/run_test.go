@@ -77,6 +77,9 @@ func TestEveryCheckHasABranch(t *testing.T) {
 				check.Set(f, value)
 			}
 		}
+		if o := spec.GetOrigin(); o != nil {
+			o.Profile = someCDN()
+		}
 		r := run(t, env, spec)
 		for _, s := range r.GetSteps() {
 			if s.GetFailure() == pb.Failure_FAILURE_AGENT_INTERNAL {

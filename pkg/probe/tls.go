@@ -60,6 +60,7 @@ type greeting struct {
 	alpn    []string // Offered (RFC 7301). Nil: none.
 	precise bool     // The spec named what to offer in alpn.
 	offer   *offer   // Nil: all that the agent can.
+	client  *client  // Whom the agent comes in place of. Nil: nobody.
 	aim     aim
 }
 
@@ -74,6 +75,9 @@ func newGreeting(spec *pb.TLSSpec) greeting {
 	}
 	for _, n := range spec.GetNames() {
 		g.names = append(g.names, canonical(n))
+	}
+	if p := spec.GetProfile(); p != nil {
+		g.client = &client{offer: profileOffer(p, nil)}
 	}
 	return g
 }
@@ -109,6 +113,10 @@ func (t *trace) secure(ctx context.Context, conn net.Conn, g greeting) (*secured
 		h.end(pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING)
 		return nil, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
 	}
+	var offered func() pb.Failure
+	if g.client != nil {
+		offered = h.meet(ctx)
+	}
 	controls := t.controlsFor(ctx, h.step, g.addr.Addr())
 	beside := func() {
 		controls()
@@ -135,6 +143,9 @@ func (t *trace) secure(ctx context.Context, conn net.Conn, g greeting) (*secured
 	}
 	stopped = h.look(ctx, stopped)
 	h.end(append([]pb.Failure{stopped}, h.certificate...)...)
+	if offered != nil {
+		stopped = h.compare(ctx, stopped, offered)
+	}
 	return h.secured, stopped
 }
 

@@ -44,7 +44,7 @@ func spoke(f pb.Failure) bool {
 // far as ServerHello, all paced.
 func (t *trace) enumerate(ctx context.Context, g greeting) {
 	s := t.open(&pb.Step{
-		Kind: pb.StepKind_STEP_KIND_TLS_ENUMERATION, Role: g.aim.role, Name: g.sent(), Address: g.addr.String(), Attempts: 1,
+		Kind: pb.StepKind_STEP_KIND_TLS_ENUMERATION, Role: g.aim.role, Beside: g.aim.beside, Name: g.sent(), Address: g.addr.String(), Attempts: 1,
 	})
 	e := &enumeration{step: s, greeting: g, ctx: ctx, pace: rate.NewLimiter(handshakesPerSecond, 1)}
 	for v := flight.TLS13; v >= flight.SSL30 && e.stopped == nil; v-- {

@@ -31,8 +31,8 @@ func (h *shaker) interfere(ctx context.Context) {
 		pb.Variant_VARIANT_OTHER_NAME, pb.Variant_VARIANT_NO_NAME,
 		pb.Variant_VARIANT_SMALL_HELLO, pb.Variant_VARIANT_SMALL_SEGMENTS,
 	} {
-		if v == pb.Variant_VARIANT_NO_NAME && h.sent() == "" {
-			continue // It is what failed.
+		if v == pb.Variant_VARIANT_NO_NAME && (h.sent() == "" || h.client != nil && h.client.names != nil) {
+			continue // It is what failed, or was begun beside the first attempt.
 		}
 		h.t.spawn(func() { h.t.variant(ctx, h.changed(v), v) })
 	}
@@ -49,6 +49,10 @@ func (h *shaker) changed(v pb.Variant) greeting {
 		g.mute = true
 	case pb.Variant_VARIANT_SMALL_HELLO:
 		g.offer = smallOffer()
+	case pb.Variant_VARIANT_PROFILE_OFFER:
+		g.offer, g.alpn = g.client.offer, nil // Profiles say nothing of ALPN, and clients of HTTP/1.1 need none.
+	case pb.Variant_VARIANT_ORIGIN_NAME:
+		g.mute, g.alias = false, g.client.domain
 	}
 	return g
 }
@@ -68,12 +72,17 @@ func smallOffer() *offer {
 	return &offer{versions: []uint16{flight.TLS10, flight.TLS11, flight.TLS12, flight.TLS13}, groups: []uint16{29, 23, 24}}
 }
 
-// variant makes one handshake on a connection of its own.
-func (t *trace) variant(ctx context.Context, g greeting, v pb.Variant) {
+// variant makes one handshake on a connection of its own, and says what stopped it.
+func (t *trace) variant(ctx context.Context, g greeting, v pb.Variant) pb.Failure {
 	h := t.shaker(g)
 	h.pb.Variant = v
+	if err := h.offer.impossible(); err != nil {
+		h.say(err)
+		h.end(pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING)
+		return pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+	}
 	if h.refused(g.addr, toConnect) {
-		return
+		return pb.Failure_FAILURE_AGENT_POLICY_DENIED
 	}
 	var opts ConnectOptions
 	if v == pb.Variant_VARIANT_SMALL_SEGMENTS {
@@ -91,4 +100,5 @@ func (t *trace) variant(ctx context.Context, g greeting, v pb.Variant) {
 		return f
 	})
 	h.end(append([]pb.Failure{stopped}, h.certificate...)...)
+	return stopped
 }

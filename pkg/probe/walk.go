@@ -60,9 +60,9 @@ type endpoint struct {
 
 // newWalker returns a walker whose steps go to t.
 func newWalker(t *trace) *walker {
-	spec := t.job.GetSpec().GetDns()
+	spec, origin := t.job.GetSpec().GetDns(), t.job.GetSpec().GetOrigin() != nil
 	w := &walker{
-		t: t, port: 53, every: spec.GetAuthoritative(), asked: spec.GetAuthoritative() || spec.GetTrace(), deep: spec != nil,
+		t: t, port: 53, every: spec.GetAuthoritative() || origin, asked: spec.GetAuthoritative() || spec.GetTrace(), deep: spec != nil || origin,
 		known: t.env.Delegations, manners: map[netip.AddrPort]manner{},
 	}
 	if spec != nil {

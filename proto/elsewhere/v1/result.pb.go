@@ -2487,7 +2487,8 @@ type TLSEvidence struct {
 	ServerName string `protobuf:"bytes,4,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
 	// The alert that the server sent. Default: none.
 	Alert *TLSAlert `protobuf:"bytes,5,opt,name=alert,proto3" json:"alert,omitempty"`
-	// The chain as served, leaf first if the server does as it should; at most 16.
+	// The chain as served, leaf first if the server does as it should; at most 16. Of a variant that was
+	// served the same chain as the handshake beside it, the first certificate alone.
 	Chain []*Certificate `protobuf:"bytes,6,rep,name=chain,proto3" json:"chain,omitempty"`
 	// The time at which validity was judged: the coordinator's, never the agent's.
 	JudgedTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=judged_time,json=judgedTime,proto3" json:"judged_time,omitempty"`

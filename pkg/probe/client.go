@@ -1,0 +1,190 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/elsewhere-net/elsewhere/pkg/probe/flight"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// An origin is looked at the way that a CDN comes to it: by its server_name, its Host, its User-Agent. What
+// its TLS offers and the agent's library cannot is offered by hand, beside the agent's own handshake, and so
+// are the other names that a server may have another certificate for. Whether the CDN would be content is
+// the judge's to say.
+
+// client is the client of a profile, which the agent comes in place of.
+type client struct {
+	offer *offer
+	// Of an origin's client: the names that the certificate is compared with, the first of which decides;
+	// the server_name that is sent, if any; and the origin's own domain. Without names the handshake's are
+	// as the spec says.
+	names  []string
+	sends  string
+	domain string
+}
+
+// asClient makes the request that a profile's client sends to an origin, or says what is wrong with the spec.
+func asClient(spec *pb.OriginSpec, version string) (*request, error) {
+	page := &pb.HTTPSpec{Url: spec.GetUrl(), HostHeader: spec.GetHostHeader(), Version: pb.HTTPVersion_HTTP_VERSION_1_1}
+	p := spec.GetProfile()
+	if a := p.GetUserAgent(); a != "" {
+		page.Headers = []*pb.HeaderField{{Name: "User-Agent", Value: a}}
+	}
+	r, err := newRequest(page, version)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{offer: profileOffer(p, spec.GetVersions()), domain: serverNameOf(r.hostname())}
+	from := map[pb.NameSource]string{
+		pb.NameSource_NAME_SOURCE_ORIGIN: c.domain, pb.NameSource_NAME_SOURCE_HOST: serverNameOf(hostOf(r.host)),
+	}
+	c.sends = sni(from[p.GetServerName()])
+	// The profile's come first, and then what else the certificate may be for.
+	for _, source := range slices.Concat(p.GetNames(), []pb.NameSource{
+		p.GetServerName(), pb.NameSource_NAME_SOURCE_ORIGIN, pb.NameSource_NAME_SOURCE_HOST,
+	}) {
+		if name := from[source]; name != "" && !slices.Contains(c.names, name) {
+			c.names = append(c.names, name)
+		}
+	}
+	r.client = c
+	return r, nil
+}
+
+// profileOffer is what a profile's client offers, configured to some of its versions. Default: those that it
+// offers unless it is configured otherwise.
+func profileOffer(p *pb.Profile, versions []string) *offer {
+	for _, more := range [][]string{p.GetDefaultVersions(), p.GetVersions()} {
+		if len(versions) == 0 {
+			versions = more
+		}
+	}
+	o := readOffer(&pb.TLSOffer{
+		Versions: versions, CipherSuites: p.GetCipherSuites(), Groups: p.GetGroups(), SignatureSchemes: p.GetSignatureSchemes(),
+	})
+	if p.GetSsl3ExcludesOthers() && o.versions[0] == flight.SSL30 {
+		o.versions, o.byHand = o.versions[:1], true
+	}
+	return o
+}
+
+// introduce makes an origin's greeting that of its client.
+func (c *client) introduce(g *greeting) {
+	if c == nil {
+		return
+	}
+	g.client = c
+	g.name, g.names = c.names[0], c.names[1:]
+	g.alias, g.mute = c.sends, c.sends == ""
+}
+
+// wellFormedOrigin says what is wrong with an origin check.
+func wellFormedOrigin(spec *pb.OriginSpec, family pb.Family) error {
+	r, err := asClient(spec, "")
+	if at := (*SpecError)(nil); errors.As(err, &at) {
+		field := map[string]string{"http.url": "url", "http.host_header": "host_header"}[at.Field]
+		if field == "" { // The only header field.
+			field = "profile.user_agent"
+		}
+		return invalid("origin."+field, at.Err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := wellFormedHost(r.hostname(), uint32(r.port()), family); err != nil {
+		return invalid("origin.url", err)
+	}
+	return wholeProfile("origin.profile", spec.GetProfile())
+}
+
+// wholeProfile says whether the coordinator has put the profile into a spec: agents know none by name.
+func wholeProfile(field string, p *pb.Profile) error {
+	if p == nil || proto.Equal(p, &pb.Profile{Name: p.GetName()}) {
+		return invalid(field, fmt.Errorf("the profile %q is not in the spec, only its name", p.GetName()))
+	}
+	return nil
+}
+
+// offerable says what nobody could offer of a profile that is configured to some of its versions.
+func offerable(field string, p *pb.Profile, versions []string) error {
+	for _, v := range versions {
+		if len(p.GetVersions()) > 0 && !slices.Contains(p.GetVersions(), v) {
+			return invalid(field, fmt.Errorf("%s cannot be made to speak %s, only %s", p.GetName(), v, strings.Join(p.GetVersions(), ", ")))
+		}
+	}
+	o := profileOffer(p, versions)
+	if err := o.impossible(); err != nil {
+		return invalid(field, err)
+	}
+	for _, v := range o.versions {
+		if len(o.suites) > 0 && !slices.ContainsFunc(o.suites, func(id uint16) bool { return slices.Contains(flight.Suites(v), id) }) {
+			return invalid(field, fmt.Errorf("none of its cipher suites is for %s, which it offers", flight.VersionName(v)))
+		}
+	}
+	return nil
+}
+
+// meet begins the handshakes that show how a server meets the client, beside the agent's own and all at once:
+// by its offer, and by other names. What it returns waits for how the first one ends.
+func (h *shaker) meet(ctx context.Context) (offered func() pb.Failure) {
+	variants := []pb.Variant{pb.Variant_VARIANT_PROFILE_OFFER}
+	if c := h.client; c.names != nil {
+		if h.sent() != "" {
+			variants = append(variants, pb.Variant_VARIANT_NO_NAME)
+		}
+		if sni(c.domain) != "" && c.domain != h.sent() {
+			variants = append(variants, pb.Variant_VARIANT_ORIGIN_NAME)
+		}
+	}
+	done, f := make(chan struct{}), pb.Failure_FAILURE_UNSPECIFIED
+	for i, v := range variants {
+		h.t.spawn(func() {
+			if i == 0 {
+				defer close(done)
+				f = h.t.variant(ctx, h.changed(v), v)
+				return
+			}
+			h.t.variant(ctx, h.changed(v), v)
+		})
+	}
+	return func() pb.Failure {
+		<-done
+		return f
+	}
+}
+
+// compare compares how the agent's own handshake ended with how the client's offer did. If they had nothing
+// in common, it finds out what the server has. It returns how the handshake ended, or FAILURE_NONE if the
+// client gets further than the agent's library can.
+func (h *shaker) compare(ctx context.Context, stopped pb.Failure, offered func() pb.Failure) pb.Failure {
+	h.t.spawn(func() {
+		// All of a Result's addresses are one origin's: one of them stands for those that are like it.
+		if !h.t.job.GetSpec().GetTls().GetEnumerate() && nothingCommon(offered(), stopped) && h.t.once("profile's enumeration") {
+			h.t.enumerate(ctx, h.changed(pb.Variant_VARIANT_UNSPECIFIED))
+		}
+	})
+	if canLook(stopped) {
+		if f := offered(); f == pb.Failure_FAILURE_NONE || isCertificate(f) {
+			return pb.Failure_FAILURE_NONE
+		}
+	}
+	return stopped
+}
+
+// nothingCommon says whether an offer that ended so had nothing in common with the server, which may say that
+// by closing the connection: then the agent's own handshake tells that it speaks TLS.
+func nothingCommon(offered, own pb.Failure) bool {
+	switch offered { //nolint:exhaustive // The others are about something else.
+	case pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER, pb.Failure_FAILURE_TLS_ALERT:
+		return true
+	case pb.Failure_FAILURE_TLS_CLOSED, pb.Failure_FAILURE_TLS_RESET:
+		return spoke(own)
+	}
+	return false
+}
