@@ -37,8 +37,8 @@ mnemonic or TYPE65280, A unless you say so; CLASS is IN or CH. Each --expect is 
 place's answer should hold.
 
 Two of the zone's own servers are asked from each place too, or all of them with --authoritative.
---public asks well-known public resolvers beside the agents' own (Cloudflare, Google, Quad9), or the
-ones that you list.
+--public asks public resolvers beside the agents' own: those that people use at each place, as the
+coordinator lists them, or the ones that you name.
 
 Options are dig's, also shortened and with +no as dig has it:
   +dnssec           ask for signatures (DO)

@@ -79,13 +79,12 @@ func job(m *pb.Measurement, a *pb.Ask) *pb.Job {
 // place after those that the question names.
 func specFor(m *pb.Measurement, a *pb.Ask) *pb.Spec {
 	spec := m.GetSpec()
-	local := publicdns.For(m.GetPublicResolvers(), a, spec.GetFamily())
-	if len(local) == 0 {
+	if !spec.GetDns().GetLocalPublicResolvers() {
 		return spec
 	}
 	spec = proto.CloneOf(spec)
 	d := spec.GetDns()
-	for _, address := range local {
+	for _, address := range publicdns.For(m.GetPublicResolvers(), a, spec.GetFamily()) {
 		if len(d.GetPublicResolvers()) < publicdns.MaxAsked && !slices.Contains(d.GetPublicResolvers(), address) {
 			d.PublicResolvers = append(d.PublicResolvers, address)
 		}

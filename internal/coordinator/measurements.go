@@ -73,9 +73,7 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 	if m.From == "" {
 		m.From = "world"
 	}
-	if r.GetSpec().GetDns().GetLocalPublicResolvers() {
-		m.PublicResolvers = publicdns.Asked(s.opts.PublicResolvers, asks, r.GetSpec().GetFamily())
-	}
+	m.PublicResolvers = publicdns.Asked(s.opts.PublicResolvers, m.GetSpec(), asks)
 	// Before it is in the log, so that what is in the log is always closed.
 	s.closer.at(id, now.Add(timeout))
 	// A caller that goes away now leaves a measurement that is asked, not half of one.

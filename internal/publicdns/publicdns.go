@@ -101,15 +101,22 @@ type rules struct{}
 // Validate implements protoyaml.Validator.
 func (rules) Validate(m proto.Message) error { return protovalidate.Validate(m) }
 
-// Asked are those of a list that any of some agents would ask, in the list's order.
-func Asked(list []*pb.PublicResolver, asks []*pb.Ask, family pb.Family) []*pb.PublicResolver {
+// Asked are those of a list that any agent of a measurement asks, in the list's order: where the question
+// names them, and where it wants those of each agent's place.
+func Asked(list []*pb.PublicResolver, spec *pb.Spec, asks []*pb.Ask) []*pb.PublicResolver {
 	wanted := map[*pb.PublicResolver]bool{}
+	for _, address := range spec.GetDns().GetPublicResolvers() {
+		wanted[find(list, address)] = true
+	}
+	if !spec.GetDns().GetLocalPublicResolvers() {
+		asks = nil
+	}
 	places := make([]fleet.Selector, len(list))
 	for i, r := range list {
 		places[i] = placeOf(r)
 	}
 	for _, a := range asks {
-		for _, r := range choose(list, places, a, family) {
+		for _, r := range choose(list, places, a, spec.GetFamily()) {
 			wanted[r.resolver] = true
 		}
 	}
@@ -180,17 +187,20 @@ func addressOf(text string) (netip.Addr, bool) {
 
 // Name is what people call the resolver at an address, "IP:PORT": "" if it is none of the list. An entry
 // without a port is that address on any.
-func Name(list []*pb.PublicResolver, address string) string {
+func Name(list []*pb.PublicResolver, address string) string { return find(list, address).GetName() }
+
+// find is the resolver at an address, or nil.
+func find(list []*pb.PublicResolver, address string) *pb.PublicResolver {
 	at, ok := endpoint(address)
 	for _, r := range list {
 		for _, text := range r.GetAddresses() {
 			own, fine := endpoint(text)
 			if ok && fine && own.Addr() == at.Addr() && (own.Port() == 0 || own.Port() == at.Port()) {
-				return r.GetName()
+				return r
 			}
 		}
 	}
-	return ""
+	return nil
 }
 
 // endpoint is "IP" or "IP:PORT"; without a port that is 0.

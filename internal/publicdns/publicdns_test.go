@@ -89,12 +89,19 @@ func TestAnAgentAsksThoseOfItsPlaceAndFamily(t *testing.T) {
 
 func TestWhatNobodyAsksIsLeftOutOfAMeasurement(t *testing.T) {
 	asks := []*pb.Ask{{Agent: "a", Vantage: &pb.Vantage{Country: "JP"}}, {Agent: "b", Vantage: &pb.Vantage{Ipv4: true}}}
-	var names []string
-	for _, r := range publicdns.Asked(parse(t, aList), asks, pb.Family_FAMILY_UNSPECIFIED) {
-		names = append(names, r.GetName())
-	}
-	if diff := cmp.Diff([]string{"Both", "Japan"}, names); diff != "" {
-		t.Error(diff)
+	for want, spec := range map[string]*pb.DNSSpec{
+		"":                {Name: "a.example"},
+		"Both Japan":      {Name: "a.example", LocalPublicResolvers: true},
+		"Ours":            {Name: "a.example", PublicResolvers: []string{"192.0.2.3", "192.0.2.99"}},
+		"Both Ours Japan": {Name: "a.example", PublicResolvers: []string{"192.0.2.3:53"}, LocalPublicResolvers: true},
+	} {
+		var names []string
+		for _, r := range publicdns.Asked(parse(t, aList), &pb.Spec{Check: &pb.Spec_Dns{Dns: spec}}, asks) {
+			names = append(names, r.GetName())
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%v: %q, want %q", spec, got, want)
+		}
 	}
 }
 
@@ -186,7 +193,8 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		asks := []*pb.Ask{{Agent: "a", Vantage: &pb.Vantage{Country: "CN", Ipv4: true}}}
-		for _, r := range publicdns.Asked(list, asks, pb.Family_FAMILY_UNSPECIFIED) {
+		spec := &pb.Spec{Check: &pb.Spec_Dns{Dns: &pb.DNSSpec{Name: "a.example", LocalPublicResolvers: true}}}
+		for _, r := range publicdns.Asked(list, spec, asks) {
 			if r.GetName() == "" || len(r.GetAddresses()) == 0 {
 				t.Errorf("%v", r)
 			}

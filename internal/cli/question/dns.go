@@ -20,7 +20,7 @@ type DNSFlags struct {
 	Reverse, Type, Class string
 	// Authoritative asks all of the zone's own servers.
 	Authoritative bool
-	// Public asks public resolvers too: those of PublicAt, or else the ones that many people use.
+	// Public asks public resolvers too: those of PublicAt, or else the ones that people use at each place.
 	Public bool
 	// PublicAt are addresses, separated by commas.
 	PublicAt string
@@ -51,9 +51,8 @@ func DNS(args []string, f DNSFlags) (*Question, error) {
 			return nil, err
 		}
 	}
-	q := &Question{Spec: &pb.Spec{Check: &pb.Spec_Dns{Dns: spec}}, From: w.from, Short: short}
-	q.public = f.Public && f.PublicAt == ""
-	return q, nil
+	spec.LocalPublicResolvers = f.Public && f.PublicAt == ""
+	return &Question{Spec: &pb.Spec{Check: &pb.Spec_Dns{Dns: spec}}, From: w.from, Short: short}, nil
 }
 
 // wantsDNS says whether a word after "from WHERE" is dns's own rather than more of the place: a

@@ -23,8 +23,6 @@ type Question struct {
 	From string
 	// Short says that +short was among the words: the distinct answers alone.
 	Short bool
-	// public says that the public resolvers that many people use are asked too.
-	public bool
 }
 
 // Where reads the words of a command that takes nothing but [from WHERE].

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/elsewhere-net/elsewhere/internal/cli/public"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -32,9 +31,6 @@ type Options struct {
 // coordinator uses.
 func (q *Question) Request(o Options) (*pb.CreateMeasurementRequest, error) {
 	q.Spec.Family = o.Family
-	if q.public {
-		q.Spec.GetDns().PublicResolvers = wellKnown(o.Family)
-	}
 	if err := familyFits(q.Spec); err != nil {
 		return nil, err
 	}
@@ -45,18 +41,6 @@ func (q *Question) Request(o Options) (*pb.CreateMeasurementRequest, error) {
 		return nil, errors.New("the question holds bytes that are not UTF-8; write it in UTF-8")
 	}
 	return req, firstViolation(protovalidate.Validate(req))
-}
-
-// wellKnown are the public resolvers that many people use, by the family that is asked.
-func wellKnown(f pb.Family) (out []string) {
-	for _, r := range public.Resolvers() {
-		addr := r.IPv4
-		if f == pb.Family_FAMILY_IPV6 {
-			addr = r.IPv6
-		}
-		out = append(out, addr.String())
-	}
-	return out
 }
 
 // familyFits refuses an address of the family that is not asked.

@@ -86,10 +86,16 @@ func dnsWords(spec *pb.DNSSpec) []string {
 	} {
 		words = append(words, when(o.on, o.name)...)
 	}
-	if list := spec.GetPublicResolvers(); len(list) > 0 {
-		words = append(words, "--public="+strings.Join(list, ","))
-	}
+	words = append(words, publicWords(spec)...)
 	return append(words, each("--expect", spec.GetExpect())...)
+}
+
+// publicWords are the words for the public resolvers that are asked.
+func publicWords(spec *pb.DNSSpec) []string {
+	if list := spec.GetPublicResolvers(); len(list) > 0 {
+		return []string{"--public=" + strings.Join(list, ",")}
+	}
+	return when(spec.GetLocalPublicResolvers(), "--public")
 }
 
 // transportWord is the option that says how a query travels.

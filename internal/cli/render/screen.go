@@ -133,7 +133,7 @@ func (s Screen) whole(m *pb.Measurement) []string {
 	for _, r := range all {
 		out = append(out, cols.lines(r, t, width)...)
 		if s.Verbose {
-			out = append(out, inDepth(m.GetSpec(), r.result)...)
+			out = append(out, inDepth(m, r.result)...)
 		}
 	}
 	if !s.Verbose {
@@ -201,7 +201,7 @@ func (l *lines) End(m *pb.Measurement) error {
 // plain writes a line for each agent as it answers, and the findings at the end.
 type plain struct {
 	screen Screen
-	spec   *pb.Spec
+	m      *pb.Measurement
 	cols   columns
 	done   []string
 	err    error
@@ -209,7 +209,7 @@ type plain struct {
 
 // Begin says what is asked, which is not data.
 func (p *plain) Begin(m *pb.Measurement) {
-	p.spec = m.GetSpec()
+	p.m = m
 	fmt.Fprintf(p.screen.Err, "%s: %s asked, %s\n", asked(m), agents(m.GetLedger().GetAsked()), Clean(m.GetId()))
 }
 
@@ -247,7 +247,7 @@ func (p *plain) End(m *pb.Measurement) error {
 func (p *plain) row(r row) {
 	p.write(p.cols.lines(r, theme{}, 0))
 	if p.screen.Verbose {
-		p.write(inDepth(p.spec, r.result))
+		p.write(inDepth(p.m, r.result))
 	}
 }
 

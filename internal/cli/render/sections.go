@@ -22,7 +22,8 @@ type section struct {
 // sections are what a Result shows beside its sights. In depth that is all there is, with times, for
 // one agent; otherwise what was asked for and what is remarkable, in words that agents which saw the
 // same share.
-func sections(spec *pb.Spec, r *pb.Result, deep bool) []section {
+func sections(m *pb.Measurement, r *pb.Result, deep bool) []section {
+	spec := m.GetSpec()
 	out := []section{}
 	if deep {
 		out = append(out, exchanges(r)...)
@@ -34,8 +35,8 @@ func sections(spec *pb.Spec, r *pb.Result, deep bool) []section {
 			out = append(out, lostWay(r)...)
 		}
 	}
-	if deep || len(spec.GetDns().GetPublicResolvers()) > 0 {
-		out = append(out, publicResolvers(spec, r, deep)...)
+	if deep || len(spec.GetDns().GetPublicResolvers()) > 0 || spec.GetDns().GetLocalPublicResolvers() {
+		out = append(out, publicResolvers(m, r, deep)...)
 	}
 	if deep || spec.GetDns().GetTrace() {
 		out = append(out, referrals(r, deep)...)
@@ -53,8 +54,8 @@ func sections(spec *pb.Spec, r *pb.Result, deep bool) []section {
 }
 
 // inDepth are the sections of one agent in depth, under its row. A nil Result has none.
-func inDepth(spec *pb.Spec, r *pb.Result) (lines []string) {
-	for _, s := range sections(spec, r, true) {
+func inDepth(m *pb.Measurement, r *pb.Result) (lines []string) {
+	for _, s := range sections(m, r, true) {
 		lines = append(lines, s.indented(2)...)
 	}
 	return lines
@@ -83,7 +84,7 @@ func shared(m *pb.Measurement, t theme) (lines []string) {
 	results := slices.Clone(m.GetResults())
 	slices.SortFunc(results, func(a, b *pb.Result) int { return cmp.Compare(a.GetAgent(), b.GetAgent()) })
 	for _, r := range results {
-		for _, s := range sections(m.GetSpec(), r, false) {
+		for _, s := range sections(m, r, false) {
 			key := s.title + "\n" + strings.Join(s.lines, "\n")
 			if all[key] == nil {
 				all[key] = &seen{section: s}

@@ -168,6 +168,7 @@ const exchanged = pb.StepKind_STEP_KIND_HTTP_EXCHANGE
 func told(spec *pb.Spec, deep bool, results ...*pb.Result) string {
 	var out bytes.Buffer
 	m := &pb.Measurement{Id: "x", Spec: spec, State: pb.State_STATE_FINISHED, Results: results}
+	m.PublicResolvers = []*pb.PublicResolver{{Name: "Google", Addresses: []string{"8.8.8.8"}}}
 	r := Screen{Out: &out, Err: &bytes.Buffer{}, Verbose: deep}.Reporter(false)
 	r.Begin(m)
 	r.Update(m, results)
@@ -229,7 +230,7 @@ func TestNothingRemarkableIsNoSection(t *testing.T) {
 	r := &pb.Result{Agent: "eu-1", ClockOffset: durationpb.New(80 * ms), Steps: []*pb.Step{
 		cut, server, absent, as(pb.Role_ROLE_CONTROL, asking("192.0.2.53:53", "control.example", "A", &pb.DNSReply{}, "A 192.0.2.9")),
 	}}
-	if got := sections(spec, r, false); len(got) != 0 {
+	if got := sections(&pb.Measurement{Spec: spec}, r, false); len(got) != 0 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -267,6 +268,7 @@ func TestQuestionsAreTheWordsThatAskThem(t *testing.T) {
 				NoRecursion: true, Nsid: true, ClientSubnet: "192.0.2.0/24", BufferSize: 512, Trace: true, PublicResolvers: []string{"9.9.9.9"}, Expect: []string{"a b"},
 			}},
 		},
+		"dns a A --public": {Check: &pb.Spec_Dns{Dns: &pb.DNSSpec{Name: "a", LocalPublicResolvers: true}}},
 		"dns a A @dns.example +https-get=/q +tls-hostname=b.example": {Check: &pb.Spec_Dns{Dns: &pb.DNSSpec{
 			Name: "a", Resolver: "dns.example", Transport: pb.Transport_TRANSPORT_HTTPS_GET, HttpsPath: "/q", TlsHostname: "b.example",
 		}}},

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/elsewhere-net/elsewhere/internal/cli/public"
+	"github.com/elsewhere-net/elsewhere/internal/publicdns"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -140,28 +140,19 @@ func (n *nameserver) atOdds() string {
 }
 
 // publicResolvers are the public resolvers' answers, apart from those of the agents' own.
-func publicResolvers(spec *pb.Spec, r *pb.Result, deep bool) []section {
+func publicResolvers(m *pb.Measurement, r *pb.Result, deep bool) []section {
 	var rows [][]string
 	for _, s := range stepsOf(r, pb.Role_ROLE_PUBLIC, pb.StepKind_STEP_KIND_DNS_QUERY) {
-		said := joinAnswers(answers(spec.GetDns(), s))
+		said := joinAnswers(answers(m.GetSpec().GetDns(), s))
 		if deep {
 			said = strings.TrimSpace(said + " " + aside(s))
 		}
-		rows = append(rows, []string{Clean(s.GetAddress()), operator(s.GetAddress()), ending(s, said, deep)})
+		rows = append(rows, []string{Clean(s.GetAddress()), Clean(publicdns.Name(m.GetPublicResolvers(), s.GetAddress())), ending(s, said, deep)})
 	}
 	if len(rows) == 0 {
 		return nil
 	}
 	return []section{{title: "public resolvers", lines: grid(rows)}}
-}
-
-// operator is who runs a public resolver, as far as it is known.
-func operator(address string) string {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return ""
-	}
-	return public.Operator(ap.Addr())
 }
 
 // referrals are the way down from the root, each zone below the one that refers to it. Servers of one

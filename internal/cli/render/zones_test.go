@@ -82,7 +82,7 @@ func TestAWayThatEnds(t *testing.T) {
 	root.Evidence = &pb.Evidence{Authority: &pb.AuthorityEvidence{Zone: "."}}
 	own := asking("192.0.2.53:53", "www.example.com", "A", &pb.DNSReply{}, "A 203.0.113.10")
 	spec := &pb.Spec{Check: &pb.Spec_Dns{Dns: &pb.DNSSpec{Name: "www.example.com", Authoritative: true}}}
-	got := sections(spec, &pb.Result{Steps: []*pb.Step{own, root}}, false)
+	got := sections(&pb.Measurement{Spec: spec}, &pb.Result{Steps: []*pb.Step{own, root}}, false)
 	want := []section{{"the zone's own servers were not found; from the root down", []string{".  198.41.0.4:53  ✗ dns_timeout"}}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(section{})); diff != "" {
 		t.Error(diff)
