@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"regexp"
@@ -26,6 +27,9 @@ Examples:
   elsewhere-agent --insecure --coordinator 10.0.0.1:7700 --data-dir d --id fra-1 --region eu-central \
       --country DE --city Frankfurt --provider AWS --asn 16509 --label tier=edge
 `
+
+// maxAddresses is how many addresses the contract lets an agent declare.
+const maxAddresses = 16
 
 var word = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
@@ -76,6 +80,7 @@ func (l *line) flags() *pflag.FlagSet {
 	set.StringVar(&l.vantage.City, "city", "", "`city`")
 	set.Uint32Var(&l.vantage.Asn, "asn", 0, "autonomous system `number`")
 	set.StringVar(&l.vantage.Provider, "provider", "", "hosting or access `provider`")
+	set.StringArrayVar(&l.vantage.Addresses, "address", nil, "public `IP` that the agent sends from, where it does not show by itself, as behind NAT; repeatable")
 	set.StringToStringVar(&l.labels, "label", nil, "`key=value` by which the agent can be chosen; repeatable")
 	l.probe.Add(set)
 	set.BoolVar(&l.insecure, "insecure", false, "run without TLS and authentication")
@@ -99,6 +104,14 @@ func (l *line) check() error {
 		return flags.Usagef("--country %q: must be two letters, such as DE", l.vantage.GetCountry())
 	case !l.insecure:
 		return flags.Usagef("TLS and enrolment are not built yet: run with --insecure, on a network that you trust")
+	}
+	for _, text := range l.vantage.GetAddresses() {
+		if ip, err := netip.ParseAddr(text); err != nil || ip.Zone() != "" {
+			return flags.Usagef("--address %q: must be an IP address", text)
+		}
+	}
+	if n := len(l.vantage.GetAddresses()); n > maxAddresses {
+		return flags.Usagef("--address: %d of them; at most %d", n, maxAddresses)
 	}
 	for _, hp := range l.Coordinators {
 		if host, _, err := net.SplitHostPort(hp); err != nil || host == "" {

@@ -89,7 +89,7 @@ const wellKnown = "well-known"
 func (s *settings) tcp() *cobra.Command {
 	var f question.TCPFlags
 	cmd := &cobra.Command{
-		Use:   "tcp HOST:PORT [from WHERE] [--expect open|blocked] [--path]",
+		Use:   "tcp HOST:PORT [from WHERE] [--expect open|blocked|refused|dropped] [--path]",
 		Short: "Connect to every address of a host from many places",
 		Long: `Connect to every address of a host from many places. With --expect, a place that sees something
 else is a finding. With --path each agent finds out how far its packets get: hop by hop, by connects
@@ -104,9 +104,9 @@ with a limited TTL, to each address.` + formats,
 			return s.check(cmd, q, err)
 		},
 	}
-	cmd.Flags().StringVar(&f.Expect, "expect", "", "what every place should see: open or blocked")
+	cmd.Flags().StringVar(&f.Expect, "expect", "", "what every place should see: open or blocked, or in which way blocked: refused or dropped")
 	cmd.Flags().BoolVar(&f.Path, "path", false, "trace the path to every address")
-	complete(cmd, "expect", "open", "blocked")
+	complete(cmd, "expect", question.Reachabilities()...)
 	return cmd
 }
 
@@ -145,9 +145,10 @@ server accepts, in its order of preference.` + formats,
 	flags.StringVar(&f.Ciphers, "ciphers", "", "`SUITES` to offer, with colons, by IANA's names or openssl's")
 	flags.StringVar(&f.Groups, "groups", "", "`GROUPS` to offer, with colons, such as x25519:secp256r1")
 	flags.StringVar(&f.SigAlgs, "sigalgs", "", "signature `SCHEMES` to offer, with colons, such as rsa_pkcs1_sha256")
+	flags.StringVar(&f.Expect, "expect", "", "what every place should see of the way, whatever the certificate: open, blocked, refused or dropped")
 	flags.BoolVar(&f.Enumerate, "enumerate", false, "find out which versions and suites the server accepts")
 	for flag, words := range map[string][]string{
-		"servername": nil, "name": nil, "ciphers": nil, "groups": {"x25519", "secp256r1", "secp384r1"}, "sigalgs": nil,
+		"expect": question.Reachabilities(), "servername": nil, "name": nil, "ciphers": nil, "groups": {"x25519", "secp256r1", "secp384r1"}, "sigalgs": nil,
 		"alpn": {"h2", "http/1.1", "h2,http/1.1"}, "tls-version": {"ssl3", "tls1", "tls1.1", "tls1.2", "tls1.3"},
 	} {
 		complete(cmd, flag, words...)
@@ -185,11 +186,12 @@ the agent's policy anew. -v shows the phases' times, header fields and the begin
 	flags.BoolVar(&f.HTTP2, "http2", false, "speak HTTP/2 alone")
 	flags.IntVar(&f.Follow, "follow", 0, "follow redirects, at most 5; =`N` follows fewer")
 	flags.Lookup("follow").NoOptDefVal = "5"
+	flags.StringVar(&f.Expect, "expect", "", "what every place should see of the way, whatever the response: open, blocked, refused or dropped")
 	flags.StringArrayVar(&f.ExpectStatus, "expect-status", nil, "`STATUS` that is as expected: 200, 2xx, 200-299; repeatable, or with commas")
 	flags.StringArrayVar(&f.ExpectHeader, "expect-header", nil, "`FIELD` that the response must have, as 'NAME: REGEXP'; repeatable")
 	flags.StringVar(&f.ExpectBody, "expect-body", "", "`REGEXP` that the body must match")
 	for flag, words := range map[string][]string{
-		"request": {"GET", "HEAD"}, "host-header": nil, "servername": nil, "header": nil, "follow": {"1", "2", "3", "4", "5"},
+		"request": {"GET", "HEAD"}, "expect": question.Reachabilities(), "host-header": nil, "servername": nil, "header": nil, "follow": {"1", "2", "3", "4", "5"},
 		"expect-status": {"200", "2xx", "3xx", "200-299"}, "expect-header": nil, "expect-body": nil,
 	} {
 		complete(cmd, flag, words...)

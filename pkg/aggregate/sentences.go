@@ -3,7 +3,6 @@ package aggregate
 import (
 	"cmp"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,22 +64,26 @@ func (f *facts) blockHint(b *pb.Finding, spots []*spot) string {
 	}
 }
 
-// places names the regions of spots with the addresses that their agents are seen at.
+// places names the regions of spots with the addresses that a firewall sees their agents at.
 func (f *facts) places(spots []*spot) string {
-	regions, families := map[*region]bool{}, map[bool]bool{}
+	regions, families := map[*region]bool{}, map[pb.Family]bool{}
 	for _, s := range spots {
-		regions[s.region], families[s.thing.six] = true, true
+		regions[s.region] = true
+		families[[...]pb.Family{pb.Family_FAMILY_IPV4, pb.Family_FAMILY_IPV6}[s.thing.family()]] = true
 	}
-	addresses := collect(f.agents, func(a *agent) string {
-		seen, err := netip.ParseAddr(a.ask.GetVantage().GetObservedAddress())
-		if err != nil || !regions[a.region] || !families[seen.Unmap().Is6()] {
-			return "" // the address of the other family is not what the firewall sees
+	var addresses []string
+	for _, a := range f.agents {
+		for family := range families {
+			for _, ip := range Addresses(a.ask.GetVantage(), family) {
+				if regions[a.region] {
+					addresses = append(addresses, ip.String())
+				}
+			}
 		}
-		return seen.String()
-	})
+	}
 	text := join(regionsOf(spots))
 	if len(addresses) > 0 {
-		text += " (" + join(addresses) + ")"
+		text += " (" + join(unique(addresses)) + ")"
 	}
 	return text
 }

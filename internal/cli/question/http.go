@@ -29,6 +29,8 @@ type HTTPFlags struct {
 	HTTP1, HTTP2 bool
 	// Follow is how many redirects to follow.
 	Follow int
+	// Expect is one of Reachabilities.
+	Expect string
 	// ExpectStatus are 200, 2xx or 200-299, also separated by commas.
 	ExpectStatus []string
 	// ExpectHeader are "NAME: REGEXP".
@@ -206,8 +208,14 @@ func follow(spec *pb.HTTPSpec, f HTTPFlags) error {
 	return nil
 }
 
-// expectations reads --expect-status, --expect-header and --expect-body.
-func expectations(spec *pb.HTTPSpec, f HTTPFlags) error {
+// expectations reads --expect, --expect-status, --expect-header and --expect-body.
+func expectations(spec *pb.HTTPSpec, f HTTPFlags) (err error) {
+	if spec.Expect, err = reachability(f.Expect); err != nil {
+		return err
+	}
+	if f.Expect != "" && len(f.ExpectStatus)+len(f.ExpectHeader)+len(f.ExpectBody) > 0 {
+		return errors.New("--expect is about the way, --expect-status, --expect-header and --expect-body are about the response; leave out one of them")
+	}
 	for _, one := range f.ExpectStatus {
 		for code := range strings.SplitSeq(one, ",") {
 			if code = strings.ToLower(strings.TrimSpace(code)); !statusRange(code) {

@@ -346,3 +346,24 @@ func FuzzWords(f *testing.F) {
 		}
 	})
 }
+
+func TestEveryWayThatIsExpectedIsAsked(t *testing.T) {
+	for i, word := range question.Reachabilities() {
+		want := pb.Reachability(i + 1) // in the contract's order
+		tcp, err := question.TCP([]string{"example.com:25"}, question.TCPFlags{Expect: word})
+		if err != nil || tcp.Spec.GetTcp().GetExpect() != want {
+			t.Errorf("tcp %s: %v, %v", word, tcp, err)
+		}
+		tls, err := question.TLS([]string{"example.com"}, question.TLSFlags{Expect: strings.ToUpper(word)})
+		if err != nil || tls.Spec.GetTls().GetExpect() != want {
+			t.Errorf("tls %s: %v, %v", word, tls, err)
+		}
+		http, err := question.HTTP([]string{"https://example.com/"}, question.HTTPFlags{Expect: word})
+		if err != nil || http.Spec.GetHttp().GetExpect() != want {
+			t.Errorf("http %s: %v, %v", word, http, err)
+		}
+	}
+	if n := len(pb.Reachability_name) - 1; n != len(question.Reachabilities()) {
+		t.Errorf("%d words for %d values", len(question.Reachabilities()), n)
+	}
+}

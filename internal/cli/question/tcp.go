@@ -2,6 +2,7 @@ package question
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -9,7 +10,7 @@ import (
 
 // TCPFlags are the flags of tcp. The zero value is none of them.
 type TCPFlags struct {
-	// Expect is "open" or "blocked".
+	// Expect is one of Reachabilities.
 	Expect string
 	// Path traces the path to every address.
 	Path bool
@@ -33,15 +34,17 @@ func TCP(args []string, f TCPFlags) (*Question, error) {
 	return &Question{Spec: &pb.Spec{Check: &pb.Spec_Tcp{Tcp: spec}}, From: w.from}, nil
 }
 
-// reachability reads the --expect of tcp.
+// Reachabilities are what a way can be expected to be.
+func Reachabilities() []string { return []string{"open", "blocked", "refused", "dropped"} }
+
+// reachability reads the --expect of tcp, tls and http.
 func reachability(s string) (pb.Reachability, error) {
-	switch strings.ToLower(s) {
-	case "":
+	if s == "" {
 		return pb.Reachability_REACHABILITY_UNSPECIFIED, nil
-	case "open":
-		return pb.Reachability_REACHABILITY_OPEN, nil
-	case "blocked":
-		return pb.Reachability_REACHABILITY_BLOCKED, nil
 	}
-	return 0, fmt.Errorf("--expect %s is not known; a port is expected open or blocked", quote(s))
+	lower := strings.ToLower(s)
+	if !slices.Contains(Reachabilities(), lower) {
+		return 0, fmt.Errorf("--expect %s is not known; it is open or blocked, or in which way blocked: refused or dropped", quote(s))
+	}
+	return pb.Reachability(pb.Reachability_value["REACHABILITY_"+strings.ToUpper(lower)]), nil
 }

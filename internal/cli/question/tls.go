@@ -23,6 +23,8 @@ type TLSFlags struct {
 	ALPN, Versions, Ciphers, Groups, SigAlgs string
 	// Enumerate finds out what the server accepts.
 	Enumerate bool
+	// Expect is one of Reachabilities.
+	Expect string
 }
 
 // TLS reads the words after "tls", and its flags.
@@ -48,6 +50,9 @@ func TLS(args []string, f TLSFlags) (*Question, error) {
 		return nil, err
 	}
 	if spec.Offer, err = offer(f); err != nil {
+		return nil, err
+	}
+	if spec.Expect, err = reachability(f.Expect); err != nil {
 		return nil, err
 	}
 	return &Question{Spec: &pb.Spec{Check: &pb.Spec_Tls{Tls: spec}}, From: w.from}, nil

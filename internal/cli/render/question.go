@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -16,9 +17,7 @@ func Question(spec *pb.Spec) string {
 		words = dnsWords(check.Dns)
 	case *pb.Spec_Tcp:
 		words = []string{"tcp", hostPort(check.Tcp.GetHost(), check.Tcp.GetPort())}
-		if e := check.Tcp.GetExpect(); e != pb.Reachability_REACHABILITY_UNSPECIFIED {
-			words = append(words, "--expect", short(e, "REACHABILITY_"))
-		}
+		words = append(words, reachabilityWords(check.Tcp.GetExpect())...)
 		words = append(words, when(check.Tcp.GetPath(), "--path")...)
 	case *pb.Spec_Tls:
 		words = tlsWords(check.Tls)
@@ -33,6 +32,11 @@ func Question(spec *pb.Spec) string {
 	case pb.Family_FAMILY_UNSPECIFIED:
 	}
 	return Clean(strings.Join(words, " "))
+}
+
+// reachabilityWords are what is expected of the way.
+func reachabilityWords(r pb.Reachability) []string {
+	return when(r != pb.Reachability_REACHABILITY_UNSPECIFIED, "--expect", aggregate.ShortReachability(r))
 }
 
 // when is words if they are to be said.
@@ -131,6 +135,7 @@ func tlsWords(spec *pb.TLSSpec) []string {
 	words = append(words, joined("--ciphers", spec.GetOffer().GetCipherSuites(), ":")...)
 	words = append(words, joined("--groups", spec.GetOffer().GetGroups(), ":")...)
 	words = append(words, joined("--sigalgs", spec.GetOffer().GetSignatureSchemes(), ":")...)
+	words = append(words, reachabilityWords(spec.GetExpect())...)
 	return append(words, when(spec.GetEnumerate(), "--enumerate")...)
 }
 
@@ -148,6 +153,7 @@ func httpWords(spec *pb.HTTPSpec) []string {
 	if n := spec.GetMaxRedirects(); n > 0 {
 		words = append(words, "--follow="+strconv.FormatUint(uint64(n), 10))
 	}
+	words = append(words, reachabilityWords(spec.GetExpect())...)
 	words = append(words, joined("--expect-status", spec.GetExpectStatus(), ",")...)
 	words = append(words, each("--expect-header", spec.GetExpectHeader())...)
 	return append(words, when(spec.GetExpectBody() != "", "--expect-body", word(spec.GetExpectBody()))...)

@@ -921,7 +921,8 @@ type HTTPSpec struct {
 	// A regular expression (RE2) that the body must match, as far as it is read. Default: none.
 	ExpectBody string `protobuf:"bytes,10,opt,name=expect_body,json=expectBody,proto3" json:"expect_body,omitempty"`
 	// What every region should see of the way to the server: an open one ends in a response other than
-	// 403 and 451, a blocked one may end in one of these. Default: nothing is expected.
+	// 403 and 451, a blocked one may end in one of these. It excludes the expectations of a response.
+	// Default: nothing is expected.
 	Expect        Reachability `protobuf:"varint,11,opt,name=expect,proto3,enum=elsewhere.v1.Reachability" json:"expect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1240,8 +1241,7 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\x06groups\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n" +
 	"\x10@\"\x06r\x04\x10\x01\x18@R\x06groups\x12=\n" +
 	"\x11signature_schemes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n" +
-	"\x10@\"\x06r\x04\x10\x01\x18@R\x10signatureSchemes\"\xff\n" +
-	"\n" +
+	"\x10@\"\x06r\x04\x10\x01\x18@R\x10signatureSchemes\"\xc6\f\n" +
 	"\bHTTPSpec\x12\xe1\x01\n" +
 	"\x03url\x18\x01 \x01(\tB\xce\x01\xbaH\xca\x01\xba\x01\xc6\x01\n" +
 	"\bhttp.url\x12cmust be an http or https URL with a host, without user information and fragment, at most 8192 bytes\x1aUsize(this) <= 8192 && this.isUri() && this.matches('^https?://[^/?#@]+([/?][^#]*)?$')R\x03url\x12*\n" +
@@ -1261,7 +1261,8 @@ const file_elsewhere_v1_spec_proto_rawDesc = "" +
 	"\vexpect_body\x18\n" +
 	" \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\n" +
 	"expectBody\x12<\n" +
-	"\x06expect\x18\v \x01(\x0e2\x1a.elsewhere.v1.ReachabilityB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06expect\"\x95\x04\n" +
+	"\x06expect\x18\v \x01(\x0e2\x1a.elsewhere.v1.ReachabilityB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06expect:\xc4\x01\xbaH\xc0\x01\x1a\xbd\x01\n" +
+	"\vhttp.expect\x12>reachability is expected, or what the response holds, not both\x1anthis.expect == 0 || (size(this.expect_status) == 0 && size(this.expect_header) == 0 && this.expect_body == '')\"\x95\x04\n" +
 	"\n" +
 	"OriginSpec\x12\xe3\x01\n" +
 	"\x03url\x18\x01 \x01(\tB\xd0\x01\xbaH\xcc\x01\xba\x01\xc8\x01\n" +

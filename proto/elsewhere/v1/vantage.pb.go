@@ -104,8 +104,12 @@ type Vantage struct {
 	// The address the coordinator sees the agent at; with asn unknown, its /24 or /48 stands for the
 	// network. Set by the coordinator alone.
 	ObservedAddress string `protobuf:"bytes,10,opt,name=observed_address,json=observedAddress,proto3" json:"observed_address,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The public addresses that the agent sends from, as far as they are known: those that its operator
+	// declared, or else the public ones that the host would send from by itself. Beside
+	// observed_address they are what a firewall sees. Default: none.
+	Addresses     []string `protobuf:"bytes,11,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Vantage) Reset() {
@@ -206,6 +210,13 @@ func (x *Vantage) GetObservedAddress() string {
 		return x.ObservedAddress
 	}
 	return ""
+}
+
+func (x *Vantage) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
 }
 
 // Agent is a process at one place that measures, as the coordinator knows it.
@@ -312,7 +323,7 @@ var File_elsewhere_v1_vantage_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_vantage_proto_rawDesc = "" +
 	"\n" +
-	"\x1aelsewhere/v1/vantage.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x03\n" +
+	"\x1aelsewhere/v1/vantage.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x04\n" +
 	"\aVantage\x120\n" +
 	"\x06region\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,63}$R\x06region\x12.\n" +
 	"\acountry\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f2\r^([A-Z]{2})?$R\acountry\x12\x1b\n" +
@@ -324,7 +335,9 @@ const file_elsewhere_v1_vantage_proto_rawDesc = "" +
 	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x12,\n" +
 	"\tresolvers\x18\t \x03(\tB\x0e\xbaH\v\x92\x01\b\x10\b\"\x04r\x02\x18@R\tresolvers\x122\n" +
 	"\x10observed_address\x18\n" +
-	" \x01(\tB\a\xbaH\x04r\x02\x18@R\x0fobservedAddress\x1a9\n" +
+	" \x01(\tB\a\xbaH\x04r\x02\x18@R\x0fobservedAddress\x12b\n" +
+	"\taddresses\x18\v \x03(\tBD\xbaHA\x92\x01>\x10\x10\":\xba\x017\n" +
+	"\x11vantage.addresses\x12\x15must be an IP address\x1a\vthis.isIp()R\taddresses\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x02\n" +
