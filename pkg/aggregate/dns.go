@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"net/netip"
+	"slices"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -23,17 +24,12 @@ func (v *sight) perspective() string {
 // nameFindings judge the resolution of the target's name.
 func (f *facts) nameFindings() []*pb.Finding {
 	wanted := f.m.GetSpec().GetDns().GetExpect()
-	names := f.names
-	if len(wanted) > 0 {
-		names = nil
-		for _, v := range f.names {
-			if !aboutName(v.failure) { // what says that there is no such data breaks the expectation
-				names = append(names, v)
-			}
-		}
-	}
-	spots := survey(names)
-	findings := f.differ(spots)
+	zone := f.zoneFindings()
+	spots := survey(slices.DeleteFunc(slices.Clone(f.names), func(v *sight) bool {
+		// What says that there is no such data breaks an expectation; of who has no server left to ask, why is told.
+		return len(wanted) > 0 && aboutName(v.failure) || v.state == bad && v.agent.stranded && !aboutName(v.failure) && !wrongData(v.failure)
+	}))
+	findings := append(zone, f.differ(spots)...)
 	shut := only(spots, (*spot).shut)
 	if len(wanted) == 0 {
 		findings = append(findings, f.differentAnswers()...)

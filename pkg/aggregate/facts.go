@@ -29,6 +29,7 @@ type facts struct {
 	byAddress map[string]*thing
 	canon     map[record]string
 	leaves    map[string]*leaf
+	sets      map[string]*dataset
 	slab      []sight
 	values    []string // all answers' data, one after the other
 }
@@ -41,16 +42,19 @@ type region struct {
 
 // agent is one asked agent and what it sent.
 type agent struct {
-	id      string
-	region  *region
-	network string
-	ask     *pb.Ask
-	result  *pb.Result
-	steps   []*pb.Step
-	tcp     [2]control // by family: the control connects
-	dns     []resolver
-	usual   [2]resolver // room for dns: few agents have more
-	judged  bool
+	id       string
+	region   *region
+	network  string
+	ask      *pb.Ask
+	result   *pb.Result
+	steps    []*pb.Step
+	tcp      [2]control // by family: the control connects
+	dns      []resolver
+	usual    [2]resolver // room for dns: few agents have more
+	said     []*said     // by the zone's own servers, asked from here
+	heard    [2]bool     // by family: a server of the zone, or on the way to it, answered
+	stranded bool        // none of the zone's servers serves it from here, and that is told
+	judged   bool
 }
 
 // thing is what is judged by itself: an address (rule 6), or a name.
@@ -68,7 +72,7 @@ func gather(m *pb.Measurement, results []*pb.Result) *facts {
 	n := len(results)
 	f := &facts{
 		m: m, policy: Complete(m.GetPolicy()), name: &thing{},
-		byAddress: map[string]*thing{}, canon: map[record]string{}, leaves: map[string]*leaf{},
+		byAddress: map[string]*thing{}, canon: map[record]string{}, leaves: map[string]*leaf{}, sets: map[string]*dataset{},
 		answers: make([]answer, 0, 2*n), reach: make([]*sight, 0, 2*n), certs: make([]*sight, 0, 2*n),
 	}
 	f.pick(results, f.enlist(m.GetAsks()))

@@ -59,6 +59,9 @@ func randomSteps(d *dice, spec *pb.Spec) []*pb.Step {
 		for range 1 + d.roll(2) {
 			steps = append(steps, randomQuery(d)...)
 		}
+		for range d.roll(4) {
+			steps = append(steps, randomAuthority(d)...)
+		}
 	}
 	if spec.GetDns() != nil {
 		return steps
@@ -99,6 +102,15 @@ func randomQuery(d *dice) []*pb.Step {
 		steps = append(steps, control53(n, choose(d, none, none, servfail, deadline))...)
 	}
 	return steps
+}
+
+// randomAuthority is what one of the zone's own servers may say.
+func randomAuthority(d *dice) []*pb.Step {
+	n := 1 + d.roll(3)
+	if f := choose(d, none, none, nxdomain, nodata, lame, dnsSilent, forbidden); f != none {
+		return ownFails(n, f)
+	}
+	return living(choose(d, uint32(60), 3600), serial(uint32(d.roll(3)), own(n, "A", choose(d, "192.0.2.1", "192.0.2.2"))))
 }
 
 func randomFailures(d *dice, from ...pb.Failure) []pb.Failure {
@@ -248,6 +260,13 @@ func checkAccusation(t *testing.T, w *world, f *pb.Finding) {
 // shows says whether s is evidence for f: it fails at f's stage with a control passing or with bytes
 // of the target; or, where a failed expectation is about success, it succeeds.
 func shows(f *pb.Finding, s *pb.Step, all []*pb.Step) bool {
+	switch f.GetCode() {
+	case pb.FindingCode_FINDING_CODE_LAME_DELEGATION:
+		return s.GetRole() == pb.Role_ROLE_AUTHORITY && slices.Contains(f.GetFailures(), s.GetFailure())
+	case pb.FindingCode_FINDING_CODE_ANSWERS_UNSYNCED:
+		return s.GetRole() == pb.Role_ROLE_AUTHORITY && (s.GetFailure() == none || aboutName(s.GetFailure()))
+	default:
+	}
 	if s.GetRole() != pb.Role_ROLE_TARGET {
 		return false
 	}

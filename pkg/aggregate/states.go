@@ -84,8 +84,17 @@ func clean(s *pb.Step) bool {
 // they explain, before or after them in the list.
 func (f *facts) read(a *agent) {
 	for i, s := range a.steps {
-		if s.GetRole() == pb.Role_ROLE_CONTROL {
+		switch s.GetRole() {
+		case pb.Role_ROLE_CONTROL:
 			f.readControl(a, i, s)
+		case pb.Role_ROLE_REFERRAL:
+			f.hear(a, s)
+		case pb.Role_ROLE_AUTHORITY:
+			f.hear(a, s)
+			if s.GetKind() == pb.StepKind_STEP_KIND_DNS_QUERY {
+				f.readAuthority(a, i, s)
+			}
+		default: // read below, or beside what they stand beside
 		}
 	}
 	firstName := len(f.answers)

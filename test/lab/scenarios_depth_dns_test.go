@@ -101,7 +101,8 @@ func delegations() []scenario {
 			name: "lame", says: "one of the zone's two servers does not serve it",
 			proofs: []proof{{"us-1 ap-1", "dig", "@" + refuser + " www." + lameZone, "REFUSED"}, {"us-1 ap-1", "dig", "@" + authoritative + " www." + lameZone, "NOERROR 203.0.113.180"}},
 			ask:    "dns www." + lameZone + " A --authoritative",
-			want:   fine().showing(consulted(authoritative+" none", refuser+" dns_lame")),
+			want: fails(wrongName(pb.FindingCode_FINDING_CODE_LAME_DELEGATION, pb.Failure_FAILURE_DNS_LAME, everywhere()...)).
+				mentioning(refuser).showing(consulted(authoritative+" none", refuser+" dns_lame")),
 		},
 		{
 			name: "traced", says: "the way down from the root is walked and shown",
