@@ -70,12 +70,23 @@ func (f *facts) regionalCertificates(shut, all []*spot) []*pb.Finding {
 		r.Confidence, r.Blame = f.confidence(failsOf(g.spots)), f.blameTarget(r)
 		findings = append(findings, r)
 	}
-	for _, g := range byWay(all, steered) {
+	for _, g := range byWay(slices.Concat(all, f.uncertified()), steered) {
 		r := f.regionalCertificate(g, all)
 		r.Confidence = f.regionalConfidence(g.spots)
 		findings = append(findings, r)
 	}
 	return findings
+}
+
+// uncertified are the spots that are shut below the certificate, as something else than a bad one.
+func (f *facts) uncertified() []*spot {
+	var all []*spot
+	for _, s := range survey(f.reach) {
+		if s.shut() {
+			all = append(all, &spot{thing: s.thing, region: s.region, oks: s.fails})
+		}
+	}
+	return all
 }
 
 // regionalCertificate lists only those that get the failing one.

@@ -50,6 +50,16 @@ func TestCertificates(t *testing.T) {
 			[]string{"fail", "ERROR regional_certificate [ap sa] at 203.0.113.10:443 cert_expired blame=unknown medium"},
 		},
 		{
+			"an address that a region cannot reach has no bad certificate there",
+			tlsWorld().in("ap", tls(ip1, "old", expired), tls(ip2, "old", expired)).in("eu", tls(ip1, "good"), tls(ip2, "good")).
+				in("sa", tls(ip1, "old", expired), blocked(ip2, timeout)),
+			[]string{
+				"fail", "ERROR regional_block [sa] at 203.0.113.11:443 tcp_timeout block=drop blame=path medium",
+				"ERROR regional_certificate [ap] at 203.0.113.10:443 203.0.113.11:443 cert_expired blame=unknown medium",
+				"ERROR regional_certificate [sa] at 203.0.113.10:443 cert_expired blame=unknown medium",
+			},
+		},
+		{
 			"one address is bad everywhere, one region gets another bad one: an ERROR for each",
 			tlsWorld().in("ap", tls(ip1, "fake", mismatch), tls(ip2, "old", expired)).in("eu", tls(ip1, "good"), tls(ip2, "old", expired)),
 			[]string{

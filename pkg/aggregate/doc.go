@@ -20,8 +20,8 @@
 //   - Agents of a region that fail in different ways still make it shut. The block is the most frequent
 //     one, or not said when none is; the confidence is medium.
 //   - An address that fails wherever it was tried is partial_address_failure, unless only regions tried
-//     it that are shut altogether: then it goes with their regional_block. Seen from one region, the
-//     target is not blamed for it.
+//     it that are shut altogether in the same way: then it goes with their regional_block. Seen from one
+//     region, the target is not blamed for it.
 //   - Confidence is high if two agents (min_networks) on different known networks agree: in each listed
 //     region where the finding is about regions, among all agents where it is about the target. For names
 //     they have to ask different resolvers too; one private address in one region counts as one resolver.

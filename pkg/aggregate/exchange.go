@@ -73,8 +73,10 @@ func (f *facts) exchangeFindings(spots []*spot) (findings []*pb.Finding, left []
 		told[b] = append(told[b], s)
 		left = append(left, &spot{thing: s.thing, region: s.region, oks: s.fails})
 	}
-	for b, spots := range told {
-		findings = append(findings, f.exchangeFinding(b.code, sorted(spots), oksOf(left)))
+	for b, alike := range told {
+		for _, part := range apart(spots, alike) {
+			findings = append(findings, f.exchangeFinding(b.code, part, oksOf(left)))
+		}
 	}
 	return findings, left
 }

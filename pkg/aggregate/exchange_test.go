@@ -71,6 +71,14 @@ func TestExchanges(t *testing.T) {
 			[]string{"fail", "ERROR upstream_error [ap] at 203.0.113.10:443 http_status blame=target medium"},
 		},
 		{
+			"5xx at other addresses in each region: no pair is named that works",
+			httpWorld("https://www.example/").in("ap", gets(ip1, 503), gets(ip2, 200)).in("eu", gets(ip1, 503), gets(ip2, 503)),
+			[]string{
+				"fail", "ERROR upstream_error [ap] at 203.0.113.10:443 http_status blame=target medium",
+				"ERROR upstream_error [eu] at 203.0.113.10:443 203.0.113.11:443 http_status blame=target medium",
+			},
+		},
+		{
 			"5xx at one address, another way to fail at the other: two causes, told apart",
 			httpWorld("https://www.example/").in("ap", gets(ip1, 502), blocked(ip2, timeout)).in("eu", gets(ip1, 502), blocked(ip2, timeout)),
 			[]string{

@@ -26,7 +26,8 @@ func TestLatency(t *testing.T) {
 		{"two regions are no peers to compare with", tcpWorld().in("ap", taking(900, open(ip1))).in("eu", open(ip1)), []string{"ok"}},
 		{
 			"of two peers the slower one is what is usual",
-			tcpWorld().in("ap", taking(200, open(ip1))).in("eu", taking(90, open(ip1))).in("us", open(ip1)), []string{"ok"},
+			tcpWorld().in("ap", taking(200, open(ip1))).in("eu", taking(90, open(ip1))).in("us", open(ip1)),
+			[]string{"ok"},
 		},
 		{
 			"several regions are told together",
@@ -40,11 +41,13 @@ func TestLatency(t *testing.T) {
 		},
 		{
 			"one slow agent of a region is not a slow region",
-			tcpWorld().in("ap/1", taking(250, open(ip1))).in("ap/2", open(ip1)).in("eu", open(ip1)).in("us", open(ip1)), []string{"ok"},
+			tcpWorld().in("ap/1", taking(250, open(ip1))).in("ap/2", open(ip1)).in("eu", open(ip1)).in("us", open(ip1)),
+			[]string{"ok"},
 		},
 		{
 			"a SYN that was lost is not a distance",
-			tcpWorld().in("ap", taking(1020, open(ip1))).in("eu", open(ip1)).in("us", open(ip1)), []string{"ok"},
+			tcpWorld().in("ap", taking(1020, open(ip1))).in("eu", open(ip1)).in("us", open(ip1)),
+			[]string{"ok"},
 		},
 		{
 			"what cannot be reached has no latency",

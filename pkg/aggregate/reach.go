@@ -42,7 +42,8 @@ type parts struct {
 
 // divide gives each failing spot its one cause: the region, if the address is open from another one;
 // or else the family; or else the address. An address that was tried from regions alone that are shut
-// altogether tells nothing new about itself, and goes with them.
+// altogether, and fails there in the way that they are shut, tells nothing new about itself, and goes
+// with them.
 func divide(spots []*spot) parts {
 	openThing, openRegion, openFamily := map[*thing]bool{}, map[*region]bool{}, [2]bool{}
 	for _, s := range spots {
@@ -50,14 +51,21 @@ func divide(spots []*spot) parts {
 			openThing[s.thing], openRegion[s.region], openFamily[s.thing.family()] = true, true, true
 		}
 	}
-	shutRegion := map[*region]bool{}
-	elsewhere := map[*thing]bool{} // fails from a region that is not shut altogether
+	type shutting struct {
+		region *region
+		way    way
+	}
+	shutRegion := map[shutting]bool{}
+	elsewhere := map[*thing]bool{} // fails from a region that is not shut altogether, or in another way
 	failing := only(spots, (*spot).shut)
 	for _, s := range failing {
-		shutRegion[s.region] = shutRegion[s.region] || openThing[s.thing] && !openRegion[s.region]
+		if w, _ := wayOf(s.fails); openThing[s.thing] && !openRegion[s.region] {
+			shutRegion[shutting{s.region, w}] = true
+		}
 	}
 	for _, s := range failing {
-		elsewhere[s.thing] = elsewhere[s.thing] || !shutRegion[s.region]
+		w, _ := wayOf(s.fails)
+		elsewhere[s.thing] = elsewhere[s.thing] || !shutRegion[shutting{s.region, w}]
 	}
 	var p parts
 	for _, s := range failing {

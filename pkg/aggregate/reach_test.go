@@ -149,6 +149,14 @@ func TestRegionalBlock(t *testing.T) {
 			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=path medium"},
 		},
 		{
+			"unless it fails there in another way: that is its own",
+			tcpWorld().in("ap", blocked(ip1, timeout), blocked(ip2, refused)).in("eu", open(ip1)),
+			[]string{
+				"fail", "ERROR regional_block [ap] at 203.0.113.10:443 tcp_timeout block=drop blame=path medium",
+				"ERROR partial_address_failure [ap] at 203.0.113.11:443 tcp_refused block=reject_rst blame=unknown medium",
+			},
+		},
+		{
 			"an address that only the shut region tried goes with the region",
 			tcpWorld().in("ap", blocked(ip1, timeout), blocked(v61, timeout)).in("eu", open(ip1)),
 			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 [2001:db8::10]:443 tcp_timeout block=drop blame=path medium"},

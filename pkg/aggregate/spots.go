@@ -253,6 +253,33 @@ func byWay(all, failing []*spot) []group {
 	return groups // in no order: findings are sorted at the end
 }
 
+// apart divides some of all spots so that no part names a pair of region and address that is not among
+// them: regions with all of their spots among them stand together, whichever addresses they could try;
+// the others stand with those of just the same addresses.
+func apart(all, some []*spot) [][]*spot {
+	rest, perRegion := map[*region]int{}, map[*region][]*spot{}
+	for _, s := range all {
+		rest[s.region]++
+	}
+	for _, s := range some {
+		rest[s.region]--
+		perRegion[s.region] = append(perRegion[s.region], s)
+	}
+	merged := map[string][]*spot{}
+	for r, spots := range perRegion {
+		k := ""
+		if rest[r] > 0 {
+			k = strings.Join(addressesOf(spots), " ")
+		}
+		merged[k] = append(merged[k], spots...)
+	}
+	parts := make([][]*spot, 0, len(merged))
+	for _, spots := range merged {
+		parts = append(parts, sorted(spots))
+	}
+	return parts // in no order, as in byWay
+}
+
 // sorted puts spots by thing, then region.
 func sorted(spots []*spot) []*spot {
 	slices.SortFunc(spots, func(a, b *spot) int {
