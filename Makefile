@@ -53,6 +53,13 @@ lab: build ## run the whole-system tests in network namespaces (root)
 	$(GO) build -modfile=tools/go.mod -o bin/grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl
 	$(GO) test -tags $(TAGS) -count=1 -timeout 30m -v $(TESTFLAGS) ./test/lab
 
+.PHONY: lab-random
+SEED ?= 1
+N    ?= 200
+lab-random: build ## draw N (200) combinations of faults from SEED (1) and compare; ONLY=INDEX for one of them (root)
+	$(GO) test -tags $(TAGS) -count=1 -timeout 60m -v $(TESTFLAGS) -run '^TestRandom$$' ./test/lab -args \
+	  -seed $(SEED) -random $(N) $(if $(ONLY),-only $(ONLY))
+
 .PHONY: bench
 bench: build ## measure latency, throughput, memory and size
 	./bench/run

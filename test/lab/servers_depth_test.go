@@ -75,13 +75,18 @@ func revoked(w *world, c *tls.Config) error {
 
 // large serves a certificate for so many names that it takes several packets.
 func large(w *world, c *tls.Config) error {
-	names := []string{"*." + zone}
-	for i := range 80 {
-		names = append(names, fmt.Sprintf("a-name-that-takes-its-room-%02d.%s", i, zone))
-	}
-	cert, err := w.authority.issue(time.Now().AddDate(0, 2, 0), names...)
+	cert, err := w.authority.issue(time.Now().AddDate(0, 2, 0), append(manyNames(), "*."+zone)...)
 	c.Certificates = []tls.Certificate{cert}
 	return err
+}
+
+// manyNames are names that take several packets.
+func manyNames() []string {
+	names := make([]string, 80)
+	for i := range names {
+		names[i] = fmt.Sprintf("a-name-that-takes-its-room-%02d.%s", i, zone)
+	}
+	return names
 }
 
 // middlebox hands connections on to a server, except those that ask for a name.

@@ -262,7 +262,8 @@ func (w *world) unboundConf(region int) string {
 			case f.answer == "SERVFAIL":
 				stubs[name] = refuser
 			default:
-				fmt.Fprintf(&b, "\tlocal-zone: %q redirect\n\tlocal-data: \"%s A %s\"\n", name, name, f.answer)
+				kind := kindOf(netip.MustParseAddr(f.answer))
+				fmt.Fprintf(&b, "\tlocal-zone: %q redirect\n\tlocal-data: \"%s %s %s\"\n", name, name, kind, f.answer)
 			}
 		}
 	}

@@ -56,7 +56,7 @@ func (w *world) home(h host) space {
 // wireFar makes the second router and what is behind it, and has the kernel send what it sends in
 // packets: otherwise a "packet" between namespaces is as large as what one write holds.
 func (w *world) wireFar(ctx context.Context) error {
-	var own []string
+	own := []string{"198.51.100.254/25"}
 	for _, h := range w.hosts() {
 		if isFar(h.addr) {
 			own = append(own, h.addr.String()+"/25")

@@ -36,6 +36,7 @@ type world struct {
 	authority *authority
 	issuer    *probetest.CA // with an intermediate, which authority is without
 	scenarios []scenario
+	wardrobe  wardrobe // see random_faults_test.go
 
 	closing sync.Once
 	mu      sync.Mutex
