@@ -205,22 +205,30 @@ func controlQuery(server netip.AddrPort, name string, qtype uint16, beside int32
 }
 
 // dnsControls asks the server of a failing query for the controls' names, both families, all at
-// once. A server has one group in a Result.
+// once. A server has one group in a Result; that of a public resolver is a small one.
 func (t *trace) dnsControls(ctx context.Context, a *asker) {
-	if a.role != pb.Role_ROLE_TARGET || !t.once("dns "+a.server.String()) {
+	public := a.role == pb.Role_ROLE_PUBLIC
+	if a.role != pb.Role_ROLE_TARGET && !public || !t.once("dns "+a.server.String()) {
 		return
+	}
+	most, qtypes := maxControlNames, []uint16{dns.TypeA, dns.TypeAAAA}
+	if public {
+		most, qtypes = publicControlNames, qtypes[:1]
 	}
 	var names []string
 	for _, c := range t.env.controlHosts() {
-		if c.name != "" && !slices.Contains(names, c.name) && len(names) < maxControlNames {
+		if c.name != "" && !slices.Contains(names, c.name) && len(names) < most {
 			names = append(names, c.name)
 		}
 	}
 	beside := a.index
 	for _, name := range names {
-		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		for _, qtype := range qtypes {
 			q := controlQuery(a.server, name, qtype, beside)
 			q.opts, q.serverName = a.carrier(), a.serverName
+			if public {
+				q.quick, q.sends = publicPatience, 2
+			}
 			t.spawn(func() { t.ask(ctx, q) })
 		}
 	}

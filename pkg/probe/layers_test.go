@@ -289,6 +289,41 @@ func TestAServerByItsName(t *testing.T) {
 	}
 }
 
+// TestPublicResolvers: one that fails is asked for names that are known to exist too, and a silent one does not
+// keep the others waiting for as long as the agent's own resolver may.
+func TestPublicResolvers(t *testing.T) {
+	t.Parallel()
+	zone := probetest.Zone{"www.example": {Records: []string{"www.example. 60 IN A 127.0.0.2"}}}
+	env := newEnv(t, zone)
+	good := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.3.1"), zoneCopy(zone), true))
+	failing := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.3.2"), probetest.Zone{
+		"www.example": {Rcode: dns.RcodeServerFailure}, "control.example": {Records: []string{"control.example. 60 IN A 127.0.0.9"}},
+	}, true))
+	silent := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.3.3"), probetest.Zone{
+		"www.example": {Fault: probetest.Silent}, "control.example": {Fault: probetest.Silent},
+	}, false))
+	spec := dnsSpec("www.example", "A")
+	for _, s := range []*probetest.DNSServer{good, failing, silent} {
+		spec.GetDns().PublicResolvers = append(spec.GetDns().GetPublicResolvers(), s.Addr().String())
+	}
+	began := time.Now()
+	r := run(t, env, spec)
+	if took := time.Since(began); took > publicSends*time.Second+publicTCP+time.Second {
+		t.Errorf("it took %v", took)
+	}
+	want := []string{"A www.example 127.0.3.1 none", "A www.example 127.0.3.2 dns_servfail", "A www.example 127.0.3.3 dns_timeout"}
+	if diff := cmp.Diff(want, told(r, pb.Role_ROLE_PUBLIC)); diff != "" {
+		t.Error(diff)
+	}
+	want = []string{"A control.example 127.0.3.2 none", "A control.example 127.0.3.3 dns_timeout"}
+	if diff := cmp.Diff(want, told(r, pb.Role_ROLE_CONTROL)); diff != "" {
+		t.Error(diff)
+	}
+	if s := one(t, r, pb.StepKind_STEP_KIND_DNS_QUERY); s.GetFailure() != pb.Failure_FAILURE_NONE {
+		t.Errorf("the agent's own: %v", s)
+	}
+}
+
 func TestResolverHost(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

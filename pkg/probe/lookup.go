@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -17,6 +18,15 @@ import (
 
 // maxNamedServers bounds the addresses that are asked of a server known by its name.
 const maxNamedServers = 4
+
+// Budgets of a public resolver: the sends over UDP, a second each; TCP after them; and the controls, beside the
+// second send.
+const (
+	publicSends        = 3
+	publicTCP          = 2 * time.Second
+	publicPatience     = 2 * time.Second
+	publicControlNames = 2
+)
 
 // resolverHost reads "IP", "IP:PORT", "NAME" or "NAME:PORT".
 func resolverHost(s string, transport pb.Transport) (host string, port uint16, err error) {
@@ -62,15 +72,15 @@ func (t *trace) lookup(ctx context.Context, spec *pb.DNSSpec) {
 	} else if t.askAll(ctx, q, t.ownServers(spec.GetTransport()), &asking) == 0 {
 		t.noResolver(name)
 	}
-	t.askAll(ctx, q.as(pb.Role_ROLE_PUBLIC), publicServers(spec), &asking)
+	t.askAll(ctx, q.public(), publicServers(spec), &sync.WaitGroup{}) // Nobody waits for them but Run.
 	if spec.GetClass() != "CH" {
 		t.authority(ctx, &asking, name, qtype)
 	}
 }
 
-// as returns the query in another role.
-func (q query) as(role pb.Role) query {
-	q.role = role
+// public returns the query as public resolvers are asked: a silent one of many must not make a Job long.
+func (q query) public() query {
+	q.role, q.sends = pb.Role_ROLE_PUBLIC, publicSends
 	return q
 }
 

@@ -82,8 +82,11 @@ func (a *asker) unanswered(ctx context.Context) (*dns.Msg, pb.Failure) {
 
 // fallback is how long TCP may take in UDP's place.
 func (a *asker) fallback() time.Duration {
-	if a.quick > 0 {
+	switch {
+	case a.quick > 0:
 		return a.quick
+	case a.role == pb.Role_ROLE_PUBLIC:
+		return publicTCP
 	}
 	return tcpTimeout
 }

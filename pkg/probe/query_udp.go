@@ -41,7 +41,7 @@ func (a *asker) overUDP(ctx context.Context) (*dns.Msg, pb.Failure) {
 			return nil, pb.Failure_FAILURE_AGENT_DEADLINE
 		}
 		answered := a.failed != pb.Failure_FAILURE_UNSPECIFIED || a.unreachable > 0
-		if n == controlSend || n == 2 && answered {
+		if n == controlSend || n == 2 && (answered || a.role == pb.Role_ROLE_PUBLIC) {
 			a.t.dnsControls(ctx, a)
 		}
 		a.send(ctx, n)
