@@ -171,6 +171,44 @@ func TestTheWalk(t *testing.T) {
 	})
 }
 
+// TestDSIsTheParentsToSay: whose servers are asked for a DS RRset are those of the zone above (RFC 4035, 3.1.4.1),
+// also where the zone's own are known from before.
+func TestDSIsTheParentsToSay(t *testing.T) {
+	t.Parallel()
+	type ds struct {
+		name, zone string
+		all        bool
+		want       []string
+	}
+	signed := change(tree(), tldServer, "tld", "nothing", "zone.tld. 60 IN DS 1 8 2 "+strings.Repeat("cd", 32))
+	ofZone := []string{"DS zone.tld 127.1.0.2 none", "NS tld 127.1.0.2 none", "SOA tld 127.1.0.2 none"}
+	all(t, func(d ds) string { return d.name }, []ds{
+		{"a zone's", "zone.tld", false, ofZone},
+		{"a zone's, of all servers", "zone.tld", true, ofZone},
+		{"a top-level domain's is the root's", "tld", true, []string{"DS tld 127.1.0.1 none", "SOA . 127.1.0.1 none"}},
+		{"there is none for a name that is no zone", "www.zone.tld", true, []string{
+			"DS www.zone.tld 127.1.0.3 dns_nodata", "DS www.zone.tld 127.1.0.4 dns_nodata", "NS zone.tld 127.1.0.X none",
+		}},
+	}, func(t *testing.T, d ds) func(*testing.T) {
+		_, env := grow(t, signed, www())
+		env.Controls, env.Delegations = []string{}, &Delegations{}
+		run(t, env, dnsSpec("www.zone.tld", "A"))
+		spec := dnsSpec(d.zone, "DS")
+		spec.GetDns().Authoritative = d.all
+		r := run(t, env, spec)
+		return func(t *testing.T) {
+			if diff := cmp.Diff(d.want, either(told(r, pb.Role_ROLE_AUTHORITY), d.want)); diff != "" {
+				t.Error(diff)
+			}
+			for _, s := range steps(r, pb.StepKind_STEP_KIND_DNS_QUERY, pb.Role_ROLE_AUTHORITY) {
+				if s.GetType() == "DS" && s.GetEvidence().GetAuthority().SoaSerial == nil {
+					t.Errorf("without the serial of the zone that says it: %v", s)
+				}
+			}
+		}
+	})
+}
+
 // either writes 127.1.0.X for one of the zone's two servers where it does not matter which one.
 func either(got, want []string) []string {
 	out := []string{}
