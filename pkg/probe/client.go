@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,8 @@ import (
 type client struct {
 	offer *offer
 	// Of an origin's client: the names that the certificate is compared with, the first of which decides;
-	// the server_name that is sent, if any; and the origin's own domain. Without names the handshake's are
-	// as the spec says.
+	// the server_name that is sent, unless that is an address; and the origin's own domain. Without names the
+	// handshake's are as the spec says.
 	names  []string
 	sends  string
 	domain string
@@ -44,7 +45,7 @@ func asClient(spec *pb.OriginSpec, version string) (*request, error) {
 	from := map[pb.NameSource]string{
 		pb.NameSource_NAME_SOURCE_ORIGIN: c.domain, pb.NameSource_NAME_SOURCE_HOST: serverNameOf(hostOf(r.host)),
 	}
-	c.sends = sni(from[p.GetServerName()])
+	c.sends = sni(cmp.Or(from[p.GetServerName()], c.domain))
 	// The profile's come first, and then what else the certificate may be for.
 	for _, source := range slices.Concat(p.GetNames(), []pb.NameSource{
 		p.GetServerName(), pb.NameSource_NAME_SOURCE_ORIGIN, pb.NameSource_NAME_SOURCE_HOST,

@@ -39,7 +39,7 @@ func fit(r *pb.Result) {
 	}
 }
 
-// keepChains leaves of a variant's chain its first certificate, where the handshake that it stands beside
+// keepChains leaves of a variant's chain the server's own certificate, where the handshake that it stands beside
 // shows the same chain: then there is nothing else to be said of it.
 func keepChains(r *pb.Result) {
 	same := func(a, b *pb.Certificate) bool { return a.GetSha256() == b.GetSha256() }
@@ -48,7 +48,8 @@ func keepChains(r *pb.Result) {
 			continue
 		}
 		shown := r.GetSteps()[s.GetBeside()].GetEvidence().GetTls().GetChain()
-		if tls := s.GetEvidence().GetTls(); len(shown) > 1 && slices.EqualFunc(tls.GetChain(), shown, same) {
+		tls := s.GetEvidence().GetTls()
+		if len(shown) > 1 && !shown[0].GetAuthority() && slices.EqualFunc(tls.GetChain(), shown, same) {
 			tls.Chain = tls.GetChain()[:1]
 		}
 	}

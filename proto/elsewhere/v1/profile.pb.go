@@ -327,7 +327,7 @@ type Profile struct {
 	Names []NameSource `protobuf:"varint,15,rep,packed,name=names,proto3,enum=elsewhere.v1.NameSource" json:"names,omitempty"`
 	// Whether the subject's common name counts where there is no dNSName.
 	CommonName bool `protobuf:"varint,16,opt,name=common_name,json=commonName,proto3" json:"common_name,omitempty"`
-	// The name that it sends in server_name. Unspecified: none.
+	// The name that it sends in server_name. Unspecified: not known; agents send the origin's domain.
 	ServerName NameSource `protobuf:"varint,17,opt,name=server_name,json=serverName,proto3,enum=elsewhere.v1.NameSource" json:"server_name,omitempty"`
 	// Whether a chain in the wrong order is refused.
 	ChainOrder bool `protobuf:"varint,18,opt,name=chain_order,json=chainOrder,proto3" json:"chain_order,omitempty"`

@@ -2488,7 +2488,7 @@ type TLSEvidence struct {
 	// The alert that the server sent. Default: none.
 	Alert *TLSAlert `protobuf:"bytes,5,opt,name=alert,proto3" json:"alert,omitempty"`
 	// The chain as served, leaf first if the server does as it should; at most 16. Of a variant that was
-	// served the same chain as the handshake beside it, the first certificate alone.
+	// served the same chain as the handshake beside it, the leaf alone.
 	Chain []*Certificate `protobuf:"bytes,6,rep,name=chain,proto3" json:"chain,omitempty"`
 	// The time at which validity was judged: the coordinator's, never the agent's.
 	JudgedTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=judged_time,json=judgedTime,proto3" json:"judged_time,omitempty"`
