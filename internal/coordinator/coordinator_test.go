@@ -97,6 +97,17 @@ func listen(t *testing.T) netip.AddrPort {
 	return netip.MustParseAddrPort(l.Addr().String())
 }
 
+// shutPort is a port where nobody listens.
+func shutPort(t *testing.T) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
 // start starts the coordinator, at the addresses that it had before.
 func (w *world) start() {
 	w.t.Helper()
@@ -342,12 +353,7 @@ func TestTheDoor(t *testing.T) {
 func TestThePolicyIsFrozen(t *testing.T) {
 	w := newWorld(t, coordinator.Options{})
 	w.agent("a", "r", true)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	shut := netip.MustParseAddrPort(l.Addr().String())
-	_ = l.Close()
+	shut := shutPort(t)
 	for _, c := range []struct {
 		what    string
 		policy  *pb.Policy

@@ -5,11 +5,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/elsewhere-net/elsewhere/internal/coordinator"
+	"github.com/elsewhere-net/elsewhere/pkg/profile"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -33,6 +36,32 @@ func httpCheck(h *pb.HTTPSpec) *pb.Spec {
 		h.Url = "https://example.com/"
 	}
 	return &pb.Spec{Check: &pb.Spec_Http{Http: h}}
+}
+
+func originCheck(o *pb.OriginSpec) *pb.Spec {
+	o.Url = "https://origin.example.com/"
+	return &pb.Spec{Check: &pb.Spec_Origin{Origin: o}}
+}
+
+// named is an origin by a profile's name.
+func named(profile string) *pb.OriginSpec {
+	return &pb.OriginSpec{Profile: &pb.Profile{Name: profile}}
+}
+
+// ours is a profile of one's own.
+func ours() *pb.Profile {
+	wiki := &pb.Source{Document: "our wiki"}
+	return &pb.Profile{
+		Name: "ours", Versions: []string{"TLS 1.2"}, CipherSuites: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}, Groups: []string{"x25519"},
+		Sources: map[string]*pb.Source{"versions": wiki, "cipher_suites": wiki, "groups": wiki, "user_agent": wiki, "roots": wiki},
+	}
+}
+
+// changed is ours with something changed.
+func changed(change func(*pb.Profile)) *pb.Profile {
+	p := ours()
+	change(p)
+	return p
 }
 
 func at(url string) *pb.Spec { return &pb.Spec{Check: &pb.Spec_Http{Http: &pb.HTTPSpec{Url: url}}} }
@@ -142,6 +171,56 @@ func doorCases() map[string]struct {
 		"an expected body, not RE2":            {httpCheck(&pb.HTTPSpec{ExpectBody: "["}), "spec.http.expect_body"},
 		"an expected body of more than 1 KiB":  {httpCheck(&pb.HTTPSpec{ExpectBody: strings.Repeat("a", 1025)}), "spec.http.expect_body"},
 		"an expected body that repeats itself": {httpCheck(&pb.HTTPSpec{ExpectBody: "(a{1000}){1000}"}), "spec.http.expect_body"},
+		"an origin, by the default profile":    {originCheck(&pb.OriginSpec{}), ""},
+		"an origin by an empty profile":        {originCheck(&pb.OriginSpec{Profile: &pb.Profile{}}), ""},
+		"an origin by a profile's name":        {originCheck(named("cloudflare")), ""},
+		"a profile that is not known":          {originCheck(named("cloudfornt")), "spec.origin.profile.name"},
+		"a profile's name that is none":        {originCheck(named("Cloud Front")), "spec.origin.profile.name"},
+		"a whole profile":                      {originCheck(&pb.OriginSpec{Profile: ours()}), ""},
+		"a whole profile of more than 64 KiB":  {originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.Roots = strings.Repeat("\n", 65536) })}), "spec.origin.profile"},
+		"a profile of suites that are unknown": {originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.CipherSuites[0] = "TLS_NOPE" })}), "spec.origin.profile.cipher_suites[0]"},
+		"a profile's fact without a source":    {originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { delete(p.GetSources(), "groups") })}), "spec.origin.profile.groups"},
+		"a profile's User-Agent of two lines":  {originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.UserAgent = "a\r\nX: y" })}), "spec.origin.profile.user_agent"},
+		"a version that the profile has not":   {originCheck(&pb.OriginSpec{Versions: []string{"TLS 1.3"}}), "spec.origin.profile"},
+		"a version that the profile has":       {originCheck(&pb.OriginSpec{Versions: []string{"SSL 3.0"}}), ""},
+		"a handshake by a profile's name":      {tlsCheck(&pb.TLSSpec{Profile: &pb.Profile{Name: "aws-alb"}}), ""},
+		"a handshake by an unknown profile":    {tlsCheck(&pb.TLSSpec{Profile: &pb.Profile{Name: "nope"}}), "spec.tls.profile.name"},
+		"a handshake by an empty profile":      {tlsCheck(&pb.TLSSpec{Profile: &pb.Profile{}}), ""},
+	}
+}
+
+// TestTheProfileIsFrozen: agents, judge and log get what a name stood for when it was asked.
+func TestTheProfileIsFrozen(t *testing.T) {
+	w := newWorld(t, coordinator.Options{})
+	w.agent("a", "r", true)
+	cloudfront, err := profile.Load(profile.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := changed(func(p *pb.Profile) { p.Name = "cloudfront" })
+	cases := []struct {
+		sentence    string
+		asked, want *pb.Profile
+		id          string
+	}{
+		{"none", nil, cloudfront, ""},
+		{"by name", &pb.Profile{Name: "cloudfront"}, cloudfront, ""},
+		{"one of our own", ours(), ours(), ""},
+		{"one of our own by a name of theirs", theirs, theirs, ""},
+	}
+	url := "http://" + shutPort(t).String() + "/"
+	for i, c := range cases {
+		asked := &pb.OriginSpec{Url: url, Profile: c.asked}
+		cases[i].id = w.create(&pb.CreateMeasurementRequest{Spec: &pb.Spec{Check: &pb.Spec_Origin{Origin: asked}}}).GetId()
+	}
+	for _, c := range cases {
+		m, results := w.end(c.id)
+		if diff := cmp.Diff(c.want, m.GetSpec().GetOrigin().GetProfile(), protocmp.Transform()); diff != "" {
+			t.Errorf("%s: in the log (-want +got):\n%s", c.sentence, diff)
+		}
+		if len(results) != 1 || len(results[0].GetSteps()) == 0 {
+			t.Errorf("%s: the agent did nothing with it: %v", c.sentence, results)
+		}
 	}
 }
 

@@ -47,6 +47,9 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 	if measurements, asks := s.store.Running(); measurements >= maxOpen || asks >= maxOpenAsks {
 		return nil, status.Errorf(codes.ResourceExhausted, "%d measurements of %d agents are running, as many as may; try again later", measurements, asks)
 	}
+	if err := wholeProfiles(r.GetSpec()); err != nil {
+		return nil, err
+	}
 	if err := beyondRules(r.GetSpec()); err != nil {
 		return nil, err
 	}

@@ -113,13 +113,7 @@ func (c *Coordinator) validate(message any) error {
 	if !errors.As(err, &invalid) {
 		return status.Error(codes.Internal, err.Error())
 	}
-	var fields []*errdetails.BadRequest_FieldViolation
-	for _, v := range invalid.Violations {
-		fields = append(fields, &errdetails.BadRequest_FieldViolation{
-			Field: protovalidate.FieldPathString(v.Proto.GetField()), Description: v.Proto.GetMessage(),
-		})
-	}
-	return badFields(fields)
+	return badFields(fieldViolations(invalid, ""))
 }
 
 func badSelector(description string) error {
