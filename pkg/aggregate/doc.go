@@ -22,9 +22,18 @@
 //   - An address that fails wherever it was tried is partial_address_failure, unless only regions tried
 //     it that are shut altogether in the same way: then it goes with their regional_block. Seen from one
 //     region, the target is not blamed for it.
-//   - Confidence is high if two agents (min_networks) on different known networks agree: in each listed
-//     region where the finding is about regions, among all agents where it is about the target. For names
-//     they have to ask different resolvers too; one private address in one region counts as one resolver.
+//   - Confidence is high if two witnesses (min_networks) agree: in each listed region where the finding is
+//     about regions, among all agents where it is about the target. Agents that share a network or a
+//     provider are one witness (witness.go). For names they have to ask different resolvers too; one
+//     private address in one region counts as one resolver.
+//   - A region whose IPv6 alone is shut while it is open from others is a regional_block at those
+//     addresses: rule 13 sets family_broken against partial_address_failure, not against the region.
+//   - One region alone is insufficient_vantage for whatever keeps it from the target, the target's own
+//     alert among it: something on the way may speak in its place. A certificate and a 5xx speak for
+//     themselves.
+//   - A server that a question names, and that answers nobody, is insufficient_vantage: a network that lets
+//     DNS through to its own resolvers alone looks the same from inside.
+//   - With a bad certificate, what the server answers over it is not judged (rule 12).
 //   - NXDOMAIN and NODATA need one region to be unresolvable, other DNS failures two (min_regions): one region's
 //     resolver alone may be at fault, and one region alone is insufficient_vantage.
 //   - Where data is expected, NXDOMAIN and NODATA break the expectation and are no second finding; a

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strconv"
 
 	"google.golang.org/protobuf/proto"
 
@@ -44,7 +43,8 @@ type region struct {
 type agent struct {
 	id       string
 	region   *region
-	network  string
+	network  string // what it stands in, for people
+	witness  string // what it has in common with others; "" if that is not known
 	ask      *pb.Ask
 	result   *pb.Result
 	steps    []*pb.Step
@@ -76,6 +76,7 @@ func gather(m *pb.Measurement, results []*pb.Result) *facts {
 		answers: make([]answer, 0, 2*n), reach: make([]*sight, 0, 2*n), certs: make([]*sight, 0, 2*n),
 	}
 	f.pick(results, f.enlist(m.GetAsks()))
+	f.witnesses()
 	for _, a := range f.agents {
 		if a.result != nil {
 			a.steps = a.result.GetSteps()
@@ -152,37 +153,6 @@ func before(a, b proto.Message) bool {
 	left, _ := wire.Marshal(a) // fails for invalid UTF-8 alone, which does not come over a wire
 	right, _ := wire.Marshal(b)
 	return bytes.Compare(left, right) < 0
-}
-
-// network names the network that v stands in: the ASN, else the /24 or /48 of the address that the
-// coordinator sees it at, else the provider, else "" (not known, and never counted as different).
-func network(v *pb.Vantage) string {
-	if asn := v.GetAsn(); asn != 0 {
-		return "AS" + strconv.FormatUint(uint64(asn), 10)
-	}
-	if p, ok := subnet(v.GetObservedAddress()); ok {
-		return p.String()
-	}
-	return v.GetProvider()
-}
-
-// subnet is the /24 or /48 around text, "IP" or "IP:PORT".
-func subnet(text string) (netip.Prefix, bool) {
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		ap, err := netip.ParseAddrPort(text)
-		if err != nil {
-			return netip.Prefix{}, false
-		}
-		addr = ap.Addr()
-	}
-	addr = addr.Unmap().WithZone("")
-	bits := 48
-	if addr.Is4() {
-		bits = 24
-	}
-	p, err := addr.Prefix(bits)
-	return p, err == nil
 }
 
 // everyRegionJudged says whether each asked region has an agent with an ok or a fail.

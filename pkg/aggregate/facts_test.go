@@ -12,27 +12,6 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-func TestNetworkOfAnAgent(t *testing.T) {
-	for _, c := range []struct {
-		sentence string
-		vantage  *pb.Vantage
-		want     string
-	}{
-		{"the ASN comes first", &pb.Vantage{Asn: 64500, ObservedAddress: "198.51.100.7", Provider: "Example"}, "AS64500"},
-		{"else the /24", &pb.Vantage{ObservedAddress: "198.51.100.7", Provider: "Example"}, "198.51.100.0/24"},
-		{"also with a port", &pb.Vantage{ObservedAddress: "198.51.100.7:4711"}, "198.51.100.0/24"},
-		{"else the /48", &pb.Vantage{ObservedAddress: "2001:db8:1:2::3"}, "2001:db8:1::/48"},
-		{"IPv4 in IPv6 is IPv4", &pb.Vantage{ObservedAddress: "::ffff:198.51.100.7"}, "198.51.100.0/24"},
-		{"a zone is no network", &pb.Vantage{ObservedAddress: "fe80::1%eth0"}, "fe80::/48"},
-		{"else the provider", &pb.Vantage{ObservedAddress: "unknown", Provider: "Example"}, "Example"},
-		{"else it is not known", &pb.Vantage{}, ""},
-	} {
-		if got := network(c.vantage); got != c.want {
-			t.Errorf("%s: got %q, want %q", c.sentence, got, c.want)
-		}
-	}
-}
-
 // What counts of the inputs, and what does not.
 func TestWhatCounts(t *testing.T) {
 	base := func() *world { return tcpWorld().in("ap", open(ip1)).in("eu", open(ip1)) }

@@ -168,22 +168,21 @@ func (f *facts) regionwise(sights []*sight) pb.Confidence {
 	return pb.Confidence_CONFIDENCE_HIGH
 }
 
-// confidence is high if agents on as many different networks agree as the policy wants; for names they
-// have to ask as many different resolvers too (rule 5). A network that is not known is not a different
-// one.
+// confidence is high if as many witnesses agree as the policy wants; for names they have to ask as many
+// different resolvers too (rule 5). An agent whose network is not known is not a different one.
 func (f *facts) confidence(sights []*sight) pb.Confidence {
-	networks, resolvers := map[string]bool{}, map[string]bool{}
+	witnesses, resolvers := map[string]bool{}, map[string]bool{}
 	for _, v := range sights {
-		if v.agent.network == "" {
+		if v.agent.witness == "" {
 			continue
 		}
-		networks[v.agent.network] = true
+		witnesses[v.agent.witness] = true
 		if v.thing.text == "" {
 			resolvers[v.perspective()] = true
 		}
 	}
 	enough := int(f.policy.GetMinNetworks())
-	if len(networks) < enough || len(resolvers) > 0 && len(resolvers) < enough {
+	if len(witnesses) < enough || len(resolvers) > 0 && len(resolvers) < enough {
 		return pb.Confidence_CONFIDENCE_MEDIUM
 	}
 	return pb.Confidence_CONFIDENCE_HIGH

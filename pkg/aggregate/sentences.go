@@ -122,8 +122,12 @@ func (f *facts) downHint(d *pb.Finding) string {
 	case pb.Stage_STAGE_TLS:
 		return "the port is open but the handshake fails: check what listens on " + where + " and its TLS configuration."
 	case pb.Stage_STAGE_TCP:
-		return "check that the service runs and listens on " + where +
-			"; if it admits only the addresses of its CDN, it looks like this from everywhere else: compare its firewall with the ranges that the CDN publishes."
+		hint := "check that the service runs and listens on " + where
+		if d.GetBlock() == pb.BlockKind_BLOCK_KIND_REJECT_RST {
+			return hint + "." // nobody listens there; a firewall is silent or says so
+		}
+		return hint + "; if it admits only the addresses of its CDN, it looks like this from everywhere else: " +
+			"`elsewhere allowlist cover` holds its firewall's rules against the ranges that the CDN publishes."
 	default:
 		return "check that the service runs."
 	}
