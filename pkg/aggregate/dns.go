@@ -12,13 +12,17 @@ import (
 // agents there may or may not share it, and to take them for one claims less.
 func (v *sight) perspective() string {
 	address := v.at().GetAddress()
-	if ap, err := netip.ParseAddrPort(address); err == nil {
-		ip := ap.Addr().Unmap()
-		if ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() {
-			return v.agent.region.name + " " + address
-		}
+	if inside(address) {
+		return v.agent.region.name + " " + address
 	}
 	return address
+}
+
+// inside says whether an address is one that the internet has no way to.
+func inside(address string) bool {
+	ap, err := netip.ParseAddrPort(address)
+	ip := ap.Addr().Unmap()
+	return err == nil && (ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast())
 }
 
 // nameFindings judge the resolution of the target's name.
@@ -35,6 +39,9 @@ func (f *facts) nameFindings() []*pb.Finding {
 		findings = append(findings, f.differentAnswers()...)
 	} else {
 		findings = append(findings, f.unexpectedAnswers(wanted)...)
+		if numbers := f.propagation(wanted); numbers != nil {
+			findings = append(findings, numbers)
+		}
 	}
 	switch {
 	case len(shut) == 0:

@@ -252,52 +252,52 @@ func TestExpectedAnswers(t *testing.T) {
 		{
 			"every perspective has every value, one has more",
 			dnsWorld("A", "192.0.2.1").in("ap", answers(1, "A", "192.0.2.1")).in("eu", answers(2, "A", "192.0.2.1", "192.0.2.2")),
-			[]string{"ok"},
+			[]string{"ok", "INFO propagation [] blame=unknown high"},
 		},
 		{
 			"one region still has the old value (rule 16); no second opinion about it",
 			dnsWorld("", "192.0.2.1").in("ap", answers(1, "A", "192.0.2.9")).in("eu", answers(2, "A", "192.0.2.1")),
-			[]string{"fail", "ERROR expectation_failed [ap] agents=ap blame=unknown medium"},
+			[]string{"fail", "ERROR expectation_failed [ap] agents=ap blame=unknown medium", "INFO propagation [ap] blame=unknown high"},
 		},
 		{
 			"nobody has it: the zone",
 			dnsWorld("A", "192.0.2.1").in("ap", answers(1, "A", "192.0.2.9")).in("eu", answers(2, "A", "192.0.2.9")),
-			[]string{"fail", "ERROR expectation_failed [ap eu] agents=ap,eu blame=zone medium"},
+			[]string{"fail", "ERROR expectation_failed [ap eu] agents=ap,eu blame=zone medium", "INFO propagation [ap eu] blame=unknown high"},
 		},
 		{
 			"one of two values is missing",
 			dnsWorld("A", "192.0.2.1", "192.0.2.2").in("ap", answers(1, "A", "192.0.2.1")).in("eu", answers(2, "A", "192.0.2.1", "192.0.2.2")),
-			[]string{"fail", "ERROR expectation_failed [ap] agents=ap blame=unknown medium"},
+			[]string{"fail", "ERROR expectation_failed [ap] agents=ap blame=unknown medium", "INFO propagation [ap] blame=unknown high"},
 		},
 		{
 			"one of an agent's two resolvers has the old value: every perspective counts (rule 5)",
 			dnsWorld("A", "192.0.2.1").in("ap", answers(1, "A", "192.0.2.1"), answers(3, "A", "192.0.2.9")).in("eu", answers(2, "A", "192.0.2.1")),
-			[]string{"fail", "ERROR expectation_failed [ap] agents=ap blame=unknown medium"},
+			[]string{"fail", "ERROR expectation_failed [ap] agents=ap blame=unknown medium", "INFO propagation [ap] blame=unknown high"},
 		},
 		{
 			"no such name where a value is expected: the expectation, once (rule 12)",
 			dnsWorld("A", "192.0.2.1").in("ap", unnamed(1, nxdomain)).in("eu", answers(2, "A", "192.0.2.1")),
-			[]string{"fail", "ERROR expectation_failed [ap] dns_nxdomain agents=ap blame=unknown medium"},
+			[]string{"fail", "ERROR expectation_failed [ap] dns_nxdomain agents=ap blame=unknown medium", "INFO propagation [ap] blame=unknown high"},
 		},
 		{
 			"a resolver that cannot answer breaks no expectation: a finding of its own (rule 12)",
 			dnsWorld("A", "192.0.2.1").in("ap", unnamed(1, servfail)).in("eu", answers(2, "A", "192.0.2.1")),
-			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium"},
+			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium", "INFO propagation [] blame=unknown medium"},
 		},
 		{
 			"no such name from a resolver whose controls fail: nobody is accused (rule 8)",
 			dnsWorld("A", "192.0.2.1").in("ap", query(1, nxdomain), control53(1, nxdomain)).in("eu", answers(2, "A", "192.0.2.1")),
-			[]string{"inconclusive", "WARN vantage_fault [ap] dns_nxdomain agents=ap blame=resolver medium"},
+			[]string{"inconclusive", "WARN vantage_fault [ap] dns_nxdomain agents=ap blame=resolver medium", "INFO propagation [] blame=unknown medium"},
 		},
 		{
 			"an answer that was not recorded lacks nothing and shows nothing",
 			dnsWorld("A", "192.0.2.1").in("ap", query(1, none)).in("eu", answers(2, "A", "192.0.2.1")),
-			[]string{"inconclusive"},
+			[]string{"inconclusive", "INFO propagation [] blame=unknown medium"},
 		},
 		{
 			"an answer of which the addresses alone were recorded",
 			dnsWorld("A", "192.0.2.1").in("ap", query(1, none, "192.0.2.9")).in("eu", query(2, none, "192.0.2.1")),
-			[]string{"fail", "ERROR expectation_failed [ap] agents=ap blame=unknown medium"},
+			[]string{"fail", "ERROR expectation_failed [ap] agents=ap blame=unknown medium", "INFO propagation [ap] blame=unknown high"},
 		},
 		{
 			"the zone's own server, asked by name, need not know the control names",
@@ -317,7 +317,7 @@ func TestExpectedAnswers(t *testing.T) {
 		{
 			"a reply that was cut is not the answer",
 			dnsWorld("A", "192.0.2.1").in("ap", cutFirst(answers(1, "A", "192.0.2.1"))).in("eu", answers(2, "A", "192.0.2.1")),
-			[]string{"ok"},
+			[]string{"ok", "INFO propagation [] blame=unknown high"},
 		},
 		{
 			"answers of which something was left out are not compared",
@@ -327,17 +327,17 @@ func TestExpectedAnswers(t *testing.T) {
 		{
 			"an answer of which something was left out may have it",
 			dnsWorld("A", "192.0.2.1").in("ap", leftOut(1, answers(1, "A", "192.0.2.9"))).in("eu", answers(2, "A", "192.0.2.1")),
-			[]string{"inconclusive"},
+			[]string{"inconclusive", "INFO propagation [] blame=unknown medium"},
 		},
 		{
 			"an empty reply that was asked again for is not the answer",
 			dnsWorld("TXT", "v=1").in("ap", emptyFirst(answers(1, "TXT", "v=1"))).in("eu", answers(2, "TXT", "v=1")),
-			[]string{"ok"},
+			[]string{"ok", "INFO propagation [] blame=unknown high"},
 		},
 		{
 			"text with and without quotes, in one piece or several",
 			dnsWorld("TXT", "v=spf1 -all").in("ap", answers(1, "TXT", `"v=spf1 -all"`)).in("eu", answers(2, "TXT", `"v=spf1 " "-all"`)),
-			[]string{"ok"},
+			[]string{"ok", "INFO propagation [] blame=unknown high"},
 		},
 	})
 }

@@ -3,6 +3,8 @@ package aggregate
 import (
 	"slices"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -17,7 +19,7 @@ type broken struct {
 // answer at all breaks nothing: that is a finding of its own (rule 12).
 func (f *facts) unexpectedAnswers(wanted []string) []*pb.Finding {
 	byFailure, served := map[pb.Failure][]broken{}, false
-	for _, v := range f.answers {
+	for _, v := range slices.Concat(f.answers, f.public) {
 		switch {
 		case v.state == bad && aboutName(v.failure):
 			byFailure[v.failure] = append(byFailure[v.failure], broken{v.sight, wanted})
@@ -29,12 +31,17 @@ func (f *facts) unexpectedAnswers(wanted []string) []*pb.Finding {
 			}
 		}
 	}
+	behind, zone := f.laggards(wanted), f.zoneServes(wanted)
 	var findings []*pb.Finding
 	for failure, all := range byFailure {
 		e := f.notServed(failure, all)
-		if !served {
+		switch {
+		case len(behind) > 0, !served && !zone:
 			e.Blame = pb.Blame_BLAME_ZONE
+		case zone:
+			e.Blame = pb.Blame_BLAME_RESOLVER
 		}
+		e.Hint = f.waitHint(wanted, f.lastEnd(all))
 		findings = append(findings, e)
 	}
 	return findings
@@ -69,6 +76,14 @@ func (f *facts) notServed(failure pb.Failure, all []broken) *pb.Finding {
 	e.Confidence = f.regionwise(sights)
 	e.Evidence = evidence(sights, nil)
 	e.Summary = f.notServedSummary(e, unique(missing), sights)
-	e.Hint = "check the record at the zone's own servers; where they serve it, resolvers follow when what they hold runs out."
 	return e
+}
+
+// lastEnd is when the last of these answers runs out, as far as it is known.
+func (f *facts) lastEnd(all []broken) *timestamppb.Timestamp {
+	ends := make([]*timestamppb.Timestamp, 0, len(all))
+	for _, b := range all {
+		ends = append(ends, f.until(b.sight))
+	}
+	return latest(ends)
 }

@@ -21,6 +21,7 @@ type facts struct {
 
 	names   []*sight // what each agent's resolution came to; none where there was nothing to resolve
 	answers []answer // each query to each resolver
+	public  []answer // each query to a public resolver
 	reach   []*sight // what each agent saw of each address, up to a completed handshake
 	certs   []*sight // what each agent saw of each address's certificate
 	faults  []fault  // what is wrong with the agents themselves

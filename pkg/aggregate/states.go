@@ -99,6 +99,9 @@ func (f *facts) read(a *agent) {
 	}
 	firstName := len(f.answers)
 	for i, s := range a.steps {
+		if s.GetRole() == pb.Role_ROLE_PUBLIC && s.GetKind() == pb.StepKind_STEP_KIND_DNS_QUERY {
+			f.readPublic(a, i, s)
+		}
 		if s.GetRole() != pb.Role_ROLE_TARGET {
 			continue
 		}

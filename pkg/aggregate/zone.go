@@ -2,7 +2,6 @@ package aggregate
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -155,11 +154,4 @@ func (w *said) server() string {
 		return shown(name)
 	}
 	return shown(name) + " (" + shown(address) + ")"
-}
-
-// inside says whether a server's address is one that the internet has no way to.
-func inside(address string) bool {
-	ap, err := netip.ParseAddrPort(address)
-	ip := ap.Addr().Unmap()
-	return err == nil && (ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified())
 }
