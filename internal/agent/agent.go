@@ -48,7 +48,7 @@ type Options struct {
 	DataDir string
 	// ID is its name. Default: the one in DataDir, or a new one.
 	ID string
-	// Vantage is where it stands; families and resolvers are filled in.
+	// Vantage is where it stands; families, resolvers, and public addresses if there are none, are filled in.
 	Vantage *pb.Vantage
 	// Env is what its probes touch.
 	Env *probe.Env
@@ -320,6 +320,12 @@ func (a *Agent) vantage() *pb.Vantage {
 		Region: given.GetRegion(), Country: given.GetCountry(), City: given.GetCity(),
 		Provider: given.GetProvider(), Asn: given.GetAsn(), Labels: given.GetLabels(),
 		ObservedAddress: a.registration().GetVantage().GetObservedAddress(),
+		Addresses:       given.GetAddresses(),
+	}
+	if len(v.GetAddresses()) == 0 {
+		for _, ip := range probe.PublicAddresses() {
+			v.Addresses = append(v.Addresses, ip.String())
+		}
 	}
 	v.Ipv4, v.Ipv6 = probe.Families()
 	resolvers := a.opts.Env.Resolvers

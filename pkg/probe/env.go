@@ -111,6 +111,17 @@ var (
 	publicIPv6 = netip.MustParseAddr("2001:503:ba3e::2:30")
 )
 
+// PublicAddresses are the addresses that the host sends to the public network from, one for each family,
+// where they are public themselves. Behind NAT there is none.
+func PublicAddresses() (ips []netip.Addr) {
+	for _, public := range []netip.Addr{publicIPv4, publicIPv6} {
+		if ip, ok := sourceFor(public); ok && special(ip) == "" {
+			ips = append(ips, ip)
+		}
+	}
+	return ips
+}
+
 // hasFamily says whether the host has the family of an address that is public.
 func hasFamily(public netip.Addr) bool {
 	return routed(public) || slices.ContainsFunc(hostAddresses(), func(ip netip.Addr) bool {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/elsewhere-net/elsewhere/internal/cli/question"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
-	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -122,7 +121,7 @@ func Plan(path string, rules []Rule, agents []*pb.Agent) error {
 					if other, ok := asked[a.GetId()]; ok && other.expect != d.Expect {
 						return fmt.Errorf("%s:%d:%d: rule %q: %s (agent %s) should be %s by %q and %s by %q in line %d; take it out of one of them",
 							path, s.Line, s.Column, r.Name, a.GetVantage().GetRegion(), a.GetId(),
-							aggregate.ShortReachability(d.Expect), s.Text, aggregate.ShortReachability(other.expect), other.Text, other.Line)
+							word(d.Expect), s.Text, word(other.expect), other.Text, other.Line)
 					}
 					asked[a.GetId()] = place{s, d.Expect}
 				}

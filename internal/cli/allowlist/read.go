@@ -316,8 +316,7 @@ func (r *reader) door(n *yaml.Node, way pb.Reachability, selectors []Selector, a
 	for i, s := range selectors {
 		words[i] = s.String()
 	}
-	expect := strings.ToLower(strings.TrimPrefix(way.String(), "REACHABILITY_"))
-	q, err := ask(expect)
+	q, err := ask(word(way))
 	if err == nil {
 		q.From = strings.Join(words, ",")
 		_, err = fleet.ParseSelector(q.From)
@@ -327,6 +326,11 @@ func (r *reader) door(n *yaml.Node, way pb.Reachability, selectors []Selector, a
 		return Door{}
 	}
 	return Door{Expect: way, Selectors: selectors, Question: q}
+}
+
+// word is how the command line calls what is expected.
+func word(r pb.Reachability) string {
+	return strings.ToLower(strings.TrimPrefix(r.String(), "REACHABILITY_"))
 }
 
 // shown is a value in an error: what it is, or its first characters.
