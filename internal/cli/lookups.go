@@ -12,6 +12,7 @@ import (
 
 	"github.com/elsewhere-net/elsewhere/internal/cli/question"
 	"github.com/elsewhere-net/elsewhere/internal/cli/render"
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -128,12 +129,17 @@ func listMeasurements(ctx context.Context, client pb.MeasurementServiceClient, l
 
 // show is the show command.
 func (s *settings) show() *cobra.Command {
-	return &cobra.Command{
+	rejudge := false
+	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show a measurement again",
 		Long: `Show a measurement with its results as they stand; ID may be 'last'. The exit code is the
-measurement's: 0, 1 or 3.`,
+measurement's: 0, 1 or 3.
+
+Results are facts and are kept as they came; a verdict is an opinion of them. --rejudge makes it anew with
+this program's judge, says on stderr what that changes, and exits by the new one. Nothing is written.`,
 		Example: `  elsewhere show last
+  elsewhere show last --rejudge
   elsewhere show 01k5w8zv3c4x7e9m2n6p8q0r1s -J`,
 		ValidArgsFunction: s.completeID,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -146,10 +152,19 @@ measurement's: 0, 1 or 3.`,
 				if err != nil {
 					return err
 				}
-				return showWhole(m, screen)
+				if !rejudge {
+					return showWhole(m, screen)
+				}
+				was := m.GetVerdict()
+				m.Verdict = aggregate.Judge(m, m.GetResults())
+				err = showWhole(m, screen)
+				screen.Changes(was, m.GetVerdict())
+				return err
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&rejudge, "rejudge", false, "judge the results again, with this program's judge")
+	return cmd
 }
 
 // fetch reads a measurement with its results.

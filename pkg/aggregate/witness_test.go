@@ -57,7 +57,8 @@ func TestWitnesses(t *testing.T) {
 		{"what is not known is not different", &pb.Vantage{Asn: 64500}, &pb.Vantage{}, nil, pb.Confidence_CONFIDENCE_MEDIUM},
 		{
 			"two that share something with a third are one", &pb.Vantage{Asn: 64500}, &pb.Vantage{Provider: "Example", Asn: 64501},
-			[]*pb.Vantage{{Asn: 64500, Provider: "Example"}}, pb.Confidence_CONFIDENCE_MEDIUM,
+			[]*pb.Vantage{{Asn: 64500, Provider: "Example"}},
+			pb.Confidence_CONFIDENCE_MEDIUM,
 		},
 	} {
 		w := tcpWorld().in("ap/1", blocked(ip1, timeout)).in("ap/2", blocked(ip1, timeout)).in("eu", open(ip1))
