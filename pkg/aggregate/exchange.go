@@ -1,7 +1,6 @@
 package aggregate
 
 import (
-	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -19,7 +18,6 @@ func (f *facts) readExchange(a *agent, i int, s *pb.Step) {
 	}
 	v := f.newSight(a, t, i)
 	f.weigh(v, a.control(t))
-	f.receive(v)
 	f.atDoor(v)
 	if v = f.onTop(v); v != nil {
 		a.see(v)
@@ -54,10 +52,9 @@ func (f *facts) toldBy(s *pb.Step) pb.FindingCode {
 // exchangeFindings judge the responses that tell by themselves what is wrong. The spots that are left
 // for the comparison have those as open: the way to the server is.
 func (f *facts) exchangeFindings(spots []*spot) (findings []*pb.Finding, left []*spot) {
-	if !f.exchanges() {
+	if f.m.GetSpec().GetHttp() == nil {
 		return nil, spots
 	}
-	passedOn := f.passedOn(spots)
 	type bundle struct {
 		code pb.FindingCode
 		way  string
@@ -65,10 +62,6 @@ func (f *facts) exchangeFindings(spots []*spot) (findings []*pb.Finding, left []
 	told := map[bundle][]*spot{}
 	for _, s := range spots {
 		code := pb.FindingCode_FINDING_CODE_UNSPECIFIED
-		if passedOn[s] {
-			left = append(left, &spot{thing: s.thing, region: s.region, oks: s.fails})
-			continue
-		}
 		if s.shut() {
 			code = f.toldAlike(s.fails)
 		}
@@ -116,7 +109,6 @@ func (f *facts) exchangeFinding(code pb.FindingCode, spots []*spot, others []*si
 	}
 	e.Summary += "."
 	e.Hint = exchangeHint(code, fails)
-	f.foretell(e, fails)
 	return e
 }
 
@@ -175,22 +167,12 @@ func exchangeHint(code pb.FindingCode, fails []*sight) string {
 	}
 }
 
-// exchanges says whether a request and a response are looked at.
-func (f *facts) exchanges() bool {
-	return f.m.GetSpec().GetHttp() != nil || f.m.GetSpec().GetOrigin() != nil
-}
-
-// url is the URL that is looked at.
-func (f *facts) url() string {
-	return cmp.Or(f.m.GetSpec().GetHttp().GetUrl(), f.m.GetSpec().GetOrigin().GetUrl())
-}
-
-// targetURL is the same for a sentence.
-func (f *facts) targetURL() string { return shown(f.url()) }
+// targetURL is the URL that is looked at.
+func (f *facts) targetURL() string { return shown(f.m.GetSpec().GetHttp().GetUrl()) }
 
 // urlHost is the host of the URL that is looked at.
 func (f *facts) urlHost() string {
-	u, err := url.Parse(f.url())
+	u, err := url.Parse(f.m.GetSpec().GetHttp().GetUrl())
 	if err != nil {
 		return ""
 	}

@@ -56,12 +56,9 @@ func mainFailure(fails []*sight) (pb.BlockKind, pb.Failure) {
 func failuresOf(fails []*sight) []pb.Failure {
 	var all []pb.Failure
 	for _, v := range fails {
-		switch {
-		case len(v.wrong) > 0:
-			all = append(all, v.wrong...)
-		case stageOf(v.failure) == pb.Stage_STAGE_CERTIFICATE:
+		if stageOf(v.failure) == pb.Stage_STAGE_CERTIFICATE {
 			all = append(all, certFailures(v.at())...)
-		default:
+		} else {
 			all = append(all, v.failure)
 		}
 	}

@@ -163,7 +163,7 @@ func (f *facts) describe(p *perspective) *pb.Perspective {
 	}
 	ids := agentsOf(sights)
 	d := &pb.Perspective{
-		Region: p.region.name, Server: p.server, Agents: ids[:min(len(ids), maxAgents)], Serving: p.serves, Public: p.public,
+		Region: p.region.name, Server: p.server, Agents: ids[:min(len(ids), maxAgents)], Judged: p.judged, Serving: p.serves, Public: p.public,
 	}
 	if p.public {
 		d.Name = f.publicName(p.server)
@@ -210,7 +210,7 @@ func (f *facts) laggards(wanted []string) []*pb.Perspective {
 			p := byKey[k]
 			if p == nil {
 				p = &pb.Perspective{
-					Region: k.region.name, Server: k.server, Name: w.about().GetServer(), Failure: w.data.denied,
+					Region: k.region.name, Server: k.server, Name: w.about().GetServer(), Judged: true, Failure: w.data.denied,
 					Values: slices.Clone(w.data.values[:min(len(w.data.values), maxValues)]),
 				}
 				byKey[k] = p

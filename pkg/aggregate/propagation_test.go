@@ -303,7 +303,7 @@ func TestPublicName(t *testing.T) {
 	w.m.PublicResolvers = []*pb.PublicResolver{{Name: "Example DNS", Addresses: []string{"198.51.100.9"}}}
 	got := numbers(t, w).GetPropagation().GetPerspectives()[0]
 	want := &pb.Perspective{
-		Region: "ap", Server: "198.51.100.9:53", Name: "Example DNS", Agents: []string{"ap"}, Serving: true, Values: []string{"192.0.2.1"},
+		Region: "ap", Server: "198.51.100.9:53", Name: "Example DNS", Agents: []string{"ap"}, Serving: true, Judged: true, Values: []string{"192.0.2.1"},
 		Failure: none, Public: true,
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {

@@ -1014,7 +1014,9 @@ type Perspective struct {
 	// Until when it keeps that, by the remaining TTL and the coordinator's clock. Unset: not known.
 	Until *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
 	// Whether it is a public resolver.
-	Public        bool `protobuf:"varint,9,opt,name=public,proto3" json:"public,omitempty"`
+	Public bool `protobuf:"varint,9,opt,name=public,proto3" json:"public,omitempty"`
+	// Whether it was judged: one that was not neither serves what is expected nor lacks it.
+	Judged        bool `protobuf:"varint,10,opt,name=judged,proto3" json:"judged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1108,6 +1110,13 @@ func (x *Perspective) GetUntil() *timestamppb.Timestamp {
 func (x *Perspective) GetPublic() bool {
 	if x != nil {
 		return x.Public
+	}
+	return false
+}
+
+func (x *Perspective) GetJudged() bool {
+	if x != nil {
+		return x.Judged
 	}
 	return false
 }
@@ -1211,7 +1220,7 @@ const file_elsewhere_v1_verdict_proto_rawDesc = "" +
 	"\aunknown\x18\x03 \x01(\x05R\aunknown\x120\n" +
 	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12=\n" +
 	"\fperspectives\x18\x05 \x03(\v2\x19.elsewhere.v1.PerspectiveR\fperspectives\x12;\n" +
-	"\vauthorities\x18\x06 \x03(\v2\x19.elsewhere.v1.PerspectiveR\vauthorities\"\x96\x02\n" +
+	"\vauthorities\x18\x06 \x03(\v2\x19.elsewhere.v1.PerspectiveR\vauthorities\"\xae\x02\n" +
 	"\vPerspective\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x12\n" +
@@ -1221,7 +1230,9 @@ const file_elsewhere_v1_verdict_proto_rawDesc = "" +
 	"\x06values\x18\x06 \x03(\tR\x06values\x12/\n" +
 	"\afailure\x18\a \x01(\x0e2\x15.elsewhere.v1.FailureR\afailure\x120\n" +
 	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x16\n" +
-	"\x06public\x18\t \x01(\bR\x06public\"7\n" +
+	"\x06public\x18\t \x01(\bR\x06public\x12\x16\n" +
+	"\x06judged\x18\n" +
+	" \x01(\bR\x06judged\"7\n" +
 	"\vEvidenceRef\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\x05R\x04step*^\n" +
