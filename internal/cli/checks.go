@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
 
 	"github.com/elsewhere-net/elsewhere/internal/cli/question"
 	"github.com/elsewhere-net/elsewhere/internal/cli/render"
@@ -19,7 +20,10 @@ const formats = `
 Words and flags come in any order. A terminal shows a live table; a pipe, or CI in the environment,
 gets a line for each agent as it answers, and then the findings. --format json is one document, the
 Measurement with its results; jsonl a line for each result as it comes, and last the measurement
-without them; csv a row for each step; junit a test case for each region.
+without them; csv a row for each step; junit a test case for each region.` + exits
+
+// exits is the part of the help about exit codes.
+const exits = `
 
 Exit code: 0 as expected, 1 the target has a problem or an expectation failed, 2 the request is wrong,
 3 inconclusive, 4 the network cannot be used, 130 interrupted and cancelled.`
@@ -210,40 +214,59 @@ func emptyFlag(cmd *cobra.Command) (err error) {
 	return err
 }
 
-// check asks a question, if nothing is wrong with it, and shows what comes of it. Everything is
-// checked before anything is dialled.
-func (s *settings) check(cmd *cobra.Command, q *question.Question, err error) error {
+// asking is a question that nothing is wrong with, and whom to ask.
+type asking struct {
+	screen   render.Screen
+	request  *pb.CreateMeasurementRequest
+	conn     *grpc.ClientConn
+	endpoint Endpoint
+	stateDir string
+}
+
+// prepare checks a question, and everything about it, before anything is dialled.
+func (s *settings) prepare(cmd *cobra.Command, q *question.Question, err error) (*asking, error) {
 	if err = cmp.Or(emptyFlag(cmd), err); err != nil {
-		return usage(err)
+		return nil, usage(err)
 	}
 	screen, err := s.screen()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if screen.Short = q.Short; q.Short && screen.Format != render.Table {
-		return usagef("+short and --format %s exclude each other; leave out one of them", screen.Format)
+		return nil, usagef("+short and --format %s exclude each other; leave out one of them", screen.Format)
 	}
 	options, err := s.options(q.From)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req, err := q.Request(options)
 	if err != nil {
-		return usage(err)
+		return nil, usage(err)
 	}
 	conn, e, err := s.dial()
+	return &asking{screen, req, conn, e, s.stateDir()}, err
+}
+
+// remember keeps the id of a measurement for 'from last'. Where nothing can be kept, that will say so; the
+// answer is none the worse.
+func (a *asking) remember(m *pb.Measurement) {
+	_ = state.Remember(a.stateDir, a.endpoint.Address, m.GetId())
+}
+
+// check asks a question, if nothing is wrong with it, and shows what comes of it.
+func (s *settings) check(cmd *cobra.Command, q *question.Question, err error) error {
+	a, err := s.prepare(cmd, q, err)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }()
-	client := pb.NewMeasurementServiceClient(conn)
-	m, err := create(cmd.Context(), client, req)
+	defer func() { _ = a.conn.Close() }()
+	client := pb.NewMeasurementServiceClient(a.conn)
+	m, err := create(cmd.Context(), client, a.request)
 	if err != nil {
-		return e.explain(cmd.Context(), err)
+		return a.endpoint.explain(cmd.Context(), err)
 	}
-	// Where nothing can be kept, 'from last' will say so; the answer is none the worse.
-	_ = state.Remember(s.stateDir(), e.Address, m.GetId())
-	f := &follower{client: client, errs: screen.Err, report: screen.Reporter(false), m: m, owned: true}
+	a.remember(m)
+	f := &follower{client: client, errs: a.screen.Err, report: a.screen.Reporter(false), m: m, owned: true}
 	if m, err = f.run(cmd.Context()); err != nil {
 		return err
 	}

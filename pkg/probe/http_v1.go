@@ -81,7 +81,6 @@ func readHead(br *bufio.Reader) (*head, error) {
 			return nil, err
 		}
 		if line == "" {
-			h.size = maxHead - left
 			return h, nil
 		}
 		if len(h.fields) == maxFields {

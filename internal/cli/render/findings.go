@@ -17,7 +17,12 @@ const maxRegions = 8
 // conclusion is the findings of a measurement in words, and the last line. A width of 0 is no limit.
 func conclusion(m *pb.Measurement, t theme, width int) []string {
 	var lines []string
+	shown := PropagationOf(m) // above, and at length
 	for _, f := range m.GetVerdict().GetFindings() {
+		if f == shown {
+			lines = append(lines, paragraph("hint: ", f.GetHint(), width)...)
+			continue
+		}
 		lines = append(lines, finding(f, t, width)...)
 	}
 	if m.GetVerdict().GetOutcome() == pb.Outcome_OUTCOME_INCONCLUSIVE && m.GetState() != pb.State_STATE_RUNNING {

@@ -2,7 +2,6 @@ package render
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -20,46 +19,24 @@ const (
 	frame = 120 * time.Millisecond
 	// spinner is what turns.
 	spinner = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-	// What takes the table away (ECMA-48: CUU, ED).
-	cursorUp   = "\x1b[A"
-	eraseBelow = "\x1b[J"
 )
 
 // live shows a table that fills in, on a terminal. When the measurement is over the table is taken
 // away and written once more as text, so that a long one can be scrolled.
 type live struct {
-	screen  Screen
-	program *tea.Program
-	drawn   chan int // how many lines were drawn last, when it is over
+	screen   Screen
+	painting *painting
 }
 
-// Begin starts the table. It reads no keys, so that Ctrl-C stays a signal, and asks the terminal
-// nothing, since nobody would read what it answers.
+// Begin starts the table.
 func (l *live) Begin(m *pb.Measurement) {
-	width, height := l.screen.size()
-	if width == 0 || height == 0 {
-		width, height = 80, 24 // a terminal that does not say, such as a serial line
-	}
 	table := newModel(m, time.Now())
-	table.width, table.height = width, height
-	l.program = tea.NewProgram(table,
-		tea.WithInput(nil), tea.WithOutput(l.screen.Out), tea.WithoutSignalHandler(), tea.WithWindowSize(width, height), tea.WithEnvironment(quiet()))
-	l.drawn = make(chan int, 1)
-	go func() {
-		last, err := l.program.Run()
-		if table, ok := last.(*model); ok && err == nil {
-			l.drawn <- len(table.lines())
-		}
-		close(l.drawn) // a table that cannot be drawn is no reason to stop measuring
-	}()
+	table.width, table.height = l.screen.cells()
+	l.painting = paint(l.screen, table)
 }
 
 // Update passes on what changed, while there is a table.
-func (l *live) Update(m *pb.Measurement, fresh []*pb.Result) {
-	if l.program != nil {
-		l.program.Send(changed{m, fresh})
-	}
-}
+func (l *live) Update(m *pb.Measurement, fresh []*pb.Result) { l.painting.send(changed{m, fresh}) }
 
 // End replaces the table by text.
 func (l *live) End(m *pb.Measurement) error {
@@ -67,26 +44,18 @@ func (l *live) End(m *pb.Measurement) error {
 	return l.screen.print(l.screen.whole(m))
 }
 
-// Abort takes the table away and gives the terminal back. bubbletea leaves the last frame standing,
-// with the cursor on its last line.
+// Abort takes the table away and gives the terminal back.
 func (l *live) Abort() {
-	if l.program == nil {
-		return
-	}
-	l.program.Send(over{})
-	if n := <-l.drawn; n > 0 {
-		_, _ = io.WriteString(l.screen.Out, "\r"+strings.Repeat(cursorUp, n-1)+eraseBelow)
-	}
-	l.program = nil
+	l.painting.clear()
+	l.painting = nil
 }
 
-// changed and over are what the model is told.
+// changed and tick are what the model is told.
 type (
 	changed struct {
 		m     *pb.Measurement
 		fresh []*pb.Result
 	}
-	over struct{}
 	tick time.Time
 )
 

@@ -70,6 +70,9 @@ func word(s string) string {
 
 // dnsWords are the words of a dns question.
 func dnsWords(spec *pb.DNSSpec) []string {
+	if isPropagation(spec) {
+		return propagationWords(spec)
+	}
 	words := []string{"dns", spec.GetName(), typeOrA(spec.GetType())}
 	words = append(words, when(spec.GetClass() == "CH", "CH")...)
 	words = append(words, when(spec.GetResolver() != "", "@"+spec.GetResolver())...)
@@ -91,6 +94,13 @@ func dnsWords(spec *pb.DNSSpec) []string {
 		words = append(words, when(o.on, o.name)...)
 	}
 	words = append(words, publicWords(spec)...)
+	return append(words, each("--expect", spec.GetExpect())...)
+}
+
+// propagationWords are the words of a propagation question.
+func propagationWords(spec *pb.DNSSpec) []string {
+	words := []string{"propagation", spec.GetName(), typeOrA(spec.GetType())}
+	words = append(words, joined("--public", spec.GetPublicResolvers(), ",")...)
 	return append(words, each("--expect", spec.GetExpect())...)
 }
 

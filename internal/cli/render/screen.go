@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"charm.land/lipgloss/v2"
 	"golang.org/x/term"
@@ -25,6 +26,8 @@ type Screen struct {
 	Short bool
 	// Verbose shows all that each agent saw, not only what matters.
 	Verbose bool
+	// still says that the measurement was over before it was shown.
+	still bool
 }
 
 // NewScreen makes a Screen of stdout and stderr. Out counts as a terminal if it is one, CI is unset
@@ -49,6 +52,7 @@ type Reporter interface {
 // Reporter returns the reporter of the screen's format. still: the measurement is over already, and
 // nothing has to be shown on the way.
 func (s Screen) Reporter(still bool) Reporter {
+	s.still = still
 	switch {
 	case s.Format == JSONL:
 		return &lines{out: s.Out}
@@ -109,6 +113,9 @@ func (f final) End(m *pb.Measurement) error {
 	case JSON:
 		return WriteJSON(s.Out, m)
 	case CSV:
+		if isPropagation(m.GetSpec().GetDns()) {
+			return writePropagationCSV(s.Out, m)
+		}
 		return writeCSV(s.Out, m)
 	case JUnit:
 		return writeJUnit(s.Out, m)
@@ -120,11 +127,34 @@ func (f final) End(m *pb.Measurement) error {
 	return s.print(s.whole(m))
 }
 
+// announce says what is asked, of how many.
+func announce(w io.Writer, m *pb.Measurement) {
+	fmt.Fprintf(w, "%s: %s asked, %s\n", asked(m), agents(m.GetLedger().GetAsked()), Clean(m.GetId()))
+}
+
+// now is the coordinator's time while its measurement is news, and the time of whoever looks at it later.
+func (s Screen) now(m *pb.Measurement) time.Time {
+	if s.still || m.GetFinishTime() == nil {
+		return time.Now()
+	}
+	return m.GetFinishTime().AsTime()
+}
+
+// brief says whether who serves what is shown in place of what each agent saw.
+func (s Screen) brief(m *pb.Measurement) bool {
+	return isPropagation(m.GetSpec().GetDns()) && !s.Verbose
+}
+
 // whole is a measurement in words: what was asked, a row for each agent, the conclusion.
 func (s Screen) whole(m *pb.Measurement) []string {
 	width, _ := s.size()
 	t := s.theme()
 	out := []string{t.strong.Render(asked(m))}
+	if s.brief(m) && PropagationOf(m) != nil {
+		out = append(out, propagation(m, t, s.now(m))...)
+		out = append(out, merged(m, t, besidePropagation)...)
+		return append(out, conclusion(m, t, width)...)
+	}
 	all := rows(m, m.GetResults())
 	if len(all) > maxRows && !s.Verbose {
 		all = byRegion(all)
@@ -139,6 +169,7 @@ func (s Screen) whole(m *pb.Measurement) []string {
 	if !s.Verbose {
 		out = append(out, shared(m, t)...)
 	}
+	out = append(out, propagation(m, t, s.now(m))...)
 	return append(out, conclusion(m, t, width)...)
 }
 
@@ -210,11 +241,14 @@ type plain struct {
 // Begin says what is asked, which is not data.
 func (p *plain) Begin(m *pb.Measurement) {
 	p.m = m
-	fmt.Fprintf(p.screen.Err, "%s: %s asked, %s\n", asked(m), agents(m.GetLedger().GetAsked()), Clean(m.GetId()))
+	announce(p.screen.Err, m)
 }
 
 // Update writes the agents that answered.
 func (p *plain) Update(m *pb.Measurement, fresh []*pb.Result) {
+	if p.screen.brief(m) {
+		return
+	}
 	all := rows(m, fresh)
 	next := fit(all, 0)
 	p.cols = columns{max(p.cols.region, next.region), max(p.cols.agent, next.agent), max(p.cols.place, next.place)}
@@ -229,6 +263,9 @@ func (p *plain) Update(m *pb.Measurement, fresh []*pb.Result) {
 
 // End writes the agents that did not answer, and the conclusion.
 func (p *plain) End(m *pb.Measurement) error {
+	if p.screen.brief(m) {
+		return p.screen.print(p.screen.whole(m))
+	}
 	all := rows(m, m.GetResults())
 	p.cols = fit(all, 0)
 	for _, r := range all {
@@ -239,6 +276,7 @@ func (p *plain) End(m *pb.Measurement) error {
 	if !p.screen.Verbose {
 		p.write(shared(m, theme{}))
 	}
+	p.write(propagation(m, theme{}, p.screen.now(m)))
 	p.write(conclusion(m, theme{}, 0))
 	return p.err
 }

@@ -74,7 +74,12 @@ func (s section) indented(depth int) (lines []string) {
 }
 
 // shared are the sections of all agents, each different one once, with who saw it.
-func shared(m *pb.Measurement, t theme) (lines []string) {
+func shared(m *pb.Measurement, t theme) []string {
+	return merged(m, t, func(m *pb.Measurement, r *pb.Result) []section { return sections(m, r, false) })
+}
+
+// merged are some sections of all agents.
+func merged(m *pb.Measurement, t theme, of func(*pb.Measurement, *pb.Result) []section) (lines []string) {
 	type seen struct {
 		section
 		agents []string
@@ -84,7 +89,7 @@ func shared(m *pb.Measurement, t theme) (lines []string) {
 	results := slices.Clone(m.GetResults())
 	slices.SortFunc(results, func(a, b *pb.Result) int { return cmp.Compare(a.GetAgent(), b.GetAgent()) })
 	for _, r := range results {
-		for _, s := range sections(m, r, false) {
+		for _, s := range of(m, r) {
 			key := s.title + "\n" + strings.Join(s.lines, "\n")
 			if all[key] == nil {
 				all[key] = &seen{section: s}

@@ -11,6 +11,13 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
+// What is odd about a zone's servers.
+const (
+	onlyAtParent, onlyAtZone = "at the parent only", "at the zone only"
+	onlyByGlue, notInGlue    = "by glue only", "not in the glue"
+	differentSerials         = "different serials"
+)
+
 // nameserver is one of a zone's own servers at one address, by the steps that asked it.
 type nameserver struct {
 	about *pb.AuthorityEvidence
@@ -45,6 +52,23 @@ func zones(r *pb.Result, deep bool) (out []section) {
 	return out
 }
 
+// besidePropagation are the sections that matter beside who serves what: what is remarkable, and zones whose
+// servers are at odds with each other or with what their parents say of them.
+func besidePropagation(_ *pb.Measurement, r *pb.Result) []section {
+	out := notes(r, false)
+	found := zones(r, false)
+	if len(found) == 0 {
+		return append(out, lostWay(r)...)
+	}
+	for _, s := range found {
+		text := strings.Join(append(s.lines, s.title), "\n")
+		if slices.ContainsFunc([]string{onlyAtParent, onlyAtZone, onlyByGlue, notInGlue, differentSerials, markFail.String()}, func(odd string) bool { return strings.Contains(text, odd) }) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // addStep puts a step to its server.
 func addStep(servers []*nameserver, s *pb.Step) []*nameserver {
 	for _, n := range servers {
@@ -69,7 +93,7 @@ func zoneFacts(servers []*nameserver, deep bool) string {
 		}
 	}
 	if len(serials) > 1 {
-		words = append(words, fmt.Sprintf("%d different serials", len(serials)))
+		words = append(words, fmt.Sprintf("%d "+differentSerials, len(serials)))
 	}
 	if deep && slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetCached() }) {
 		words = append(words, "delegation known before")
@@ -93,9 +117,9 @@ func (n *nameserver) row(deep, bothKnown bool) []string {
 	listed := n.atOdds()
 	switch parent, child := n.about.GetInParent(), n.about.GetInChild(); {
 	case parent && !child && bothKnown:
-		listed = strings.TrimSpace("at the parent only " + listed)
+		listed = strings.TrimSpace(onlyAtParent + " " + listed)
 	case child && !parent && bothKnown:
-		listed = strings.TrimSpace("at the zone only " + listed)
+		listed = strings.TrimSpace(onlyAtZone + " " + listed)
 	}
 	var said []string
 	for _, s := range n.steps {
@@ -132,9 +156,9 @@ func (n *nameserver) atOdds() string {
 	}
 	switch ip := at.Addr().String(); {
 	case !slices.Contains(own, ip):
-		return "by glue only"
+		return onlyByGlue
 	case !slices.Contains(glue, ip):
-		return "not in the glue"
+		return notInGlue
 	}
 	return ""
 }
