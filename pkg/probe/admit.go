@@ -32,13 +32,13 @@ func Validate(spec *pb.Spec) error {
 		if err := wellFormedOrigin(c.Origin, spec.GetFamily()); err != nil {
 			return err
 		}
-		return offerable("origin.profile", c.Origin.GetProfile(), c.Origin.GetVersions())
+		return offerable("origin", c.Origin.GetProfile(), c.Origin.GetVersions())
 	case *pb.Spec_Tls:
 		if p := c.Tls.GetProfile(); p != nil {
 			if err := wholeProfile("tls.profile", p); err != nil {
 				return err
 			}
-			return offerable("tls.profile", p, nil)
+			return offerable("tls", p, nil)
 		}
 	}
 	return nil // The rules see all there is of the others.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -28,6 +29,18 @@ type client struct {
 	names  []string
 	sends  string
 	domain string
+	// waits is how long it waits for a response. 0: not known.
+	waits time.Duration
+}
+
+// patience is the budget of one exchange: as long as the client waits, where the Job has the time, so that
+// silence means to it what it means here.
+func (c *client) patience(ctx context.Context) time.Duration {
+	deadline, bounded := ctx.Deadline()
+	if c == nil || c.waits < httpTimeout || bounded && time.Until(deadline) < c.waits+spacing {
+		return httpTimeout
+	}
+	return c.waits
 }
 
 // asClient makes the request that a profile's client sends to an origin, or says what is wrong with the spec.
@@ -41,7 +54,9 @@ func asClient(spec *pb.OriginSpec, version string) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{offer: profileOffer(p, spec.GetVersions()), domain: serverNameOf(r.hostname())}
+	c := &client{
+		offer: profileOffer(p, spec.GetVersions()), domain: serverNameOf(r.hostname()), waits: p.GetResponseTimeout().AsDuration(),
+	}
 	from := map[pb.NameSource]string{
 		pb.NameSource_NAME_SOURCE_ORIGIN: c.domain, pb.NameSource_NAME_SOURCE_HOST: serverNameOf(hostOf(r.host)),
 	}
@@ -56,6 +71,14 @@ func asClient(spec *pb.OriginSpec, version string) (*request, error) {
 	}
 	r.client = c
 	return r, nil
+}
+
+// profileOf is the profile that a spec has, or nil.
+func profileOf(spec *pb.Spec) *pb.Profile {
+	if o := spec.GetOrigin(); o != nil {
+		return o.GetProfile()
+	}
+	return spec.GetTls().GetProfile()
 }
 
 // profileOffer is what a profile's client offers, configured to some of its versions. Default: those that it
@@ -112,21 +135,21 @@ func wholeProfile(field string, p *pb.Profile) error {
 	return nil
 }
 
-// offerable says what nobody could offer of a profile that is configured to some of its versions.
-func offerable(field string, p *pb.Profile, versions []string) error {
+// offerable says what nobody could offer of the profile in a check, configured to some of its versions.
+func offerable(check string, p *pb.Profile, versions []string) error {
 	for _, v := range versions {
 		if len(p.GetVersions()) > 0 && !slices.Contains(p.GetVersions(), v) {
-			return invalid(field, fmt.Errorf("%s cannot be made to speak %s, only %s", p.GetName(), v, strings.Join(p.GetVersions(), ", ")))
+			return invalid(check+".versions", fmt.Errorf("%s speaks %s, and cannot be made to speak %s", p.GetName(), strings.Join(p.GetVersions(), ", "), v))
 		}
 	}
 	o := profileOffer(p, versions)
 	if err := o.impossible(); err != nil {
-		return invalid(field, err)
+		return invalid(check+".profile", err)
 	}
-	for _, v := range o.versions {
-		if len(o.suites) > 0 && !slices.ContainsFunc(o.suites, func(id uint16) bool { return slices.Contains(flight.Suites(v), id) }) {
-			return invalid(field, fmt.Errorf("none of its cipher suites is for %s, which it offers", flight.VersionName(v)))
-		}
+	if own := flight.Suites(flight.TLS13); o.highest() == flight.TLS13 && len(o.suites) > 0 &&
+		!slices.ContainsFunc(o.suites, func(id uint16) bool { return slices.Contains(own, id) }) {
+		// Servers that have TLS 1.3 choose it before they look for a suite.
+		return invalid(check+".profile", errors.New("it offers TLS 1.3, and none of its cipher suites is for that"))
 	}
 	return nil
 }

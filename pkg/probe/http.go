@@ -132,7 +132,7 @@ func (x *exchange) reconnect(ctx context.Context) (net.Conn, pb.Failure) {
 
 // ask makes one exchange on a connection.
 func (x *exchange) ask(ctx context.Context, conn net.Conn) pb.Failure {
-	if err := conn.SetDeadline(time.Now().Add(httpTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(x.req.client.patience(ctx))); err != nil {
 		x.say(err)
 		return exchangeFailure(ctx, err)
 	}

@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/pem"
 	"runtime/debug"
 	"sync"
 
@@ -52,7 +53,17 @@ var mozilla = sync.OnceValue(func() map[string][]anchor {
 	return roots
 })
 
-// newAnchors returns the Mozilla roots and the operator's.
+// certificatesOf returns the certificates of a text in PEM. What is no certificate is passed over.
+func certificatesOf(text string) (certs []*x509.Certificate) {
+	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+			certs = append(certs, c)
+		}
+	}
+	return certs
+}
+
+// newAnchors returns the Mozilla roots and some more: the operator's, and a profile's.
 func newAnchors(extra []*x509.Certificate) anchors {
 	a := anchors{bundled: mozilla(), added: map[string][]anchor{}}
 	for _, c := range extra {

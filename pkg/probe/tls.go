@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
@@ -341,7 +340,7 @@ func peerScheme(state tls.ConnectionState) uint16 {
 // judged judges a chain, notes all that is to be said about it, and returns what is wrong with it.
 func (s *step) judged(ctx context.Context, c servedChain, ev *pb.TLSEvidence) []pb.Failure {
 	ev.JudgedTime = timestamppb.New(s.t.now())
-	ev.Roots = rootsName(s.t.env.Roots)
+	ev.Roots = s.t.rootsName()
 	x := s.t.certificates(ctx, c)
 	ev.Chain, ev.Served, ev.ChainAnalysis, ev.Names, ev.Ocsp = x.chain, x.served, x.analysis, x.names, x.ocsp
 	if x.text != "" {
@@ -404,9 +403,13 @@ func (c *countedConn) Write(p []byte) (int, error) {
 }
 
 // rootsName says which roots trust is judged by.
-func rootsName(extra []*x509.Certificate) string {
-	if len(extra) > 0 {
-		return bundleName() + " + operator's"
+func (t *trace) rootsName() string {
+	name := bundleName()
+	if len(t.env.Roots) > 0 {
+		name += " + operator's"
 	}
-	return bundleName()
+	if profileOf(t.job.GetSpec()).GetRoots() != "" {
+		name += " + profile's"
+	}
+	return name
 }

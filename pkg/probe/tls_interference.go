@@ -88,7 +88,13 @@ func (t *trace) variant(ctx context.Context, g greeting, v pb.Variant) pb.Failur
 	if v == pb.Variant_VARIANT_SMALL_SEGMENTS {
 		opts.MaxSegment = smallSegment
 	}
-	stopped := h.attempt(ctx, func(ctx context.Context) pb.Failure {
+	try := h.attempt
+	if v == pb.Variant_VARIANT_PROFILE_OFFER { // By it the target is judged: one lost packet must not decide.
+		try = func(ctx context.Context, op func(context.Context) pb.Failure) pb.Failure {
+			return h.twice(ctx, func() {}, op)
+		}
+	}
+	stopped := try(ctx, func(ctx context.Context) pb.Failure {
 		conn, f := h.dialWith(ctx, g.addr, opts)
 		if conn == nil {
 			return f

@@ -64,8 +64,10 @@ func newTrace(env *Env, job *pb.Job) *trace {
 		begin:     time.Now(),
 		resolvers: env.resolvers(),
 		own:       isOwn,
-		anchors:   sync.OnceValue(func() anchors { return newAnchors(env.Roots) }),
-		settled:   make(chan struct{}),
+		anchors: sync.OnceValue(func() anchors {
+			return newAnchors(slices.Concat(env.Roots, certificatesOf(profileOf(job.GetSpec()).GetRoots())))
+		}),
+		settled: make(chan struct{}),
 	}}
 }
 

@@ -2492,7 +2492,8 @@ type TLSEvidence struct {
 	Chain []*Certificate `protobuf:"bytes,6,rep,name=chain,proto3" json:"chain,omitempty"`
 	// The time at which validity was judged: the coordinator's, never the agent's.
 	JudgedTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=judged_time,json=judgedTime,proto3" json:"judged_time,omitempty"`
-	// The roots that trust was judged by: the bundle's version, and "+ operator's" where some were added.
+	// The roots that trust was judged by: the bundle's version, and "+ operator's" and "+ profile's" where
+	// some were added.
 	Roots string `protobuf:"bytes,8,opt,name=roots,proto3" json:"roots,omitempty"`
 	// The group agreed on, such as "x25519" (RFC 8446, 4.2.7). Default: none was, or it is not known.
 	Group string `protobuf:"bytes,9,opt,name=group,proto3" json:"group,omitempty"`
