@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,11 +47,48 @@ type visit struct {
 // that visit's alone.
 func TestZoo(t *testing.T) {
 	t.Parallel()
-	tame := must[*probetest.Host](t)(probetest.Listen(at("127.0.0.2"), probetest.Accept))
 	zoo := probetest.Zoo()
 	if len(zoo) < 25 {
 		t.Errorf("%d animals", len(zoo))
 	}
+	visitAll(t, zoo, func(a probetest.Animal, addr netip.AddrPort) *pb.Spec { return a.Spec(addr) }, func(t *testing.T, a probetest.Animal, r *pb.Result) {
+		if s := deepest(r); s.GetFailure() != a.Want {
+			t.Errorf("%s, want %s: %s", Short(s.GetFailure()), Short(a.Want), s.GetEvidence().GetText())
+		}
+	})
+}
+
+// TestZooOfOrigins visits those that speak TLS or HTTP as a CDN does, by several handshakes at once.
+func TestZooOfOrigins(t *testing.T) {
+	t.Parallel()
+	zoo := slices.DeleteFunc(probetest.Zoo(), func(a probetest.Animal) bool { return asOrigin(a, netip.AddrPort{}) == nil })
+	if len(zoo) < 40 {
+		t.Errorf("%d animals", len(zoo))
+	}
+	visitAll(t, zoo, asOrigin, func(t *testing.T, _ probetest.Animal, r *pb.Result) {
+		for _, s := range r.GetSteps() {
+			if s.GetFailure() == pb.Failure_FAILURE_AGENT_INTERNAL || s.GetFailure() == pb.Failure_FAILURE_UNSPECIFIED {
+				t.Errorf("%v", s)
+			}
+		}
+	})
+}
+
+// asOrigin asks for an animal as for an origin. Nil: it speaks neither TLS nor HTTP.
+func asOrigin(a probetest.Animal, addr netip.AddrPort) *pb.Spec {
+	switch spec := a.Spec(addr); {
+	case spec.GetTls() != nil:
+		return originSpec(&pb.OriginSpec{Url: "https://" + addr.String() + "/", HostHeader: "zoo.example"})
+	case spec.GetHttp() != nil:
+		return originSpec(&pb.OriginSpec{Url: spec.GetHttp().GetUrl(), HostHeader: "zoo.example"})
+	}
+	return nil
+}
+
+// visitAll visits animals, some at once, and checks what any visit must be like, and what else there is to.
+func visitAll(t *testing.T, zoo []probetest.Animal, ask func(probetest.Animal, netip.AddrPort) *pb.Spec, check func(*testing.T, probetest.Animal, *pb.Result)) {
+	t.Helper()
+	tame := must[*probetest.Host](t)(probetest.Listen(at("127.0.0.2"), probetest.Accept))
 	gate := make(chan struct{}, 12)
 	for _, animal := range zoo {
 		t.Run(animal.Name, func(t *testing.T) {
@@ -62,16 +100,14 @@ func TestZoo(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = server.Close() }()
-			v := send(t, animal.Spec(server.Addr()), tame.Addr())
+			v := send(t, ask(animal, server.Addr()), tame.Addr())
 			var r pb.Result
 			if err := protojson.Unmarshal(v.Result, &r); err != nil {
 				t.Fatal(err)
 			}
 			v.check(t)
 			checkTame(t, &r)
-			if s := deepest(&r); s.GetFailure() != animal.Want {
-				t.Errorf("%s, want %s: %s", Short(s.GetFailure()), Short(animal.Want), s.GetEvidence().GetText())
-			}
+			check(t, animal, &r)
 		})
 	}
 }
