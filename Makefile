@@ -60,6 +60,10 @@ lab-random: build ## draw N (200) combinations of faults from SEED (1) and compa
 	$(GO) test -tags $(TAGS) -count=1 -timeout 60m -v $(TESTFLAGS) -run '^TestRandom$$' ./test/lab -args \
 	  -seed $(SEED) -random $(N) $(if $(ONLY),-only $(ONLY))
 
+.PHONY: lab-loss
+lab-loss: build ## measure healthy targets N (200) times while one packet of twenty is lost (root)
+	$(GO) test -tags $(TAGS) -count=1 -timeout 60m -v $(TESTFLAGS) -run '^TestLab$$/^HealthyUnderLoss$$' ./test/lab -args -loss $(N)
+
 .PHONY: bench
 bench: build ## measure latency, throughput, memory and size
 	./bench/run

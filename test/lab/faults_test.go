@@ -42,8 +42,12 @@ func hook(place string) string {
 // lift removes what impose has loaded.
 func (w *world) lift(ctx context.Context, s scenario) error {
 	var errs []error
+	done := map[space]bool{}
 	for _, place := range s.places() {
-		errs = append(errs, w.place(place).nft(ctx, "delete table inet "+s.table()+"\n"))
+		if where := w.place(place); !done[where] { // two of them are the router's
+			done[where] = true
+			errs = append(errs, where.nft(ctx, "delete table inet "+s.table()+"\n"))
+		}
 	}
 	return errors.Join(errs...)
 }

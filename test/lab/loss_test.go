@@ -2,7 +2,10 @@ package lab
 
 import (
 	"context"
+	"flag"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,8 +25,31 @@ func loss() scenario {
 	}}
 }
 
-// testHealthyUnderLoss asks about healthy targets 200 times while packets are lost: no finding may
-// be an ERROR.
+// lossMeasurements is how many healthy targets are asked about under loss.
+var lossMeasurements = flag.Int("loss", 200, "how many measurements of healthy targets are made while packets are lost")
+
+// healthyQuestions are about targets that are fine, in all ways that there are to ask.
+func healthyQuestions() []string {
+	return []string{
+		"tcp healthy-tcp." + zone + ":443",
+		"tls healthy-tls." + zone,
+		"http https://healthy-http." + zone + "/",
+		"dns healthy-dns." + zone + " A",
+		"tcp healthy-dns." + zone + ":443 --expect open",
+		"tls healthy-http." + zone + " --expect open",
+		"http https://page." + zone + "/ --expect-status 200 --expect-body hello",
+		"dns healthy-tls." + zone + " AAAA --expect 2001:db8:113::12",
+	}
+}
+
+// underLoss is what came of the measurements under loss.
+type underLoss struct {
+	mu    sync.Mutex
+	took  []time.Duration
+	warns map[string]int // by finding code
+}
+
+// testHealthyUnderLoss asks about healthy targets while packets are lost: no finding may be an ERROR.
 func (w *world) testHealthyUnderLoss(t *testing.T) {
 	lossy := loss()
 	if err := w.impose(t.Context(), lossy); err != nil {
@@ -31,24 +57,18 @@ func (w *world) testHealthyUnderLoss(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = w.lift(context.WithoutCancel(t.Context()), lossy) })
 
-	const measurements, inFlight = 200, 8
-	questions := [][]string{
-		{"tcp", "healthy-tcp." + zone + ":443", "-J"},
-		{"tls", "healthy-tls." + zone, "-J"},
-		{"tcp", "healthy-dns." + zone + ":443", "-J"},
-		{"tls", "healthy-dns." + zone, "-J"},
-	}
 	begin := time.Now()
-	took := make([]time.Duration, measurements)
+	seen := underLoss{warns: map[string]int{}}
 	// The agents' own limit is five jobs a second for one target, after a burst.
 	pace := time.NewTicker(time.Second / 10)
 	defer pace.Stop()
 	var g errgroup.Group
-	g.SetLimit(inFlight)
-	for i := range measurements {
+	g.SetLimit(atOnce)
+	questions := healthyQuestions()
+	for i := range *lossMeasurements {
 		<-pace.C
 		g.Go(func() error {
-			took[i] = w.askHealthy(t, questions[i%len(questions)])
+			w.askHealthy(t, questions[i%len(questions)], &seen)
 			return nil
 		})
 	}
@@ -57,25 +77,33 @@ func (w *world) testHealthyUnderLoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(took)
-	t.Logf("%d measurements in %.0f s, median %s, slowest %s; the router dropped %d of %d packets (%.1f %%)", measurements,
-		time.Since(begin).Seconds(), took[measurements/2], took[measurements-1], all[1], all[0], 100*float64(all[1])/float64(all[0]))
+	n := len(seen.took)
+	if n == 0 {
+		t.Fatal("nothing was measured")
+	}
+	slices.Sort(seen.took)
+	t.Logf("%d measurements in %.0f s, median %s, slowest %s; warnings: %v; the router dropped %d of %d packets (%.1f %%)", n,
+		time.Since(begin).Seconds(), seen.took[n/2], seen.took[n-1], seen.warns, all[1], all[0], 100*float64(all[1])/float64(all[0]))
 	if share := float64(all[1]) / float64(all[0]); share < 0.03 || share > 0.07 {
 		t.Errorf("the loss was %.1f %%, want 5 %%", 100*share)
 	}
 }
 
 // askHealthy asks once; everything but OK with all answers in, or at worst a warning, is wrong.
-func (w *world) askHealthy(t *testing.T, question []string) time.Duration {
+func (w *world) askHealthy(t *testing.T, question string, seen *underLoss) {
 	t.Helper()
-	answer := w.run(t.Context(), question...)
+	answer := w.run(t.Context(), append(strings.Fields(question), "-J")...)
 	m, err := answer.measurement()
 	if err != nil {
 		t.Error(err)
-		return answer.took
+		return
 	}
 	wrong := inconsistencies(m)
+	seen.mu.Lock()
+	defer seen.mu.Unlock()
+	seen.took = append(seen.took, answer.took)
 	for _, f := range serious(m) {
+		seen.warns[shortCode(f.GetCode())]++
 		if f.GetSeverity() == pb.Severity_SEVERITY_ERROR {
 			wrong = append(wrong, f.GetSummary())
 		}
@@ -83,5 +111,4 @@ func (w *world) askHealthy(t *testing.T, question []string) time.Duration {
 	if len(wrong) > 0 || answer.exit != 0 || m.GetLedger().GetAnswered() != 8 {
 		t.Errorf("%v: exit %d, ledger %v: %v\n%s", question, answer.exit, m.GetLedger(), wrong, describe(m))
 	}
-	return answer.took
 }

@@ -34,6 +34,7 @@ const (
 	isCut      = "incomplete chain"
 	isBroken   = "502"
 	isHungPage = "hung page"
+	isPlain    = "fine, with a small certificate" // never drawn
 )
 
 // What may be wrong with agents, for all cases of a shift.
@@ -98,7 +99,7 @@ func draw(seed uint64, index int) *drawn {
 	for i := range 1 + r.IntN(3) {
 		d.hosts = append(d.hosts, target{addr: d.address(i, r.IntN(5) < 2), does: isFine})
 	}
-	for range []int{0, 1, 1, 1, 1, 2, 2, 2, 3, 3}[r.IntN(10)] {
+	for range oneOf(r, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3) {
 		d.spoil(r)
 	}
 	d.prune()
@@ -147,7 +148,7 @@ func (d *drawn) spoil(r *rand.Rand) {
 		own = append(own, isHung, isExpired, isBroken, isHungPage)
 	}
 	switch n := r.IntN(10); {
-	case n < 2:
+	case n < 1:
 		d.misanswer(r)
 	case n < 7:
 		d.obstruct(r, oneOf(r, way...))
@@ -177,12 +178,12 @@ func (d *drawn) misanswer(r *rand.Rand) {
 func (d *drawn) obstruct(r *rand.Rand, how string) {
 	t := trouble{how: how}
 	switch n := r.IntN(10); {
-	case n < 6:
+	case n < 5:
 		for _, region := range some(r, regions(), 1+r.IntN(2)) {
 			t.from = append(t.from, agentsIn(region)...)
 		}
 	case n < 8:
-		t.from = some(r, agentIDs(), 1+r.IntN(2))
+		t.from = some(r, agentIDs(), 1+r.IntN(3))
 	default:
 		t.from = agentIDs()
 	}

@@ -262,7 +262,7 @@ func (v *vantage) owns(remote string) bool {
 }
 
 // wardrobe has one certificate of each kind, which all hosts of the kind share: what differs between
-// addresses is worth a warning of its own. All of them are large.
+// addresses is worth a warning of its own. All of them are large, but for the plain one.
 type wardrobe struct {
 	mu    sync.Mutex
 	certs map[string]tls.Certificate
@@ -272,7 +272,7 @@ type wardrobe struct {
 func (c *wardrobe) wear(w *world, does string) (tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !slices.Contains([]string{isExpired, isSelfMade, isOther, isCut}, does) {
+	if !slices.Contains([]string{isExpired, isSelfMade, isOther, isCut, isPlain}, does) {
 		does = isFine
 	}
 	if cert, ok := c.certs[does]; ok {
@@ -290,6 +290,8 @@ func (c *wardrobe) wear(w *world, does string) (tls.Certificate, error) {
 func (w *world) tailor(does string) (tls.Certificate, error) {
 	names, end := append([]string{"*." + zone}, manyNames()...), time.Now().AddDate(0, 2, 0)
 	switch does {
+	case isPlain:
+		names = names[:1]
 	case isExpired:
 		end = time.Now().AddDate(0, 0, -1)
 	case isOther:

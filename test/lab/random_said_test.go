@@ -141,6 +141,5 @@ func (m must) manners(f *pb.Finding, all []claim) []string {
 
 // String is a claim in a few words.
 func (c claim) String() string {
-	code := strings.ToLower(strings.TrimPrefix(c.code.String(), "FINDING_CODE_"))
-	return strings.Join(strings.Fields(strings.Join([]string{code, c.region, c.addr, c.agent}, " ")), " ")
+	return strings.Join(strings.Fields(strings.Join([]string{shortCode(c.code), c.region, c.addr, c.agent}, " ")), " ")
 }

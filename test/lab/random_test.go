@@ -271,7 +271,7 @@ func (s *summary) add(d *drawn, m *pb.Measurement, out verdict) {
 		s.kinds[kind]++
 	}
 	for _, f := range serious(m) {
-		s.codes[strings.ToLower(strings.TrimPrefix(f.GetCode().String(), "FINDING_CODE_"))]++
+		s.codes[shortCode(f.GetCode())]++
 	}
 	s.slowest = max(s.slowest, m.GetFinishTime().AsTime().Sub(m.GetCreateTime().AsTime()))
 }

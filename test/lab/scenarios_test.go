@@ -159,6 +159,12 @@ func healthy() []scenario {
 			ask:    "tls NAME", want: fine(),
 		},
 		{
+			name: "healthy-http", says: "a page that is fine, in both families",
+			hosts:  []host{own("203.0.113.14", web(greet)), own("2001:db8:113::14", web(greet))},
+			proofs: []proof{{"us-1 ap-1", "curl", "https://NAME/ 203.0.113.14", "200"}, {"sa-2", "curl", "https://NAME/ [2001:db8:113::14]", "200"}},
+			ask:    "http https://NAME/", want: fine(),
+		},
+		{
 			name: "healthy-dns", says: "a name that resolves everywhere",
 			hosts:  hosts("13"),
 			proofs: []proof{{all, "dig", "healthy-dns." + zone, "NOERROR 203.0.113.13"}},

@@ -161,10 +161,14 @@ func findings(m *pb.Measurement) string {
 		if len(about) == len(regions()) {
 			about = []string{"everywhere"}
 		}
-		code := strings.ToLower(strings.TrimPrefix(f.GetCode().String(), "FINDING_CODE_"))
-		words = append(words, fmt.Sprintf("%s (%s)", code, strings.Join(about, " ")))
+		words = append(words, fmt.Sprintf("%s (%s)", shortCode(f.GetCode()), strings.Join(about, " ")))
 	}
 	return cmp.Or(strings.Join(words, ", "), "–")
+}
+
+// shortCode is a finding's code as people read it.
+func shortCode(code pb.FindingCode) string {
+	return strings.ToLower(strings.TrimPrefix(code.String(), "FINDING_CODE_"))
 }
 
 // describe is a verdict in full, and the steps of its results, for a failed test; at most 8 KiB.
