@@ -3,7 +3,6 @@ package aggregate
 import (
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -49,8 +48,8 @@ func (f *facts) toldBy(s *pb.Step) pb.FindingCode {
 	return pb.FindingCode_FINDING_CODE_UNSPECIFIED
 }
 
-// exchangeFindings judge the responses that tell by themselves what is wrong. The spots that are left
-// for the comparison have those as open: the way to the server is.
+// exchangeFindings judge the responses that tell by themselves what is wrong. In the spots that are left
+// for the comparison whoever got one has come through: the way to the server is open.
 func (f *facts) exchangeFindings(spots []*spot) (findings []*pb.Finding, left []*spot) {
 	if f.m.GetSpec().GetHttp() == nil {
 		return nil, spots
@@ -61,40 +60,43 @@ func (f *facts) exchangeFindings(spots []*spot) (findings []*pb.Finding, left []
 	}
 	told := map[bundle][]*spot{}
 	for _, s := range spots {
-		code := pb.FindingCode_FINDING_CODE_UNSPECIFIED
-		if s.shut() {
-			code = f.toldAlike(s.fails)
+		byCode, way := f.told(s)
+		left = append(left, way)
+		for code, fails := range byCode {
+			b := bundle{code, responses(fails)}
+			told[b] = append(told[b], &spot{thing: s.thing, region: s.region, fails: fails})
 		}
-		if code == pb.FindingCode_FINDING_CODE_UNSPECIFIED {
-			left = append(left, s)
-			continue
-		}
-		b := bundle{code, responses(s.fails)}
-		told[b] = append(told[b], s)
-		left = append(left, &spot{thing: s.thing, region: s.region, oks: s.fails})
 	}
+	dispute(left)
 	for b, alike := range told {
 		for _, part := range apart(spots, alike) {
-			findings = append(findings, f.exchangeFinding(b.code, part, oksOf(left)))
+			findings = append(findings, f.exchangeFinding(b.code, part, oksOf(spots)))
 		}
 	}
 	return findings, left
 }
 
-// toldAlike is the finding that all responses of a spot tell, if it is one.
-func (f *facts) toldAlike(fails []*sight) pb.FindingCode {
-	code := f.toldBy(fails[0].at())
-	for _, v := range fails[1:] {
-		if f.toldBy(v.at()) != code {
-			return pb.FindingCode_FINDING_CODE_UNSPECIFIED
-		}
+// told takes the responses that tell by themselves what is wrong out of a shut spot, by what they tell.
+func (f *facts) told(s *spot) (byCode map[pb.FindingCode][]*sight, way *spot) {
+	if !s.shut() {
+		return nil, s
 	}
-	return code
+	byCode, way = map[pb.FindingCode][]*sight{}, &spot{thing: s.thing, region: s.region}
+	for _, v := range s.fails {
+		code := f.toldBy(v.at())
+		if code == pb.FindingCode_FINDING_CODE_UNSPECIFIED {
+			way.fails = append(way.fails, v)
+			continue
+		}
+		through := *v
+		through.state = good
+		byCode[code], way.oks = append(byCode[code], v), append(way.oks, &through)
+	}
+	return byCode, way
 }
 
 // exchangeFinding states what the responses of spots tell.
-func (f *facts) exchangeFinding(code pb.FindingCode, spots []*spot, others []*sight) *pb.Finding {
-	good := slices.DeleteFunc(others, func(v *sight) bool { return v.state != good })
+func (f *facts) exchangeFinding(code pb.FindingCode, spots []*spot, good []*sight) *pb.Finding {
 	e := newFinding(code, spots, good)
 	e.Blame = pb.Blame_BLAME_TARGET
 	fails := failsOf(spots)

@@ -87,6 +87,14 @@ func TestExchanges(t *testing.T) {
 			},
 		},
 		{
+			"one agent of a region gets 403 where all others get 502: it differs, and the region is not shut",
+			httpWorld("https://www.example/").in("ap/1", gets(ip1, 502)).in("ap/2", gets(ip1, 403)).in("eu", gets(ip1, 502)),
+			[]string{
+				"fail", "ERROR upstream_error [ap eu] at 203.0.113.10:443 http_status blame=target high",
+				"WARN agents_differ [ap] at 203.0.113.10:443 http_status agents=ap-2 blame=unknown medium",
+			},
+		},
+		{
 			"the CDN's edge made the page",
 			httpWorld("https://www.example/").in("ap", byEdge(gets(ip1, 502))).in("eu", byEdge(gets(ip1, 502))),
 			[]string{"fail", "ERROR edge_error [ap eu] at 203.0.113.10:443 http_status blame=target high"},

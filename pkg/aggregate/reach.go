@@ -9,12 +9,11 @@ import (
 // reachFindings judge the way to the addresses: connect and handshake, each address by itself (rule 6).
 func (f *facts) reachFindings() []*pb.Finding {
 	spots := survey(f.reach)
-	findings := f.differ(spots)
 	if f.reachability() != pb.Reachability_REACHABILITY_UNSPECIFIED {
-		return append(findings, f.unexpected(spots)...)
+		return append(f.differ(spots), f.unexpected(spots)...)
 	}
-	told, spots := f.exchangeFindings(spots)
-	findings = append(findings, told...)
+	findings, spots := f.exchangeFindings(spots)
+	findings = append(findings, f.differ(spots)...)
 	if !anyOpen(spots) {
 		return append(findings, f.allShut(only(spots, (*spot).shut))...)
 	}
