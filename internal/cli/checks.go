@@ -118,7 +118,7 @@ with a limited TTL, to each address.` + formats,
 func (s *settings) tls() *cobra.Command {
 	var f question.TLSFlags
 	cmd := &cobra.Command{
-		Use:   "tls HOST[:PORT] [from WHERE] [--servername NAME]",
+		Use:   "tls HOST[:PORT] [from WHERE] [--servername NAME] [--profile NAME]",
 		Short: "Shake hands with every address of a host from many places",
 		Long: `Shake hands with every address of a host, port 443 unless you name one, from many places, and
 examine the certificates that are served: their names, dates, keys, order, and what is missing.
@@ -127,12 +127,14 @@ An offer of your own (--tls-version, --ciphers, --groups, --sigalgs) takes the p
 agent can; TLS 1.2 and below, and what the agent's library lacks, are then offered by a ClientHello
 made by hand, which goes as far as the server's first flight: up to TLS 1.2 that shows the
 certificates, in TLS 1.3 what was agreed on. --enumerate finds out which versions and suites the
-server accepts, in its order of preference.` + formats,
+server accepts, in its order of preference. --profile judges the server for one client of origins,
+such as a CDN: its versions, suites, keys and the names that it takes.` + formats,
 		Example: `  elsewhere tls example.com
   elsewhere tls 192.0.2.10:8443 --servername www.example.com
   elsewhere tls example.com --enumerate from eu-west-1
   elsewhere tls example.com --tls-version tls1.2 --ciphers TLS_RSA_WITH_AES_128_CBC_SHA
   elsewhere tls origin.example.com --name www.example.com --noservername
+  elsewhere tls origin.example.com --profile cloudfront
   elsewhere tls example.com from Germany+AWS,JP --format junit`,
 		ValidArgsFunction: s.completeFrom,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -150,6 +152,7 @@ server accepts, in its order of preference.` + formats,
 	flags.StringVar(&f.Groups, "groups", "", "`GROUPS` to offer, with colons, such as x25519:secp256r1")
 	flags.StringVar(&f.SigAlgs, "sigalgs", "", "signature `SCHEMES` to offer, with colons, such as rsa_pkcs1_sha256")
 	flags.StringVar(&f.Expect, "expect", "", "what every place should see of the way, whatever the certificate: open, blocked, refused or dropped")
+	flags.StringVar(&f.Profile, "profile", "", profileFlag)
 	flags.BoolVar(&f.Enumerate, "enumerate", false, "find out which versions and suites the server accepts")
 	for flag, words := range map[string][]string{
 		"expect": question.Reachabilities(), "servername": nil, "name": nil, "ciphers": nil, "groups": {"x25519", "secp256r1", "secp384r1"}, "sigalgs": nil,
@@ -157,6 +160,7 @@ server accepts, in its order of preference.` + formats,
 	} {
 		complete(cmd, flag, words...)
 	}
+	completeProfile(cmd)
 	return cmd
 }
 

@@ -104,7 +104,7 @@ is, and what to do.`,
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	s := newSettings(root, p)
-	root.AddCommand(s.dns(), s.tcp(), s.tls(), s.http(), s.propagation(), s.agents(), s.measurements(), s.show(), s.watch(), s.edgeResponse(), s.version(p.Version))
+	root.AddCommand(s.dns(), s.tcp(), s.tls(), s.http(), s.origin(), s.propagation(), s.agents(), s.measurements(), s.show(), s.watch(), s.edgeResponse(), s.version(p.Version))
 	root.AddCommand(p.Extra...)
 	root.SetHelpCommand(help(root))
 	root.InitDefaultCompletionCmd()

@@ -41,10 +41,10 @@ func TestExamplesAreGoodQuestions(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(readme)
-	for _, check := range []string{"dns", "tcp", "tls", "http"} {
+	for _, check := range []string{"dns", "tcp", "tls", "http", "origin"} {
 		text += w.run(t, check, "--help").out
 	}
-	lines := regexp.MustCompile(`(?m)^(?:  |\$ )?(?:bin/)?elsewhere ((?:dns|tcp|tls|http) .*)$`).FindAllStringSubmatch(text, -1)
+	lines := regexp.MustCompile(`(?m)^(?:  |\$ )?(?:bin/)?elsewhere ((?:dns|tcp|tls|http|origin) .*)$`).FindAllStringSubmatch(text, -1)
 	if len(lines) < 30 {
 		t.Errorf("only %d examples", len(lines))
 	}

@@ -79,7 +79,7 @@ func location(s string) (string, error) {
 		end = len(rest)
 	}
 	if strings.Contains(rest[:end], "@") {
-		return "", fmt.Errorf("the URL %s has a user, which is not sent; use -H 'Authorization: …' if you mean it", quote(s))
+		return "", fmt.Errorf("the URL %s has a user, which is not sent; leave it out (http takes -H 'Authorization: …')", quote(s))
 	}
 	authority, err := authority(rest[:end])
 	if err != nil {

@@ -4,8 +4,9 @@
 //	tcp HOST:PORT [from WHERE]
 //	tls HOST[:PORT] [from WHERE]
 //	http URL [from WHERE]
+//	origin URL [from WHERE]
 //
-// in any order. It dials nobody. Every error is one line that names what was wrong and what to do.
+// in any order. It dials nobody, and reads no file but that of a profile. Every error is one line that names what was wrong and what to do.
 package question
 
 import (

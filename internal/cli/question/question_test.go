@@ -1,6 +1,8 @@
 package question_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -299,6 +301,51 @@ func TestURLsAndFlagsOfHTTPBecomeASpec(t *testing.T) {
 				t.Errorf("the contract refuses it: %v", err)
 			}
 		})
+	}
+}
+
+func TestOriginsBecomeASpec(t *testing.T) {
+	ours := filepath.Join(t.TempDir(), "ours.yaml")
+	text := "name: ours\nipv4_only: true\nsources:\n  ipv4_only: { document: our wiki }\n"
+	if err := os.WriteFile(ours, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	whole := &pb.Profile{Name: "ours", Ipv4Only: true, Sources: map[string]*pb.Source{"ipv4_only": {Document: "our wiki"}}}
+	for sentence, tc := range map[string]struct {
+		url   string
+		flags question.OriginFlags
+		want  *pb.OriginSpec
+	}{
+		"a URL alone; the coordinator chooses": {"https://origin.example.com", question.OriginFlags{}, &pb.OriginSpec{Url: "https://origin.example.com"}},
+		"a port, a path, another script":       {"http://Bücher.example:8080/a?b", question.OriginFlags{}, &pb.OriginSpec{Url: "http://xn--bcher-kva.example:8080/a?b"}},
+		"a Host that is forwarded": {
+			"https://o.example", question.OriginFlags{Host: "www.example.com"}, &pb.OriginSpec{Url: "https://o.example", HostHeader: "www.example.com"},
+		},
+		"protocols in CloudFront's words and in openssl's, each once": {
+			"https://o.example",
+			question.OriginFlags{SSLProtocols: "SSLv3,TLSv1, TLSv1.1,tls1.2,TLSv1.2"},
+			&pb.OriginSpec{Url: "https://o.example", Versions: []string{"SSL 3.0", "TLS 1.0", "TLS 1.1", "TLS 1.2"}},
+		},
+		"a shipped profile goes by its name":  {"https://o.example", question.OriginFlags{Profile: "cloudflare"}, &pb.OriginSpec{Url: "https://o.example", Profile: &pb.Profile{Name: "cloudflare"}}},
+		"a profile of one's own goes whole":   {"https://o.example", question.OriginFlags{Profile: ours}, &pb.OriginSpec{Url: "https://o.example", Profile: whole}},
+		"a place":                             {"https://o.example from", question.OriginFlags{}, nil},
+		"a file that is larger than may be":   {"https://o.example", question.OriginFlags{Profile: "/dev/zero"}, nil},
+		"a line of a profile that is unknown": {"https://o.example", question.OriginFlags{Profile: "question_test.go"}, nil},
+	} {
+		q, err := question.Origin(strings.Fields(tc.url), tc.flags)
+		if (err != nil) != (tc.want == nil) {
+			t.Errorf("%s: %v", sentence, err)
+			continue
+		}
+		if tc.want == nil {
+			continue
+		}
+		if diff := cmp.Diff(&pb.Spec{Check: &pb.Spec_Origin{Origin: tc.want}}, q.Spec, protocmp.Transform()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", sentence, diff)
+		}
+		if _, err := q.Request(question.Options{Limit: 20, Timeout: time.Second}); err != nil {
+			t.Errorf("%s: %v", sentence, err)
+		}
 	}
 }
 

@@ -46,8 +46,8 @@ func (q *Question) Request(o Options) (*pb.CreateMeasurementRequest, error) {
 // familyFits refuses an address of the family that is not asked.
 func familyFits(spec *pb.Spec) error {
 	host := spec.GetTcp().GetHost() + spec.GetTls().GetHost()
-	if u, err := url.Parse(spec.GetHttp().GetUrl()); err == nil && spec.GetHttp() != nil {
-		host = u.Hostname()
+	if u, err := url.Parse(spec.GetHttp().GetUrl() + spec.GetOrigin().GetUrl()); err == nil {
+		host += u.Hostname()
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {

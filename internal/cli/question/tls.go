@@ -23,6 +23,8 @@ type TLSFlags struct {
 	ALPN, Versions, Ciphers, Groups, SigAlgs string
 	// Enumerate finds out what the server accepts.
 	Enumerate bool
+	// Profile is the name of a profile that is shipped, or a path to a file of one's own.
+	Profile string
 	// Expect is one of Reachabilities.
 	Expect string
 }
@@ -55,6 +57,9 @@ func TLS(args []string, f TLSFlags) (*Question, error) {
 	if spec.Expect, err = reachability(f.Expect); err != nil {
 		return nil, err
 	}
+	if spec.Profile, err = readProfile(f.Profile); err != nil {
+		return nil, err
+	}
 	return &Question{Spec: &pb.Spec{Check: &pb.Spec_Tls{Tls: spec}}, From: w.from}, nil
 }
 
@@ -64,18 +69,9 @@ func offer(f TLSFlags) (*pb.TLSOffer, error) {
 		return nil, nil //nolint:nilnil // nothing is offered in particular, and that is no error
 	}
 	out := &pb.TLSOffer{}
-	versions, err := list("--tls-version", f.Versions, ",")
-	if err != nil {
+	var err error
+	if out.Versions, err = tlsVersions("--tls-version", f.Versions); err != nil {
 		return nil, err
-	}
-	for _, v := range versions {
-		canonical, err := tlsVersion(v)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(out.GetVersions(), canonical) {
-			out.Versions = append(out.Versions, canonical)
-		}
 	}
 	suites := registry{"--ciphers", "suite", "TLS_AES_128_GCM_SHA256", flight.Suite, flight.SuiteName}
 	if out.CipherSuites, err = suites.read(f.Ciphers); err != nil {
@@ -117,7 +113,7 @@ func fit(o *pb.TLSOffer) error {
 }
 
 // tlsVersion reads a version as people and openssl write it: SSLv3, ssl3, tls1, tls1_1, TLSv1.2, 1.3.
-func tlsVersion(s string) (string, error) {
+func tlsVersion(flag, s string) (string, error) {
 	short := strings.NewReplacer(" ", "", "_", ".", "v", "").Replace(strings.ToLower(s))
 	switch strings.TrimPrefix(short, "tls") {
 	case "ssl3", "ssl3.0":
@@ -127,7 +123,7 @@ func tlsVersion(s string) (string, error) {
 	case "1.1", "1.2", "1.3":
 		return "TLS " + strings.TrimPrefix(short, "tls"), nil
 	}
-	return "", fmt.Errorf("--tls-version %s is not known; it is ssl3, tls1, tls1.1, tls1.2 or tls1.3, with commas between them", quote(s))
+	return "", fmt.Errorf("%s %s is not known; it is ssl3, tls1, tls1.1, tls1.2 or tls1.3, with commas between them", flag, quote(s))
 }
 
 // registry is one of IANA's TLS registries.

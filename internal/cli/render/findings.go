@@ -64,7 +64,8 @@ func finding(f *pb.Finding, t theme, width int) []string {
 		}
 	}
 	lines = append(lines, paragraph("", f.GetSummary(), width)...)
-	return append(lines, paragraph("hint: ", f.GetHint(), width)...)
+	lines = append(lines, paragraph("hint: ", f.GetHint(), width)...)
+	return append(lines, paragraph("source: ", source(f.GetPrediction().GetSource()), width)...)
 }
 
 // shortSeverity is a severity for people: "ERROR".
@@ -92,6 +93,7 @@ func details(f *pb.Finding) string {
 	for _, one := range f.GetFailures() {
 		words = append(words, aggregate.ShortFailure(one))
 	}
+	words = append(words, foretold(f.GetPrediction())...)
 	if f.GetBlame() != pb.Blame_BLAME_UNSPECIFIED {
 		words = append(words, "blame "+aggregate.ShortBlame(f.GetBlame()))
 	}

@@ -39,7 +39,7 @@ func poison(m protoreflect.Message, text string) {
 // looks at every format, in brief and in depth.
 func TestNoFieldOfAResultSteersATerminal(t *testing.T) {
 	const evil = "\x1b]0;owned\x07\u009b2J\u202e\r\n"
-	for _, of := range []func() (*pb.Spec, *pb.Result){deepDNS, deepTLS, deepHTTP, deepTCP} {
+	for _, of := range []func() (*pb.Spec, *pb.Result){deepDNS, deepTLS, deepHTTP, deepTCP, healthyOrigin} {
 		spec, r := of()
 		name := Question(spec)
 		types := map[*pb.Step]string{}

@@ -104,6 +104,9 @@ func regionCase(m *pb.Measurement, region string) junitCase {
 			out.Failure = &junitFailure{Type: aggregate.ShortCode(f.GetCode()), Message: message}
 		}
 		out.Failure.Text += aggregate.ShortCode(f.GetCode()) + ": " + message + "\n"
+		if p := f.GetPrediction(); p != nil {
+			out.Failure.Text += strings.Join(append(foretold(p), Clean(source(p.GetSource()))), ", ") + "\n"
+		}
 	}
 	if out.Failure == nil {
 		if why := unknown(m, region); why != "" {

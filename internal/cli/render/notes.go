@@ -168,7 +168,7 @@ func variant(s *pb.Step) string {
 		pb.Variant_VARIANT_CHECKING_DISABLED: "without validation (CD)", pb.Variant_VARIANT_RANDOM_LABEL: "for a name that should not exist",
 		pb.Variant_VARIANT_IDENTITY: "identity", pb.Variant_VARIANT_KEYS: "keys of the zone",
 		pb.Variant_VARIANT_ANSWERED_ADDRESS: "at the address that was answered", pb.Variant_VARIANT_OTHER_PORT: "at another port",
-		pb.Variant_VARIANT_CNAME_LINK: "the link", pb.Variant_VARIANT_OTHER_FAMILY: "in the other family (" + Clean(s.GetType()) + ")",
+		pb.Variant_VARIANT_CNAME_LINK: "the link", pb.Variant_VARIANT_PROFILE_OFFER: "with the profile's ClientHello", pb.Variant_VARIANT_ORIGIN_NAME: "with the origin's own server_name", pb.Variant_VARIANT_OTHER_FAMILY: "in the other family (" + Clean(s.GetType()) + ")",
 	}[s.GetVariant()]
 	if s.GetVariant() == pb.Variant_VARIANT_KEYS || s.GetVariant() == pb.Variant_VARIANT_CNAME_LINK {
 		with += " " + Clean(s.GetName()) + " " + Clean(s.GetType())

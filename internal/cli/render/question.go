@@ -23,6 +23,8 @@ func Question(spec *pb.Spec) string {
 		words = tlsWords(check.Tls)
 	case *pb.Spec_Http:
 		words = httpWords(check.Http)
+	case *pb.Spec_Origin:
+		words = originWords(check.Origin)
 	}
 	switch spec.GetFamily() {
 	case pb.Family_FAMILY_IPV4:
@@ -146,7 +148,8 @@ func tlsWords(spec *pb.TLSSpec) []string {
 	words = append(words, joined("--groups", spec.GetOffer().GetGroups(), ":")...)
 	words = append(words, joined("--sigalgs", spec.GetOffer().GetSignatureSchemes(), ":")...)
 	words = append(words, reachabilityWords(spec.GetExpect())...)
-	return append(words, when(spec.GetEnumerate(), "--enumerate")...)
+	words = append(words, when(spec.GetEnumerate(), "--enumerate")...)
+	return append(words, profileWords(spec.GetProfile())...)
 }
 
 // httpWords are the words of an http question.

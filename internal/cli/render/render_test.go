@@ -291,7 +291,9 @@ func TestHostileTextReachesNoTerminal(t *testing.T) {
 	m.Asks[1].State, m.Asks[1].Failure, m.Asks[1].Detail = pb.AskState_ASK_STATE_REFUSED, pb.Failure_FAILURE_AGENT_POLICY_DENIED, evil
 	m.Asks[0].Vantage.City, m.Asks[0].Vantage.Region = evil, evil
 	results[0].Steps[0].Address = evil
-	m.Verdict = &pb.Verdict{Findings: []*pb.Finding{{Summary: evil, Hint: evil, Regions: []string{evil}}}}
+	m.Verdict = &pb.Verdict{Findings: []*pb.Finding{{Summary: evil, Hint: evil, Regions: []string{evil}, Prediction: &pb.Prediction{
+		Profile: evil, Status: evil, Text: evil, Source: &pb.Source{Document: evil, Date: evil, Note: evil},
+	}}}}
 	m.State, m.Results = pb.State_STATE_FINISHED, results[:1]
 	for _, format := range Formats() {
 		var out, errs bytes.Buffer

@@ -140,19 +140,30 @@ func (s Screen) now(m *pb.Measurement) time.Time {
 	return m.GetFinishTime().AsTime()
 }
 
-// brief says whether who serves what is shown in place of what each agent saw.
+// brief says whether an answer is shown in place of what each agent saw: who serves what, or whether an
+// origin can be served.
 func (s Screen) brief(m *pb.Measurement) bool {
-	return isPropagation(m.GetSpec().GetDns()) && !s.Verbose
+	return !s.Verbose && (isPropagation(m.GetSpec().GetDns()) || m.GetSpec().GetOrigin() != nil)
 }
 
-// whole is a measurement in words: what was asked, a row for each agent, the conclusion.
+// answers are such an answer, and what is remarkable beside it.
+func (s Screen) answers(m *pb.Measurement, t theme) []string {
+	switch {
+	case !s.brief(m):
+	case PropagationOf(m) != nil:
+		return append(propagation(m, t, s.now(m)), merged(m, t, besidePropagation)...)
+	case m.GetSpec().GetOrigin() != nil && len(m.GetVerdict().GetFindings()) > 0:
+		return append(served(m, t), shared(m, t)...)
+	}
+	return served(m, t)
+}
+
+// whole is a measurement in words: what was asked, the answer, or a row for each agent, the conclusion.
 func (s Screen) whole(m *pb.Measurement) []string {
 	width, _ := s.size()
 	t := s.theme()
-	out := []string{t.strong.Render(asked(m))}
-	if s.brief(m) && PropagationOf(m) != nil {
-		out = append(out, propagation(m, t, s.now(m))...)
-		out = append(out, merged(m, t, besidePropagation)...)
+	out := append([]string{t.strong.Render(asked(m))}, s.answers(m, t)...)
+	if len(out) > 1 && s.brief(m) {
 		return append(out, conclusion(m, t, width)...)
 	}
 	all := rows(m, m.GetResults())
@@ -273,6 +284,7 @@ func (p *plain) End(m *pb.Measurement) error {
 			p.row(r)
 		}
 	}
+	p.write(served(m, theme{}))
 	if !p.screen.Verbose {
 		p.write(shared(m, theme{}))
 	}

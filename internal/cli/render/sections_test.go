@@ -287,6 +287,12 @@ func TestQuestionsAreTheWordsThatAskThem(t *testing.T) {
 				MaxRedirects: 2, ExpectStatus: []string{"200", "2xx"}, ExpectHeader: []string{`G: \$`}, ExpectBody: "i'j",
 			}},
 		},
+		"tls a:443 --profile ours": {Check: &pb.Spec_Tls{Tls: &pb.TLSSpec{Host: "a", Profile: &pb.Profile{Name: "ours", Title: "our own"}}}},
+		"origin 'https://a/?b' --host-header c --ssl-protocols SSLv3,TLSv1,TLSv1.2 --profile cloudfront -4": {
+			Family: pb.Family_FAMILY_IPV4, Check: &pb.Spec_Origin{Origin: &pb.OriginSpec{
+				Url: "https://a/?b", HostHeader: "c", Versions: []string{"SSL 3.0", "TLS 1.0", "TLS 1.2"}, Profile: &pb.Profile{Name: "cloudfront"},
+			}},
+		},
 	} {
 		if got := Question(spec); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
