@@ -108,7 +108,7 @@ func (f *facts) unexpected(spots []*spot) []*pb.Finding {
 	otherwise := only(shut, func(s *spot) bool {
 		return !slices.ContainsFunc(s.fails, func(v *sight) bool { return v.shutAs(expect) })
 	})
-	for _, g := range byWay(spots, otherwise) {
+	for _, g := range byWay(besides(spots, otherwise), otherwise) {
 		findings = append(findings, f.shutOtherwise(g, spots))
 	}
 	for _, s := range shut {

@@ -39,6 +39,16 @@ func unanswered(address string, f pb.Failure) []*pb.Step {
 func TestExpectedReachability(t *testing.T) {
 	runCases(t, []verdictCase{
 		{
+			"an address that is dropped as it should be is not named beside one that is not",
+			expectWorld(pb.Reachability_REACHABILITY_DROPPED).in("ap", blocked(ip1, timeout), blocked(ip2, refused)).
+				in("eu", blocked(ip1, refused), blocked(ip2, refused)),
+			[]string{
+				"fail",
+				"ERROR expectation_failed [ap] at 203.0.113.11:443 tcp_refused block=reject_rst blame=path medium",
+				"ERROR expectation_failed [eu] at 203.0.113.10:443 203.0.113.11:443 tcp_refused block=reject_rst blame=path medium",
+			},
+		},
+		{
 			"open as expected",
 			expectWorld(wantOpen).in("ap", open(ip1)).in("eu", open(ip1)),
 			[]string{"ok"},

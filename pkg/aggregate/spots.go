@@ -253,6 +253,22 @@ func byWay(all, failing []*spot) []group {
 	return groups // in no order: findings are sorted at the end
 }
 
+// besides are the spots of all that are not among some, taken for open: a group of some must not name
+// them, however they end.
+func besides(all, some []*spot) []*spot {
+	among := map[*spot]bool{}
+	for _, s := range some {
+		among[s] = true
+	}
+	var others []*spot
+	for _, s := range all {
+		if !among[s] {
+			others = append(others, &spot{thing: s.thing, region: s.region, oks: slices.Concat(s.oks, s.fails)})
+		}
+	}
+	return others
+}
+
 // apart divides some of all spots so that no part names a pair of region and address that is not among
 // them: regions with all of their spots among them stand together, whichever addresses they could try;
 // the others stand with those of just the same addresses.

@@ -69,21 +69,31 @@ func (x trial) of(region, address string, s state) (found []*actor) {
 	return found
 }
 
-// metBy says whether what an agent sees of an address is what is expected of it, if anything is.
-func (x trial) expects(r pb.Reachability) bool { return x.spec.GetTcp().GetExpect() == r }
+// breaks says whether what an agent sees of an address is not as it should be.
+func (x trial) breaks(a *actor, address string) bool {
+	saw, failure := x.verdictOn(a, address), x.fate(a, address).failure
+	switch x.spec.GetTcp().GetExpect() {
+	case pb.Reachability_REACHABILITY_UNSPECIFIED, pb.Reachability_REACHABILITY_OPEN:
+		return saw == bad
+	case pb.Reachability_REACHABILITY_BLOCKED:
+		return saw == good
+	case pb.Reachability_REACHABILITY_REFUSED:
+		return saw == good || saw == bad && (failure == timeout || failure == pb.Failure_FAILURE_TCP_CLOSED_EARLY)
+	case pb.Reachability_REACHABILITY_DROPPED:
+		return saw == good || saw == bad && failure != timeout
+	}
+	return false
+}
 
 // checkPairs: a finding of severity ERROR lists regions and addresses; each region really fails at one
 // of these addresses in one of these ways, each address for one of these regions, and no agent that could
-// look sees one of the pairs open. Where it should be blocked, the other way round.
+// look sees one of the pairs otherwise.
 func (x trial) checkPairs(f *pb.Finding) {
 	x.Helper()
-	fails, works := bad, good
-	if x.expects(pb.Reachability_REACHABILITY_BLOCKED) {
-		fails, works = good, bad
-	}
 	shown := func(region, address string) bool {
-		return slices.ContainsFunc(x.of(region, address, fails), func(a *actor) bool {
-			return fails == good || slices.Contains(f.GetFailures(), x.fate(a, address).failure)
+		return slices.ContainsFunc(x.actors, func(a *actor) bool {
+			asSaid := f.GetFailure() == none && x.verdictOn(a, address) == good || slices.Contains(f.GetFailures(), x.fate(a, address).failure)
+			return a.region == region && x.breaks(a, address) && asSaid
 		})
 	}
 	for _, region := range f.GetRegions() {
@@ -91,22 +101,28 @@ func (x trial) checkPairs(f *pb.Finding) {
 			x.Errorf("%s is falsely accused: %s", region, line(f))
 		}
 		for _, address := range f.GetAddresses() {
-			for _, a := range x.of(region, address, works) {
-				if fails == bad {
-					x.Errorf("%s is open to %s: %s", address, a.id, line(f))
-				}
-			}
-			for _, a := range x.of(region, address, fails) {
-				pairs := fails == bad && f.GetCode() != pb.FindingCode_FINDING_CODE_CERTIFICATE_PROBLEM
-				if pairs && !slices.Contains(f.GetFailures(), x.fate(a, address).failure) && !x.listed(region, address) {
-					x.Errorf("%s meets something else at %s: %s", a.id, address, line(f))
-				}
-			}
+			x.checkPair(f, region, address)
 		}
 	}
 	for _, address := range f.GetAddresses() {
 		if !slices.ContainsFunc(f.GetRegions(), func(r string) bool { return shown(r, address) }) {
 			x.Errorf("%s is falsely accused: %s", address, line(f))
+		}
+	}
+}
+
+// checkPair: what fails for a region at an address fails so for all its agents that could look. That it is
+// not shut, one of them can show.
+func (x trial) checkPair(f *pb.Finding, region, address string) {
+	x.Helper()
+	for _, a := range x.actors {
+		switch saw := x.verdictOn(a, address); {
+		case a.region != region, saw == unknown, f.GetFailure() == none:
+		case saw == good || !x.breaks(a, address):
+			x.Errorf("%s at %s has nothing to complain of: %s", a.id, address, line(f))
+		case f.GetCode() == pb.FindingCode_FINDING_CODE_CERTIFICATE_PROBLEM: // names no pairs
+		case !slices.Contains(f.GetFailures(), x.fate(a, address).failure) && !x.listed(region, address):
+			x.Errorf("%s meets something else at %s: %s", a.id, address, line(f))
 		}
 	}
 }
@@ -209,15 +225,19 @@ func (x trial) checkComplete() {
 	x.Helper()
 	for region := range x.shut {
 		for _, address := range x.addresses {
-			oks, fails := x.of(region, address, good), x.of(region, address, bad)
-			code, told := "", false
-			switch {
-			case x.expects(pb.Reachability_REACHABILITY_BLOCKED):
-				code, told = "a failed expectation", len(oks) == 0 || x.tells(region, address, nil)
-			case len(fails) > 0 && len(oks) > 0:
+			broken, fine := 0, 0
+			open := len(x.of(region, address, good)) > 0
+			for _, a := range slices.Concat(x.of(region, address, good), x.of(region, address, bad)) {
+				if x.breaks(a, address) {
+					broken++
+				} else {
+					fine++
+				}
+			}
+			code, told := "a failure", broken == 0 || x.tells(region, address, nil)
+			shouldBeShut := x.spec.GetTcp().GetExpect() > pb.Reachability_REACHABILITY_OPEN
+			if broken > 0 && fine > 0 && !(shouldBeShut && open) {
 				code, told = "a contradiction", x.listed(region, address)
-			default:
-				code, told = "a failure", len(fails) == 0 || x.tells(region, address, nil)
 			}
 			if !told {
 				x.Errorf("%s at %s: %s is not told", region, address, code)

@@ -69,7 +69,9 @@ func fates(spec *pb.Spec) []fate {
 func drawTruth(d *dice) *truth {
 	w := choose(d, tcpWorld, tlsWorld, func() *world { return httpWorld("https://www.example/") },
 		func() *world { return expectWorld(pb.Reachability_REACHABILITY_OPEN) },
-		func() *world { return expectWorld(pb.Reachability_REACHABILITY_BLOCKED) })()
+		func() *world { return expectWorld(pb.Reachability_REACHABILITY_BLOCKED) },
+		func() *world { return expectWorld(pb.Reachability_REACHABILITY_REFUSED) },
+		func() *world { return expectWorld(pb.Reachability_REACHABILITY_DROPPED) })()
 	t := &truth{
 		spec: w.m.Spec, down: map[string]fate{}, shut: map[string]map[string]fate{}, nameless: map[int]pb.Failure{},
 		addresses: choose(d, []string{ip1}, []string{ip1, ip2}, []string{ip1, v61}, []string{ip1, ip2, v61}, []string{ip1, v61, v62}),
