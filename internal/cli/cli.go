@@ -104,7 +104,11 @@ is, and what to do.`,
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	s := newSettings(root, p)
-	root.AddCommand(s.dns(), s.tcp(), s.tls(), s.http(), s.origin(), s.propagation(), s.agents(), s.measurements(), s.show(), s.watch(), s.edgeResponse(), s.version(p.Version))
+	root.AddCommand(
+		s.dns(), s.tcp(), s.tls(), s.http(), s.origin(),
+		s.propagation(), s.allowlist(), s.edgeResponse(),
+		s.agents(), s.measurements(), s.show(), s.watch(), s.version(p.Version),
+	)
 	root.AddCommand(p.Extra...)
 	root.SetHelpCommand(help(root))
 	root.InitDefaultCompletionCmd()

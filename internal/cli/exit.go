@@ -68,8 +68,11 @@ func code(err error) int {
 }
 
 // ExitCode is the exit code of a measurement by its verdict.
-func ExitCode(m *pb.Measurement) int {
-	switch m.GetVerdict().GetOutcome() {
+func ExitCode(m *pb.Measurement) int { return outcomeCode(m.GetVerdict().GetOutcome()) }
+
+// outcomeCode is the exit code of an outcome.
+func outcomeCode(o pb.Outcome) int {
+	switch o {
 	case pb.Outcome_OUTCOME_OK:
 		return ExitOK
 	case pb.Outcome_OUTCOME_FAIL:

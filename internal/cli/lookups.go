@@ -21,14 +21,21 @@ const page = 200
 
 // agents is the agents command.
 func (s *settings) agents() *cobra.Command {
-	return &cobra.Command{
-		Use:   "agents [from WHERE]",
+	var addresses string
+	cmd := &cobra.Command{
+		Use:   "agents [from WHERE] [--addresses]",
 		Short: "List the agents",
 		Long: `List the agents, those that are offline too: where they stand, their state, when they were last
 heard of, and how many jobs they run of how many they can. -4 and -6 list those with a route to that
-family. --format json prints {"agents": [...]}.`,
+family. --format json prints {"agents": [...]}.
+
+--addresses lists what a firewall sees the agents at instead: the public addresses that they declare
+or send from, and the one that the coordinator sees. -4 and -6 list those of one family;
+--addresses=plain prints CIDR blocks alone, one on a line, sorted, for a firewall to read.`,
 		Example: `  elsewhere agents
   elsewhere agents from Germany+AWS
+  elsewhere agents --addresses
+  elsewhere agents from Germany -4 --addresses=plain
   elsewhere agents -J`,
 		ValidArgsFunction: s.completeFrom,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,13 +47,26 @@ family. --format json prints {"agents": [...]}.`,
 			if err != nil {
 				return err
 			}
-			return s.listAgents(cmd.Context(), screen, where)
+			if addresses != "" && addresses != tableOf && addresses != plainOf {
+				return usagef("--addresses=%s is not known; it is %s or %s", addresses, tableOf, plainOf)
+			}
+			return s.listAgents(cmd.Context(), screen, where, addresses)
 		},
 	}
+	cmd.Flags().StringVar(&addresses, "addresses", "", "list the addresses that firewalls see; =`plain` lists CIDR blocks alone")
+	cmd.Flags().Lookup("addresses").NoOptDefVal = tableOf
+	complete(cmd, "addresses", tableOf, plainOf)
+	return cmd
 }
 
-// listAgents asks for the agents and shows those that the flags ask for.
-func (s *settings) listAgents(ctx context.Context, screen render.Screen, where string) error {
+// How --addresses lists them.
+const (
+	tableOf = "table"
+	plainOf = "plain"
+)
+
+// listAgents asks for the agents and shows those that the flags ask for, or their addresses.
+func (s *settings) listAgents(ctx context.Context, screen render.Screen, where, addresses string) error {
 	where, err := s.from(where)
 	if err != nil {
 		return err
@@ -70,6 +90,9 @@ func (s *settings) listAgents(ctx context.Context, screen render.Screen, where s
 		resp.Agents = slices.DeleteFunc(resp.GetAgents(), func(a *pb.Agent) bool { return !hasFamily(a.GetVantage(), family) })
 		if limited && len(resp.GetAgents()) > int(limit) {
 			resp.Agents = resp.GetAgents()[:limit]
+		}
+		if addresses != "" {
+			return written(screen.Addresses(resp, family, addresses == plainOf))
 		}
 		return written(screen.Agents(resp, time.Now()))
 	})

@@ -102,7 +102,7 @@ func newInternet(t *testing.T) internet {
 	for i, region := range []string{"eu-west", "us-east"} {
 		agents = append(agents, network.Agent{ID: region + "-1", Vantage: &pb.Vantage{Region: region, Asn: uint32(64500 + i)}, Env: &probe.Env{
 			Resolvers: []netip.AddrPort{resolver(fmt.Sprintf("127.79.0.%d", 53+i), webServer).Addr()},
-			Hints:     []netip.AddrPort{tree.At(rootServer)}, Controls: []string{},
+			Hints:     []netip.AddrPort{tree.At(rootServer)}, Controls: []string{plain.Addr().String()},
 			Egress: probe.Egress{Allow: []netip.Prefix{netip.MustParsePrefix("127.79.0.0/16")}},
 		}})
 		agents[i].Env.Roots = append(agents[i].Env.Roots, ca.Root)

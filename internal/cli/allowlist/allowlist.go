@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/elsewhere-net/elsewhere/internal/cli/question"
@@ -48,6 +49,11 @@ type Door struct {
 	Question *question.Question
 }
 
+// Means says whether an agent is asked.
+func (d Door) Means(a *pb.Agent) bool {
+	return slices.ContainsFunc(d.Selectors, func(s Selector) bool { return s.Matches(a.GetId(), a.GetVantage()) })
+}
+
 // Selector is a word of the file that means agents.
 type Selector struct {
 	fleet.Selector
@@ -75,8 +81,10 @@ type Problems struct {
 }
 
 // Error has a line for each problem.
-func (p *Problems) Error() string {
-	var lines []string
+func (p *Problems) Error() string { return strings.Join(p.Lines(), "\n") }
+
+// Lines are the lines.
+func (p *Problems) Lines() (lines []string) {
 	for i, one := range p.List {
 		if i == maxProblems-1 && len(p.List) > maxProblems {
 			lines = append(lines, fmt.Sprintf("%s:%d:%d: and %d more problems from here on", p.Path, one.Line, one.Column, len(p.List)-i))
@@ -84,7 +92,7 @@ func (p *Problems) Error() string {
 		}
 		lines = append(lines, fmt.Sprintf("%s:%d:%d: %s", p.Path, one.Line, one.Column, one.Text))
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 // Load reads a file. An error that is no *Problems is about the file as a whole.

@@ -53,20 +53,24 @@ type (
 // writeJUnit writes a test suite with a test case for each asked region: failed if a finding of
 // severity ERROR lists it, skipped if nothing is known of it.
 func writeJUnit(w io.Writer, m *pb.Measurement) error {
-	suite := junitSuite{
-		Name: Question(m.GetSpec()), Time: seconds(0),
-		Properties: []junitProperty{{"measurement", Clean(m.GetId())}, {"outcome", shortOutcome(m)}, {"from", Clean(m.GetFrom())}},
+	suite := newSuite(Question(m.GetSpec()), m)
+	suite.Properties = []junitProperty{{"measurement", Clean(m.GetId())}, {"outcome", shortOutcome(m)}, {"from", Clean(m.GetFrom())}}
+	for _, region := range regions(m) {
+		suite.Cases = append(suite.Cases, regionCase(m, region))
 	}
+	return writeSuites(w, suite)
+}
+
+// newSuite is a suite without cases, with the times of a measurement.
+func newSuite(name string, m *pb.Measurement) junitSuite {
+	suite := junitSuite{Name: name, Time: seconds(0)}
 	if d, ok := took(m); ok {
 		suite.Time = seconds(d)
 	}
 	if m.GetCreateTime() != nil {
 		suite.Timestamp = m.GetCreateTime().AsTime().UTC().Format("2006-01-02T15:04:05")
 	}
-	for _, region := range regions(m) {
-		suite.Cases = append(suite.Cases, regionCase(m, region))
-	}
-	return writeSuites(w, suite)
+	return suite
 }
 
 // writeSuites writes test suites with their cases counted.
