@@ -28,21 +28,17 @@ func inside(address string) bool {
 // nameFindings judge the resolution of the target's name.
 func (f *facts) nameFindings() []*pb.Finding {
 	wanted := f.m.GetSpec().GetDns().GetExpect()
-	zone := f.zoneFindings()
-	spots := survey(slices.DeleteFunc(slices.Clone(f.names), func(v *sight) bool {
-		// What says that there is no such data breaks an expectation; of who has no server left to ask, why is told.
-		return len(wanted) > 0 && aboutName(v.failure) || v.state == bad && v.agent.stranded && !aboutName(v.failure) && !wrongData(v.failure)
-	}))
-	findings := append(zone, f.differ(spots)...)
-	shut := only(spots, (*spot).shut)
+	findings := f.lameDelegations() // and whom they leave stranded
+	spots := survey(slices.DeleteFunc(slices.Clone(f.names), f.toldOtherwise))
+	findings = append(findings, f.differ(spots)...)
 	if len(wanted) == 0 {
-		findings = append(findings, f.differentAnswers()...)
+		findings = slices.Concat(findings, f.unsynced(), f.differentAnswers())
 	} else {
-		findings = append(findings, f.unexpectedAnswers(wanted)...)
-		if numbers := f.propagation(wanted); numbers != nil {
-			findings = append(findings, numbers)
-		}
+		findings = append(findings, f.expectedAnswers(wanted)...)
 	}
+	shut := only(spots, (*spot).shut)
+	findings = append(findings, f.regionalResolution(only(shut, contradicted), spots)...)
+	shut = only(shut, func(s *spot) bool { return !contradicted(s) })
 	switch {
 	case len(shut) == 0:
 	case anyOpen(spots):
@@ -57,37 +53,87 @@ func (f *facts) nameFindings() []*pb.Finding {
 	return findings
 }
 
-// regionalResolution is a name that resolves in some regions and fails in these; one finding for each
-// failure.
+// expectedAnswers judge answers by what is expected. Where it is missing, the zone's own servers that disagree
+// are why, and no second ERROR (rule 12).
+func (f *facts) expectedAnswers(wanted []string) []*pb.Finding {
+	findings := f.unexpectedAnswers(wanted)
+	if len(findings) == 0 {
+		findings = f.unsynced()
+	}
+	if numbers := f.propagation(wanted); numbers != nil {
+		findings = append(findings, numbers)
+	}
+	return findings
+}
+
+// toldOtherwise says whether a name that fails is told by another finding: it breaks an expectation, a resolver
+// holds an old denial, one of the zone's servers has no such name, or there is no server left to ask.
+func (f *facts) toldOtherwise(v *sight) bool {
+	dns := f.m.GetSpec().GetDns()
+	switch {
+	case v.state != bad:
+		return false
+	case aboutName(v.failure) && len(dns.GetExpect()) > 0, dns != nil && v.why == stale:
+		return true
+	case aboutName(v.failure) && v.why == confirmed:
+		return len(f.torn) > 0
+	}
+	return v.agent.stranded && !aboutName(v.failure) && !wrongData(v.failure)
+}
+
+// contradicted says whether the zone's own servers, asked from there, have what the resolvers of a spot do not.
+func contradicted(s *spot) bool {
+	return len(s.fails) > 0 && !slices.ContainsFunc(s.fails, func(v *sight) bool { return v.why != odd && v.why != stale })
+}
+
+// because says whether all have one reason.
+func because(sights []*sight, why reason) bool {
+	return len(sights) > 0 && !slices.ContainsFunc(sights, func(v *sight) bool { return v.why != why })
+}
+
+// regionalResolution is a name that resolves in some regions, or for the zone's own servers, and fails in these;
+// one finding for each failure.
 func (f *facts) regionalResolution(shut, all []*spot) []*pb.Finding {
 	var findings []*pb.Finding
 	for _, g := range byWay(all, shut) {
-		contrast := oksOf(all)
+		fails, contrast := failsOf(g.spots), oksOf(all)
+		if len(contrast) == 0 {
+			contrast = f.ownServers(fails)
+		}
 		code := resolutionCode(mainFailureOf(g.spots), pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE)
 		r := newFinding(code, g.spots, contrast)
 		r.Block, r.Blame = pb.BlockKind_BLOCK_KIND_DNS, pb.Blame_BLAME_RESOLVER
-		if code == pb.FindingCode_FINDING_CODE_DNSSEC_BOGUS || code == pb.FindingCode_FINDING_CODE_CNAME_BROKEN {
+		switch {
+		case because(fails, stale): // it does what it should
+			r.Block = pb.BlockKind_BLOCK_KIND_UNSPECIFIED
+		case contradicted(g.spots[0]):
+		case because(fails, confirmed), code == pb.FindingCode_FINDING_CODE_DNSSEC_BOGUS, code == pb.FindingCode_FINDING_CODE_CNAME_BROKEN:
 			// Resolvers that do not validate, or hold an old answer, do not see it; it is the zone's all the same.
 			r.Block, r.Blame = pb.BlockKind_BLOCK_KIND_UNSPECIFIED, pb.Blame_BLAME_ZONE
 		}
 		r.Confidence = f.regionalConfidence(g.spots)
-		r.Summary = f.resolutionSummary(r, g.spots, contrast)
+		r.Summary = f.resolutionSummary(r, g.spots, oksOf(all))
 		r.Hint = f.resolverHint(r, g.spots)
 		findings = append(findings, r)
 	}
 	return findings
 }
 
-// unresolvable is a name that resolves nowhere.
+// unresolvable is a name that resolves nowhere. That there is no such name is the zone's word if its own servers
+// say so too, or resolvers of several regions do.
 func (f *facts) unresolvable(shut []*spot) *pb.Finding {
 	u := newFinding(resolutionCode(mainFailureOf(shut), pb.FindingCode_FINDING_CODE_UNRESOLVABLE), shut, nil)
+	fails := failsOf(shut)
 	u.Blame = pb.Blame_BLAME_ZONE
-	if f.namesResolver() && !aboutName(u.GetFailure()) && !wrongData(u.GetFailure()) {
+	switch {
+	case f.namesResolver() && !aboutName(u.GetFailure()) && !wrongData(u.GetFailure()):
 		u.Blame = pb.Blame_BLAME_RESOLVER // The question is about that server.
+	case aboutName(u.GetFailure()) && !because(fails, confirmed) && !f.enoughRegions(u.GetRegions()):
+		u.Blame = pb.Blame_BLAME_UNKNOWN
 	}
-	u.Confidence = f.confidence(failsOf(shut))
+	u.Confidence = f.confidence(fails)
 	u.Summary = f.resolutionSummary(u, shut, nil)
-	u.Hint = unresolvableHint(u, failsOf(shut))
+	u.Hint = unresolvableHint(u, fails)
 	return u
 }
 

@@ -21,9 +21,9 @@ func TestResolution(t *testing.T) {
 			[]string{"fail", "ERROR unresolvable [ap eu] dns_nxdomain blame=zone medium"},
 		},
 		{
-			"no such name, one region asked: an answer of the zone's needs no second region",
+			"no such name, one region asked, and nobody heard the zone's own servers: nobody is blamed",
 			tcpWorld().in("ap", unnamed(1, nxdomain)),
-			[]string{"fail", "ERROR unresolvable [ap] dns_nxdomain blame=zone medium"},
+			[]string{"fail", "ERROR unresolvable [ap] dns_nxdomain blame=unknown medium"},
 		},
 		{
 			"SERVFAIL, one region asked: it may be that resolver",

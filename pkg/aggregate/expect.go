@@ -19,7 +19,7 @@ type broken struct {
 // answer at all breaks nothing: that is a finding of its own (rule 12).
 func (f *facts) unexpectedAnswers(wanted []string) []*pb.Finding {
 	byFailure, served := map[pb.Failure][]broken{}, false
-	for _, v := range slices.Concat(f.answers, f.public) {
+	for v := range f.everyAnswer() {
 		switch {
 		case v.state == bad && aboutName(v.failure):
 			byFailure[v.failure] = append(byFailure[v.failure], broken{v.sight, wanted})

@@ -30,8 +30,13 @@ type facts struct {
 	canon     map[record]string
 	leaves    map[string]*leaf
 	sets      map[string]*dataset
-	slab      []sight
-	values    []string // all answers' data, one after the other
+
+	torn     []*poll               // what the zones' own servers disagree about
+	pictures map[question]*picture // what they say
+	counts   map[*dataset][2]uint32
+
+	slab   []sight
+	values []string // all answers' data, one after the other
 }
 
 // region is one asked region.
@@ -84,6 +89,7 @@ func gather(m *pb.Measurement, results []*pb.Result) *facts {
 			f.read(a)
 		}
 	}
+	f.explain()
 	return f
 }
 

@@ -62,6 +62,7 @@ func randomSteps(d *dice, spec *pb.Spec) []*pb.Step {
 		for range d.roll(4) {
 			steps = append(steps, randomAuthority(d)...)
 		}
+		steps = randomDoubts(d, steps)
 	}
 	if spec.GetDns() != nil {
 		return steps
@@ -102,6 +103,35 @@ func randomQuery(d *dice) []*pb.Step {
 		steps = append(steps, control53(n, choose(d, none, none, servfail, deadline))...)
 	}
 	return steps
+}
+
+// randomDoubts adds what makes one think about the first answer.
+func randomDoubts(d *dice, steps []*pb.Step) []*pb.Step {
+	if s := steps[0]; len(s.GetEvidence().GetReplies()) > 0 {
+		switch d.roll(4) {
+		case 0:
+			injected(choose(d, "192.0.2.1", "192.0.2.2"), steps)
+		case 1:
+			errored(uint32(d.roll(24)), steps)
+		case 2:
+			living(uint32(d.roll(200)), steps)
+		}
+	} else if d.roll(2) == 0 {
+		denying(uint32(d.roll(200)), 60, steps)
+	}
+	switch d.roll(6) {
+	case 0:
+		return answeredTLS(steps, "192.0.2.1:443", randomFailures(d, mismatch, expired, hung)...)
+	case 1:
+		return invented(steps, randomAddresses(d)...)
+	case 2:
+		return append(steps, asPublic(randomQuery(d))...)
+	}
+	return steps
+}
+
+func randomAddresses(d *dice) []string {
+	return choose(d, nil, []string{"192.0.2.1"}, []string{"192.0.2.2"})
 }
 
 // randomAuthority is what one of the zone's own servers may say.
@@ -267,7 +297,7 @@ func shows(f *pb.Finding, s *pb.Step, all []*pb.Step) bool {
 		return s.GetRole() == pb.Role_ROLE_AUTHORITY && (s.GetFailure() == none || aboutName(s.GetFailure()))
 	default:
 	}
-	if s.GetRole() != pb.Role_ROLE_TARGET {
+	if s.GetRole() != pb.Role_ROLE_TARGET && s.GetRole() != pb.Role_ROLE_PUBLIC { // the latter's users see it too
 		return false
 	}
 	if f.GetFailure() == none {

@@ -12,6 +12,7 @@ type answer struct {
 	source string   // the perspective
 	values []string // the data of the type asked for: canonical, sorted, each once
 	whole  bool     // the answer was recorded, all of it
+	data   *dataset // the same, where all of it is there; nil otherwise
 }
 
 // resolver is one server that an agent asked.

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -23,8 +24,8 @@ type perspective struct {
 	region *region
 	server string
 	public bool
-	all    []answer // what each agent of the region was answered
-	shows  *answer  // the one that decides
+	all    []*answer // what each agent of the region was answered
+	shows  *answer   // the one that decides
 	judged bool
 	serves bool
 }
@@ -43,30 +44,35 @@ func (f *facts) readPublic(a *agent, i int, s *pb.Step) {
 
 // perspectives are who was asked, sorted: what serves wanted comes last.
 func (f *facts) perspectives(wanted []string) []*perspective {
+	all := grouped(f.everyAnswer())
+	for _, p := range all {
+		f.decide(p, wanted)
+	}
+	slices.SortStableFunc(all, func(a, b *perspective) int { return compareBool(a.serves, b.serves) })
+	return all
+}
+
+// grouped puts the answers of one resolver to the agents of one region together, sorted by region and resolver.
+func grouped(answers iter.Seq[*answer]) []*perspective {
 	type key struct {
 		region *region
 		server string
 	}
 	byKey := map[key]*perspective{}
 	var all []*perspective
-	for _, from := range [][]answer{f.answers, f.public} {
-		for _, a := range from {
-			k := key{a.agent.region, a.at().GetAddress()}
-			p := byKey[k]
-			if p == nil {
-				p = &perspective{region: k.region, server: k.server}
-				byKey[k] = p
-				all = append(all, p)
-			}
-			p.public = p.public || a.at().GetRole() == pb.Role_ROLE_PUBLIC
-			p.all = append(p.all, a)
+	for a := range answers {
+		k := key{a.agent.region, a.at().GetAddress()}
+		p := byKey[k]
+		if p == nil {
+			p = &perspective{region: k.region, server: k.server}
+			byKey[k] = p
+			all = append(all, p)
 		}
-	}
-	for _, p := range all {
-		f.decide(p, wanted)
+		p.public = p.public || a.at().GetRole() == pb.Role_ROLE_PUBLIC
+		p.all = append(p.all, a)
 	}
 	slices.SortFunc(all, func(a, b *perspective) int {
-		return cmp.Or(compareBool(a.serves, b.serves), cmp.Compare(a.region.name, b.region.name), cmp.Compare(a.server, b.server))
+		return cmp.Or(cmp.Compare(a.region.name, b.region.name), cmp.Compare(a.server, b.server))
 	})
 	return all
 }
@@ -85,9 +91,8 @@ func compareBool(a, b bool) int {
 // decide says whether a perspective serves wanted: if it does so for each of its agents. One that was not seen
 // to lack it, nor to have it, is not judged (rule 20).
 func (f *facts) decide(p *perspective, wanted []string) {
-	for i := range p.all {
-		a := &p.all[i]
-		serves, judged := f.servesAll(*a, wanted)
+	for _, a := range p.all {
+		serves, judged := f.servesAll(a, wanted)
 		switch {
 		case judged && !serves:
 			p.shows, p.judged, p.serves = a, true, false
@@ -101,7 +106,7 @@ func (f *facts) decide(p *perspective, wanted []string) {
 }
 
 // servesAll says whether an answer holds all of wanted, and whether it shows either.
-func (f *facts) servesAll(a answer, wanted []string) (serves, judged bool) {
+func (f *facts) servesAll(a *answer, wanted []string) (serves, judged bool) {
 	switch {
 	case a.state == bad:
 		return false, aboutName(a.failure)

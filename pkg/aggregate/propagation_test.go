@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -20,9 +19,6 @@ func timed(w *world) *world {
 	}
 	return w
 }
-
-// after is a time after the beginning; steps take 30 ms.
-func after(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(judgedTime.Add(d)) }
 
 // asPublic makes the steps queries to public resolvers.
 func asPublic(steps []*pb.Step) []*pb.Step {
@@ -42,7 +38,7 @@ func denying(ttl, minimum uint32, steps []*pb.Step) []*pb.Step {
 		rcode = "NXDOMAIN"
 	}
 	s.Evidence.Replies = []*pb.DNSReply{{Transport: "udp", Rcode: rcode, Authority: []*pb.Record{{
-		Name: "example.net", Ttl: ttl, Type: "SOA", Data: fmt.Sprintf("ns1.example.net. root.example.net. 7 3600 600 86400 %d", minimum),
+		Name: "example", Ttl: ttl, Type: "SOA", Data: fmt.Sprintf("ns1.example.net. root.example.net. 7 3600 600 86400 %d", minimum),
 	}}}}
 	return steps
 }

@@ -56,22 +56,30 @@ func byRegion(all []*perspective) string {
 
 // stillServed says who serves what else, and until when.
 func (f *facts) stillServed(all []*perspective) string {
-	who := map[string][]string{}
-	ends := map[string][]*timestamppb.Timestamp{}
+	var lacking []*answer
 	for _, p := range all {
-		if !p.judged || p.serves {
-			continue
+		if p.judged && !p.serves {
+			lacking = append(lacking, p.shows)
 		}
-		has := servedText(p.shows)
-		who[has] = append(who[has], shown(p.server)+" in "+p.region.name)
-		ends[has] = append(ends[has], f.until(p.shows.sight))
+	}
+	return f.heldText(lacking)
+}
+
+// heldText says who still has what, until when.
+func (f *facts) heldText(old []*answer) string {
+	who, ends := map[string][]string{}, map[string][]*timestamppb.Timestamp{}
+	for _, a := range old {
+		has := servedText(a)
+		who[has] = append(who[has], shown(a.at().GetAddress())+" in "+a.agent.region.name)
+		ends[has] = append(ends[has], f.until(a.sight))
 	}
 	order := slices.SortedFunc(maps.Keys(who), func(a, b string) int {
 		return cmp.Or(cmp.Compare(len(who[b]), len(who[a])), cmp.Compare(a, b))
 	})
 	var texts []string
 	for _, has := range order[:min(len(order), maxNames)] {
-		text := join(who[has]) + " still " + verb(who[has], "has ", "have ") + has
+		servers := unique(who[has])
+		text := join(servers) + " still " + verb(servers, "has ", "have ") + has
 		if end := latest(ends[has]); end != nil {
 			text += " until " + moment(end)
 		}
@@ -85,6 +93,8 @@ func servedText(a *answer) string {
 	switch {
 	case a.failure == pb.Failure_FAILURE_DNS_NXDOMAIN:
 		return "no such name"
+	case a.failure == pb.Failure_FAILURE_DNS_CNAME_BROKEN:
+		return "a CNAME that leads nowhere"
 	case a.failure == pb.Failure_FAILURE_DNS_NODATA, len(a.values) == 0:
 		return "no such record"
 	}

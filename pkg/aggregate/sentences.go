@@ -2,10 +2,13 @@ package aggregate
 
 import (
 	"cmp"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -233,6 +236,9 @@ func (f *facts) resolutionSummary(r *pb.Finding, spots []*spot, contrast []*sigh
 	if !slices.ContainsFunc(fails, func(v *sight) bool { return v.control < 0 }) {
 		text += "; the control names resolve there"
 	}
+	if own := f.zoneText(fails); own != "" {
+		text += "; the zone's own servers say " + own
+	}
 	return text + "."
 }
 
@@ -303,7 +309,10 @@ func (f *facts) serverName() string {
 // resolverHint says what a failing resolver needs.
 func (f *facts) resolverHint(r *pb.Finding, spots []*spot) string {
 	servers := join(collect(failsOf(spots), (*sight).server))
-	if r.GetFailure() == pb.Failure_FAILURE_DNS_BOGON {
+	if hint := f.contradictionHint(failsOf(spots), servers); hint != "" && r.GetFailure() != pb.Failure_FAILURE_DNS_BOGON {
+		return hint
+	}
+	if r.GetFailure() == pb.Failure_FAILURE_DNS_BOGON && r.GetBlame() == pb.Blame_BLAME_RESOLVER {
 		return servers + " answers otherwise than the others' resolvers: ask its operator about filters and names of its own; if the address is meant, the agents' operators can allow its range."
 	}
 	if wrongData(r.GetFailure()) {
@@ -317,6 +326,28 @@ func (f *facts) resolverHint(r *pb.Finding, spots []*spot) string {
 			" holds an old answer or filters it."
 	}
 	return "check whether " + servers + " can reach the zone's servers, and its DNSSEC validation."
+}
+
+// contradictionHint says what a resolver needs that says otherwise than the zone's own servers; "" if that is not
+// known.
+func (f *facts) contradictionHint(fails []*sight, servers string) string {
+	switch {
+	case because(fails, stale):
+		ends := make([]*timestamppb.Timestamp, 0, len(fails))
+		for _, v := range fails {
+			ends = append(ends, f.until(v))
+		}
+		hint := servers + " keeps a denial from before the zone had it; wait"
+		if end := latest(ends); end != nil {
+			hint += " until " + moment(end)
+		}
+		return hint + ", or have the name flushed there."
+	case because(fails, odd):
+		return "the zone's own servers answer from there, so " + servers + " withholds the name: ask its operator about filters."
+	case because(fails, confirmed):
+		return "the zone's own servers say the same there: check what they have for " + f.targetName() + ", and rules by place."
+	}
+	return ""
 }
 
 // unresolvableHint says where a name has to be repaired.
@@ -354,26 +385,42 @@ func otherFamily(fails []*sight) bool {
 	})
 }
 
-// viewsSummary shows who is answered what.
-func viewsSummary(views []*view) string {
+// viewsSummary shows who is answered what, and what the zone's own servers say to those that nothing explains.
+func (f *facts) viewsSummary(left []*sight, views []*view) string {
+	text := "answers differ: " + viewsText(views)
+	if own := f.zoneText(left); own != "" {
+		text += "; the zone's own servers say " + own
+	}
+	return text + ". The evidence does not say why."
+}
+
+// viewsText says who is answered what.
+func viewsText(views []*view) string {
 	var parts []string
 	for _, v := range views[:min(len(views), maxNames)] {
-		values := make([]string, 0, len(v.values))
-		for _, value := range v.values[:min(len(v.values), maxNames+1)] {
-			values = append(values, shown(value))
-		}
-		got := join(values)
-		if more := len(v.values) - maxNames; more > 0 {
-			got = strings.Join(values[:maxNames], ", ") + " and " + strconv.Itoa(more) + " more"
-		}
 		parts = append(parts, join(regionNames(v.sights))+" ("+join(collect(v.sights, (*sight).server))+") "+
-			verb(regionNames(v.sights), "gets", "get")+" "+got)
+			verb(regionNames(v.sights), "gets", "get")+" "+listed(v.values))
 	}
-	text := "answers differ: " + strings.Join(parts, "; ")
+	text := strings.Join(parts, "; ")
 	if more := len(views) - maxNames; more > 0 {
 		text += "; and " + plural(more, "other answer")
 	}
-	return text + ". The evidence does not say why."
+	return text
+}
+
+// zoneText is what the zone's own servers say in the places of sights, "" if they were not heard.
+func (f *facts) zoneText(sights []*sight) string {
+	where := map[string][]string{}
+	for _, v := range sights {
+		if here := f.placeOf(v); here != nil {
+			where[here.text()] = append(where[here.text()], v.agent.region.name)
+		}
+	}
+	var parts []string
+	for _, text := range slices.Sorted(maps.Keys(where)) {
+		parts = append(parts, text+" in "+join(unique(where[text])))
+	}
+	return join(parts)
 }
 
 // unevenSummary says which resolver fails beside one that does not.

@@ -28,6 +28,8 @@ type sight struct {
 	control int  // the index of a control step that passed, or -1
 	pending bool // what went well proves nothing until the layer above it is known
 
+	why reason // of an answer: how it comes that it differs from the zone's own servers
+
 	leaf *leaf         // the server's own certificate, if the sight is about it and it is known
 	left time.Duration // how long it was still valid; never if that is not known
 }

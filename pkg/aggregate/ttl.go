@@ -36,7 +36,7 @@ func (f *facts) until(v *sight) *timestamppb.Timestamp {
 // been asked for again.
 func (f *facts) remaining(v *sight) (ttl uint32, ok bool) {
 	s := v.at()
-	if aboutName(s.GetFailure()) {
+	if denial(s.GetFailure()) {
 		return denialTTL(s)
 	}
 	reply := answerOf(s, f.askedType(s))
@@ -59,6 +59,11 @@ func (f *facts) remaining(v *sight) (ttl uint32, ok bool) {
 		return unconfirmed, true
 	}
 	return data, reply != nil
+}
+
+// denial says whether a failure is a denial, of the name itself or of what it leads to.
+func denial(failure pb.Failure) bool {
+	return aboutName(failure) || failure == pb.Failure_FAILURE_DNS_CNAME_BROKEN
 }
 
 // confirms says whether one of the zone's own servers gave an agent this CNAME.

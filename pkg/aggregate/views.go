@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -16,30 +17,69 @@ type view struct {
 	votes  int // perspectives, not agents (rule 5)
 }
 
-// differentAnswers states that perspectives answer with different data, and no more than that: geo
-// steering, an old answer and a wrong one look the same from here (rule 4).
+// differentAnswers judges that perspectives answer with different data, or with other data than the zone's own
+// servers: by place, from before, made up, or for no reason that shows (rule 4).
 func (f *facts) differentAnswers() []*pb.Finding {
 	var findings []*pb.Finding
 	for _, six := range []bool{false, true} { // one family after the other
 		views := f.views(six)
-		if odd := oddViews(views); len(odd) > 0 {
-			findings = append(findings, f.unexplained(odd, views))
+		if left := leftOver(views); len(left) > 0 {
+			findings = append(findings, f.unexplained(left, views))
+		}
+		if places := f.steeredViews(views); len(places) > 1 {
+			findings = append(findings, f.byPlace(places))
 		}
 	}
+	if old := f.answersThat(stale); len(old) > 0 {
+		findings = append(findings, f.staleAnswers(old))
+	}
+	findings = append(findings, f.suspectAnswers()...)
 	if uneven := f.unevenResolvers(); uneven != nil {
 		findings = append(findings, uneven)
 	}
 	return findings
 }
 
+// leftOver are the answers that nothing explains: other than the zone's own servers say, or, where they were
+// not heard, other than most of the others.
+func leftOver(views []*view) []*sight {
+	var left []*sight
+	odds := oddViews(views)
+	for _, v := range views {
+		for _, s := range v.sights {
+			if s.why == odd || s.why == unasked && slices.Contains(odds, v) {
+				left = append(left, s)
+			}
+		}
+	}
+	return left
+}
+
+// everyAnswer goes through the answers of the agents' own resolvers and of public ones.
+func (f *facts) everyAnswer() iter.Seq[*answer] {
+	return func(yield func(*answer) bool) {
+		for _, from := range [][]answer{f.answers, f.public} {
+			for i := range from {
+				if !yield(&from[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// compared says whether an answer is compared with others: it is recorded as a whole, and neither from before
+// nor made up, which is told by itself.
+func (a *answer) compared() bool { return a.whole && a.why != stale && a.why != forged }
+
 // views are the different answers, the most common first. Only answers with data are compared, and
 // the addresses of a host family by family: one family's query may have failed where the other's did
 // not. A perspective that answers differently at different times (rotation) has all of it in its view.
 func (f *facts) views(six bool) []*view {
 	perSource := map[string]map[string]bool{}
-	for _, a := range f.answers {
+	for a := range f.everyAnswer() {
 		for _, value := range a.values {
-			if f.isSix(value) != six || !a.whole {
+			if f.isSix(value) != six || !a.compared() {
 				continue // parts of answers differ where the answers need not
 			}
 			if perSource[a.source] == nil {
@@ -68,8 +108,8 @@ func (f *facts) mergeViews(perSource map[string]map[string]bool, six bool) []*vi
 		merged[text].votes++
 		bySource[source] = merged[text]
 	}
-	for _, a := range f.answers {
-		if a.whole && slices.ContainsFunc(a.values, func(value string) bool { return f.isSix(value) == six }) {
+	for a := range f.everyAnswer() {
+		if a.compared() && slices.ContainsFunc(a.values, func(value string) bool { return f.isSix(value) == six }) {
 			v := bySource[a.source]
 			v.sights = append(v.sights, a.sight)
 		}
@@ -90,31 +130,54 @@ func oddViews(views []*view) []*view {
 	return views
 }
 
-// regionsSeeing names the regions that get one of views.
-func regionsSeeing(views []*view) []string {
+// sightsSeeing are all of views.
+func sightsSeeing(views []*view) []*sight {
 	var all []*sight
 	for _, v := range views {
 		all = append(all, v.sights...)
 	}
-	return collect(all, func(s *sight) string { return s.agent.region.name })
+	return all
+}
+
+// oneOfEach are a sight of each view and then all of some.
+func oneOfEach(views []*view, all []*sight) []*sight {
+	var some []*sight
+	for _, v := range views[:min(len(views), maxEvidence)] {
+		some = append(some, v.sights[0])
+	}
+	return append(some, all...)
 }
 
 // unexplained states which regions are answered differently, and shows one of each.
-func (f *facts) unexplained(odd, views []*view) *pb.Finding {
+func (f *facts) unexplained(left []*sight, views []*view) *pb.Finding {
 	u := plainFinding(pb.FindingCode_FINDING_CODE_ANSWERS_UNEXPLAINED)
 	u.Stage, u.Confidence = pb.Stage_STAGE_DNS, pb.Confidence_CONFIDENCE_MEDIUM
-	u.Regions = regionsSeeing(odd)
-	var shown []*sight
-	for _, v := range views[:min(len(views), maxEvidence)] {
-		shown = append(shown, v.sights[0])
+	u.Regions = regionNames(left)
+	u.Evidence = evidence(oneOfEach(views, left), f.ownServers(left))
+	u.Summary = f.viewsSummary(left, views)
+	switch {
+	case slices.ContainsFunc(left, func(s *sight) bool { return slices.ContainsFunc(s.at().GetEvidence().GetAddresses(), privateValue) }):
+		u.Hint = "whoever asks from inside may be meant to get a private address (split horizon); compare with what is published outside."
+	case len(f.ownServers(left)) > 0:
+		u.Hint = "ask again: what a cache holds runs out; what stays is a view, a filter or a choice of servers that the zone's own servers do not show there."
+	default:
+		u.Hint = "different answers are not wrong answers: ask the zone's own servers from the same places before changing anything."
 	}
-	for _, v := range odd {
-		shown = append(shown, v.sights...)
-	}
-	u.Evidence = evidence(shown, nil)
-	u.Summary = viewsSummary(views)
-	u.Hint = "different answers are not wrong answers: ask the zone's own servers from the same places before changing anything."
 	return u
+}
+
+// ownServers are what the zone's own servers say in the places of sights, one for each place.
+func (f *facts) ownServers(sights []*sight) []*sight {
+	seen := map[*region]bool{}
+	var own []*sight
+	for _, v := range sights {
+		here := f.placeOf(v)
+		if here != nil && !seen[v.agent.region] {
+			seen[v.agent.region] = true
+			own = append(own, here.shown.sight)
+		}
+	}
+	return own
 }
 
 // unevenResolvers states that an agent gets the name from one of its resolvers and not from another
@@ -129,7 +192,7 @@ func (f *facts) unevenResolvers() *pb.Finding {
 	}
 	var fails []*sight
 	for _, v := range f.answers {
-		if v.state == bad && resolved[v.agent] {
+		if v.state == bad && v.why != stale && resolved[v.agent] {
 			fails = append(fails, v.sight)
 		}
 	}

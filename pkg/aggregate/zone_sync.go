@@ -101,15 +101,23 @@ func steered(w *said) bool {
 	})
 }
 
-// unsynced states that a zone's own servers disagree, if that is sure.
-func (f *facts) unsynced() []*pb.Finding {
-	var findings []*pb.Finding
+// tornPolls are those of a zone's own servers that surely disagree.
+func (f *facts) tornPolls() []*poll {
+	var torn []*poll
 	for _, p := range f.polls() {
-		if sides := p.sides(); len(sides) > 1 && p.sure(sides) {
-			if places := p.bothSeen(sides); len(places) > 0 {
-				findings = append(findings, f.unsyncedZone(p, sides, places))
-			}
+		if sides := p.sides(); len(sides) > 1 && p.sure(sides) && len(p.bothSeen(sides)) > 0 {
+			torn = append(torn, p)
 		}
+	}
+	return torn
+}
+
+// unsynced states that a zone's own servers disagree.
+func (f *facts) unsynced() []*pb.Finding {
+	findings := make([]*pb.Finding, 0, len(f.torn))
+	for _, p := range f.torn {
+		sides := p.sides()
+		findings = append(findings, f.unsyncedZone(p, sides, p.bothSeen(sides)))
 	}
 	return findings
 }
@@ -272,9 +280,4 @@ func syncHint(sides map[*dataset][]*ballot) string {
 	}
 	behind = unique(behind)
 	return join(behind) + " " + verb(behind, "is", "are") + fmt.Sprintf(" behind serial %d, so look at the transfers to ", newest) + verb(behind, "it", "them")
-}
-
-// zoneFindings judge what is wrong with the zones themselves, whoever asks.
-func (f *facts) zoneFindings() []*pb.Finding {
-	return append(f.lameDelegations(), f.unsynced()...)
 }

@@ -318,7 +318,7 @@ func TestUnsynced(t *testing.T) {
 		{
 			"order and spelling of the same data",
 			dnsWorld("MX").many(4, func() []*pb.Step {
-				return slices.Concat(answers(1, "MX", "10 a.example"), own(1, "MX", "10 a.example", "20 b.example"), own(2, "MX", "20 B.example.", "10 a.example."))
+				return slices.Concat(answers(1, "MX", "10 a.example", "20 b.example"), own(1, "MX", "10 a.example", "20 b.example"), own(2, "MX", "20 B.example.", "10 a.example."))
 			}),
 			[]string{"ok"},
 		},
