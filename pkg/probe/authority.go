@@ -259,10 +259,12 @@ func (c *cut) consult(ctx context.Context, qtypes []uint16) {
 		asking.Add(1)
 		c.w.t.spawn(func() {
 			defer asking.Done()
-			for _, qtype := range qtypes {
-				c.once(ctx, point, c.name, qtype)
+			for i, qtype := range qtypes {
+				if i == 0 || c.heard(point) { // Silence is silence, whatever is asked.
+					c.once(ctx, point, c.name, qtype)
+				}
 			}
-			if c.w.deep && c.hears(point) {
+			if c.w.deep && c.unnumbered(point) && c.heard(point) {
 				c.once(ctx, point, c.zone, dns.TypeSOA)
 			}
 			c.showAll()
@@ -363,13 +365,18 @@ func (c *cut) elsewhere() string {
 	return links[len(links)-1].GetTarget()
 }
 
-// hears says whether the zone's SOA is worth asking a server for: its serial is not known, and it answers.
-func (c *cut) hears(point endpoint) bool {
+// unnumbered says whether the zone's serial at a server is not known.
+func (c *cut) unnumbered(point endpoint) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.serial(point.addr) == nil && slices.ContainsFunc(c.seats, func(s *seat) bool {
-		return s.addr == point.addr && s.heard
-	})
+	return c.serial(point.addr) == nil
+}
+
+// heard says whether a server answered anything.
+func (c *cut) heard(point endpoint) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.seats, func(s *seat) bool { return s.addr == point.addr && s.heard })
 }
 
 // serial is that of the zone at a server, or nil. c.mu is held.

@@ -236,6 +236,26 @@ func TestAnOriginsOwnServers(t *testing.T) {
 	}
 }
 
+// TestASilentServerOfAnOriginsZone: it is told, and makes the Job no longer than one question to it takes.
+func TestASilentServerOfAnOriginsZone(t *testing.T) {
+	t.Parallel()
+	_, env := grow(t, lame(tree(), secondNS, probetest.LameSilent), www())
+	env.patience = 0
+	closed := must[*probetest.Host](t)(probetest.ListenClosed(at("127.0.0.2")))
+	began := time.Now()
+	r := run(t, env, originSpec(&pb.OriginSpec{Url: fmt.Sprintf("http://www.zone.tld:%d/", closed.Addr().Port())}))
+	if took := time.Since(began); took > walkPatience+walkPatience+walkStagger+2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	want := []string{
+		"A www.zone.tld 127.1.0.3 none", "A www.zone.tld 127.1.0.4 dns_timeout",
+		"AAAA www.zone.tld 127.1.0.3 dns_nodata", "NS zone.tld 127.1.0.3 none",
+	}
+	if diff := cmp.Diff(want, told(r, pb.Role_ROLE_AUTHORITY)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestVariantsOfAnOriginAreMadeOnce: a name that something on the path minds is told as ever, and no server_name
 // is not tried twice.
 func TestVariantsOfAnOriginAreMadeOnce(t *testing.T) {

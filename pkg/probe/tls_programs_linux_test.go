@@ -2,8 +2,10 @@ package probe
 
 import (
 	"bufio"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -59,10 +61,9 @@ func startServer(t *testing.T, ready string, cmd *exec.Cmd) {
 	}
 }
 
-// TestEnumerationOfOpenSSL: its list, in its order, and its groups, old versions included.
-func TestEnumerationOfOpenSSL(t *testing.T) {
-	t.Parallel()
-	cert, _ := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"www.example"}, RSABits: 2048}, false)
+// startOpenSSL runs a server of OpenSSL, which serves one connection after the other.
+func startOpenSSL(t *testing.T, cert tls.Certificate, args ...string) netip.AddrPort {
+	t.Helper()
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
@@ -78,9 +79,67 @@ func TestEnumerationOfOpenSSL(t *testing.T) {
 	}
 	addr := free.Addr().(*net.TCPAddr).AddrPort()
 	_ = free.Close()
-	startServer(t, "ACCEPT", exec.CommandContext(t.Context(), "openssl", "s_server", "-accept", addr.String(), "-cert", file, "-key", file, "-no_ticket",
-		"-serverpref", "-groups", "P-384:X25519", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_CCM_SHA256",
-		"-cipher", "DHE-RSA-AES256-SHA:ECDHE-RSA-AES256-SHA384:CAMELLIA128-SHA:NULL-SHA@SECLEVEL=0"))
+	startServer(t, "ACCEPT", exec.CommandContext(t.Context(), "openssl", append([]string{
+		"s_server", "-accept", addr.String(), "-cert", file, "-key", file, "-no_ticket",
+	}, args...)...))
+	return addr
+}
+
+// TestOriginsOfOpenSSL: what a CDN would meet at a server that is none of ours and has time for one client at once.
+func TestOriginsOfOpenSSL(t *testing.T) {
+	t.Parallel()
+	cert, _ := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"origin.example"}, RSABits: 2048, SelfSigned: true}, false)
+	const (
+		self    = pb.Failure_FAILURE_CERT_SELF_SIGNED // It gets through.
+		version = pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED
+		cipher  = pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER
+		missing = pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING
+		fine    = pb.Failure_FAILURE_NONE
+	)
+	type server struct {
+		name                 string
+		args                 []string
+		offer, own, exchange pb.Failure
+		asks                 bool
+	}
+	all(t, func(s server) string { return s.name }, []server{
+		{"as it comes", nil, self, self, fine, false},
+		{"TLS 1.3 alone", []string{"-tls1_3"}, version, self, fine, false},
+		{"TLS 1.0 alone", []string{"-tls1", "-cipher", "AES128-SHA@SECLEVEL=0"}, self, self, fine, false},
+		{"ChaCha20 alone", []string{"-tls1_2", "-cipher", "ECDHE-RSA-CHACHA20-POLY1305"}, cipher, self, fine, false},
+		{"a suite that the agent's library lacks", []string{"-tls1_2", "-cipher", "ECDHE-RSA-AES256-SHA384"}, self, self, missing, false},
+		{"DHE alone, which nobody has", []string{"-tls1_2", "-cipher", "DHE-RSA-AES128-SHA"}, cipher, self, missing, false},
+		{"a certificate is asked for", []string{"-tls1_2", "-verify", "1"}, self, self, fine, true},
+	}, func(t *testing.T, s server) func(*testing.T) {
+		addr := startOpenSSL(t, cert, append(s.args, "-www")...)
+		env := newEnv(t, probetest.Zone{"origin.example": {Records: []string{"origin.example. 60 IN A 127.0.0.2"}}})
+		env.patience = 5 * time.Second
+		r := run(t, env, originSpec(&pb.OriginSpec{Url: fmt.Sprintf("https://origin.example:%d/", addr.Port())}))
+		return func(t *testing.T) {
+			own, offer := one(t, r, pb.StepKind_STEP_KIND_TLS_HANDSHAKE), met(t, r)[pb.Variant_VARIANT_PROFILE_OFFER]
+			if own.GetFailure() != s.own || offer.GetFailure() != s.offer {
+				t.Errorf("the agent's: %v\nthe CDN's: %v", own, offer)
+			}
+			if asked := offer.GetEvidence().GetTls().GetClientCertificateRequested(); asked != s.asks {
+				t.Errorf("it asks for a certificate: %v", offer)
+			}
+			if x := one(t, r, pb.StepKind_STEP_KIND_HTTP_EXCHANGE); x.GetFailure() != s.exchange {
+				t.Errorf("the exchange: %v", x)
+			}
+			found := steps(r, pb.StepKind_STEP_KIND_TLS_ENUMERATION, pb.Role_ROLE_VARIANT)
+			if apart := s.offer != self; apart != (len(found) == 1) || apart && found[0].GetFailure() != fine {
+				t.Errorf("enumerations: %v", found)
+			}
+		}
+	})
+}
+
+// TestEnumerationOfOpenSSL: its list, in its order, and its groups, old versions included.
+func TestEnumerationOfOpenSSL(t *testing.T) {
+	t.Parallel()
+	cert, _ := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"www.example"}, RSABits: 2048}, false)
+	addr := startOpenSSL(t, cert, "-serverpref", "-groups", "P-384:X25519", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_CCM_SHA256",
+		"-cipher", "DHE-RSA-AES256-SHA:ECDHE-RSA-AES256-SHA384:CAMELLIA128-SHA:NULL-SHA@SECLEVEL=0")
 	for _, v := range enumerated(t, addr, 20*time.Second).GetEvidence().GetTls().GetVersions() {
 		old := []string{"TLS_DHE_RSA_WITH_AES_256_CBC_SHA", "TLS_RSA_WITH_CAMELLIA_128_CBC_SHA", "TLS_RSA_WITH_NULL_SHA"}
 		want := map[string][]string{
@@ -145,6 +204,15 @@ func TestSSL3(t *testing.T) {
 	s = one(t, run(t, newEnv(t, nil), offer), pb.StepKind_STEP_KIND_TLS_HANDSHAKE)
 	if ev := s.GetEvidence().GetTls(); !isCertificate(s.GetFailure()) || ev.GetCipherSuite() != "TLS_RSA_WITH_RC4_128_MD5" {
 		t.Errorf("%v", s)
+	}
+	// An agent has never spoken to it, and yet sees what a CDN would see that is made to speak SSL 3.0.
+	r := run(t, newEnv(t, nil), originSpec(&pb.OriginSpec{Url: "https://127.0.0.1/", Versions: []string{"SSL 3.0"}}))
+	s = met(t, r)[pb.Variant_VARIANT_PROFILE_OFFER]
+	if ev := s.GetEvidence().GetTls(); !isCertificate(s.GetFailure()) || ev.GetVersion() != "SSL 3.0" || len(ev.GetNames()) != 1 {
+		t.Errorf("%v", s)
+	}
+	if x := one(t, r, pb.StepKind_STEP_KIND_HTTP_EXCHANGE); x.GetFailure() != pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING {
+		t.Errorf("%v", x)
 	}
 }
 
