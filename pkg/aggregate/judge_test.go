@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -62,6 +63,9 @@ func runCases(t *testing.T, cases []verdictCase) {
 // sorted.
 func checkFinding(t *testing.T, w *world, f *pb.Finding) {
 	t.Helper()
+	if _, err := proto.Marshal(f); err != nil {
+		t.Error(err)
+	}
 	if n := len(f.GetSummary()); n < 20 || n > 1200 || strings.Contains(f.GetSummary(), "  ") {
 		t.Errorf("summary of %d bytes: %q", n, f.GetSummary())
 	}

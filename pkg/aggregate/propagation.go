@@ -2,9 +2,12 @@ package aggregate
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"net/netip"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -179,9 +182,29 @@ func (f *facts) describe(p *perspective) *pb.Perspective {
 		}
 		return d
 	}
-	d.Values = slices.Clone(p.shows.values[:min(len(p.shows.values), maxValues)])
+	d.Values = served(p.shows.values)
 	d.Until = f.until(p.shows.sight)
 	return d
+}
+
+// served is the first of values as a message can hold them: octets that are no UTF-8, which a TXT record
+// may have, are escaped (RFC 1035, 5.1).
+func served(values []string) []string {
+	all := make([]string, 0, min(len(values), maxValues))
+	for _, value := range values[:min(len(values), maxValues)] {
+		var b strings.Builder
+		for i := 0; i < len(value); {
+			r, size := utf8.DecodeRuneInString(value[i:])
+			if r == utf8.RuneError && size == 1 {
+				fmt.Fprintf(&b, `\%03d`, value[i])
+			} else {
+				b.WriteString(value[i : i+size])
+			}
+			i += size
+		}
+		all = append(all, b.String())
+	}
+	return all
 }
 
 // publicName is what people call the public resolver at an address, "" if the measurement does not say.
@@ -216,7 +239,7 @@ func (f *facts) laggards(wanted []string) []*pb.Perspective {
 			if p == nil {
 				p = &pb.Perspective{
 					Region: k.region.name, Server: k.server, Name: w.about().GetServer(), Judged: true, Failure: w.data.denied,
-					Values: slices.Clone(w.data.values[:min(len(w.data.values), maxValues)]),
+					Values: served(w.data.values),
 				}
 				byKey[k] = p
 				all = append(all, p)

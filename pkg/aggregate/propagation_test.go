@@ -139,6 +139,11 @@ func TestPropagation(t *testing.T) {
 			"0/1+0 40s | ap 1 192.0.2.9 40s",
 		},
 		{
+			"octets that are no text are shown as octets",
+			dnsWorld("TXT", "new").in("ap", answers(1, "TXT", `"v=1\255\196\128"`)),
+			`0/1+0 | ap 1 v=1\255Ā`,
+		},
+		{
 			"an answer that was cut shows neither",
 			dnsWorld("A", young).in("ap", leftOut(1, answers(1, "A", old))),
 			"0/0+1 | ap 1 unspecified",
