@@ -36,6 +36,9 @@ func (f *facts) nameFindings() []*pb.Finding {
 	} else {
 		findings = append(findings, f.expectedAnswers(wanted)...)
 	}
+	if six := f.noIPv4(); six != nil {
+		findings = append(findings, six)
+	}
 	shut := only(spots, (*spot).shut)
 	findings = append(findings, f.regionalResolution(only(shut, contradicted), spots)...)
 	shut = only(shut, func(s *spot) bool { return !contradicted(s) })

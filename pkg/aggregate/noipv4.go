@@ -1,0 +1,71 @@
+package aggregate
+
+import (
+	"slices"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// noIPv4 states that the target has IPv6 addresses alone, where the client of the profile comes over IPv4 alone.
+// The name resolves, and no agent need fail to get there. Nil if there is no such client, or an IPv4 address.
+func (f *facts) noIPv4() *pb.Finding {
+	spec := f.m.GetSpec()
+	if !spec.GetOrigin().GetProfile().GetIpv4Only() && !spec.GetTls().GetProfile().GetIpv4Only() {
+		return nil
+	}
+	six := map[*agent]*sight{}
+	for _, a := range f.answers {
+		if a.state == good && f.questionOf(a.sight).kind == "AAAA" && len(a.values) > 0 && six[a.agent] == nil {
+			six[a.agent] = a.sight
+		}
+	}
+	var without, beside []*sight
+	for _, a := range f.answers {
+		if six[a.agent] == nil || f.questionOf(a.sight).kind != "A" {
+			continue
+		}
+		if f.hasNone(&a) {
+			without, beside = append(without, a.sight), append(beside, six[a.agent])
+		} else if a.state == good && len(a.values) > 0 {
+			without = slices.DeleteFunc(without, func(v *sight) bool { return v.agent == a.agent }) // another resolver had it
+			six[a.agent] = nil
+		}
+	}
+	if len(without) == 0 {
+		return nil
+	}
+	n := plainFinding(pb.FindingCode_FINDING_CODE_NO_IPV4)
+	n.Stage, n.Blame = pb.Stage_STAGE_DNS, pb.Blame_BLAME_ZONE
+	n.Failure, n.Failures = pb.Failure_FAILURE_DNS_NODATA, []pb.Failure{pb.Failure_FAILURE_DNS_NODATA}
+	n.Regions = regionNames(without)
+	n.Confidence = f.confidence(without)
+	n.Evidence = evidence(without, beside)
+	n.Summary = f.targetName() + " has AAAA records and no A record, seen from " + join(n.GetRegions()) + inBrackets(sole(without)) +
+		"; " + f.comer() + " comes over IPv4 alone."
+	n.Hint = "add an A record to the zone, or let " + f.comer() + " come over IPv6 if it can be configured so."
+	return n
+}
+
+// hasNone says whether a query for an IPv4 address shows that there is none: the resolver says so, and the zone's
+// own servers do not say otherwise.
+func (f *facts) hasNone(a *answer) bool {
+	return a.at().GetFailure() == pb.Failure_FAILURE_DNS_NODATA && a.why != stale && a.why != odd && (a.state == bad || f.zoneDenies(a))
+}
+
+// zoneDenies says whether the zone's own servers say so too, which is as good as a control.
+func (f *facts) zoneDenies(a *answer) bool {
+	here := f.placeOf(a.sight)
+	return here != nil && len(here.values) == 0
+}
+
+// comer is whom the target is judged for, in words.
+func (f *facts) comer() string {
+	for _, p := range []*pb.Profile{f.m.GetSpec().GetOrigin().GetProfile(), f.m.GetSpec().GetTls().GetProfile()} {
+		for _, name := range []string{p.GetTitle(), p.GetName()} {
+			if name != "" {
+				return shown(name)
+			}
+		}
+	}
+	return "the profile's client"
+}
