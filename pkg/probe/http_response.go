@@ -49,6 +49,7 @@ type head struct {
 	status  int
 	reason  string
 	fields  []field
+	size    int       // In bytes; 0: not known.
 	began   time.Time // When its first byte came.
 }
 
@@ -121,6 +122,7 @@ func converse(conn io.ReadWriter, protocol string, req *request) (*response, err
 // take notes the beginning of a response.
 func (r *response) take(h *head) {
 	r.Version, r.Status, r.Reason = h.version, uint32(h.status), escape(h.reason, maxText)
+	r.HeaderSize = int32(h.size)
 	left := maxShown // What is escaped grows.
 	for _, f := range h.fields {
 		r.fields = append(r.fields, &pb.HeaderField{Name: f.name, Value: escape(f.value, maxHead)})

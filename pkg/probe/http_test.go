@@ -107,6 +107,10 @@ func TestAnExchange(t *testing.T) {
 			if sum := h.GetBodySha256(); (sum != "") != (tt.size > 0) || sum == emptyHash {
 				t.Errorf("the hash of %d bytes is %q", tt.size, sum)
 			}
+			// All bytes are of the header or of the body, unless that comes in chunks or goes on.
+			if size := h.GetHeaderSize(); (size > 0) != (tt.version == "HTTP/1.1") || size > s.GetEvidence().GetBytesRead()-int32(h.GetBodySize()) {
+				t.Errorf("a header of %d bytes, of %d read", size, s.GetEvidence().GetBytesRead())
+			}
 			first, done := h.GetFirstByte().AsDuration(), h.GetDone().AsDuration()
 			if first <= 0 || done < first || done > s.GetDuration().AsDuration() {
 				t.Errorf("first byte after %v, done after %v of %v", first, done, s.GetDuration().AsDuration())

@@ -81,6 +81,7 @@ func readHead(br *bufio.Reader) (*head, error) {
 			return nil, err
 		}
 		if line == "" {
+			h.size = maxHead - left
 			return h, nil
 		}
 		if len(h.fields) == maxFields {

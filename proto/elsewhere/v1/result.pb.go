@@ -1659,7 +1659,9 @@ type HTTPEvidence struct {
 	// What was expected and is not so, one sentence each.
 	Unmet []string `protobuf:"bytes,15,rep,name=unmet,proto3" json:"unmet,omitempty"`
 	// Who made this page, if its signature is known.
-	Edge          *Edge `protobuf:"bytes,16,opt,name=edge,proto3" json:"edge,omitempty"`
+	Edge *Edge `protobuf:"bytes,16,opt,name=edge,proto3" json:"edge,omitempty"`
+	// The size of the header over HTTP/1.1, status line and all, in bytes. Default: not known.
+	HeaderSize    int32 `protobuf:"varint,17,opt,name=header_size,json=headerSize,proto3" json:"header_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1804,6 +1806,13 @@ func (x *HTTPEvidence) GetEdge() *Edge {
 		return x.Edge
 	}
 	return nil
+}
+
+func (x *HTTPEvidence) GetHeaderSize() int32 {
+	if x != nil {
+		return x.HeaderSize
+	}
+	return 0
 }
 
 // Redirect is one redirect that was followed.
@@ -3385,7 +3394,7 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12+\n" +
 	"\x03rtt\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x14\n" +
 	"\x05tries\x18\x04 \x01(\x05R\x05tries\x12&\n" +
-	"\x04icmp\x18\x05 \x01(\v2\x12.elsewhere.v1.ICMPR\x04icmp\"\xa4\x04\n" +
+	"\x04icmp\x18\x05 \x01(\v2\x12.elsewhere.v1.ICMPR\x04icmp\"\xc5\x04\n" +
 	"\fHTTPEvidence\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
@@ -3405,7 +3414,9 @@ const file_elsewhere_v1_result_proto_rawDesc = "" +
 	"\x04done\x18\r \x01(\v2\x19.google.protobuf.DurationR\x04done\x124\n" +
 	"\tredirects\x18\x0e \x03(\v2\x16.elsewhere.v1.RedirectR\tredirects\x12\x14\n" +
 	"\x05unmet\x18\x0f \x03(\tR\x05unmet\x12&\n" +
-	"\x04edge\x18\x10 \x01(\v2\x12.elsewhere.v1.EdgeR\x04edge\"z\n" +
+	"\x04edge\x18\x10 \x01(\v2\x12.elsewhere.v1.EdgeR\x04edge\x12\x1f\n" +
+	"\vheader_size\x18\x11 \x01(\x05R\n" +
+	"headerSize\"z\n" +
 	"\bRedirect\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x12\x18\n" +
