@@ -129,6 +129,16 @@ func TestPropagation(t *testing.T) {
 			"1/1+0 | ap 1 ok | ap ns2.example.net dns_nodata",
 		},
 		{
+			"what a server says of the zone itself is not what is asked for",
+			dnsWorld("A", young).in("ap", answers(1, "A", young), own(1, "A", young), own(1, "NS", "ns1.example.net"), own(1, "DS", "1 13 2 aa")),
+			"1/1+0 | ap 1 ok",
+		},
+		{
+			"unless that is what is asked for",
+			dnsWorld("NS", "ns2.example.net").in("ap", answers(1, "NS", "ns2.example.net"), own(1, "NS", "ns1.example.net")),
+			"1/1+0 | ap 1 ok | ap ns1.example.net ns1.example.net",
+		},
+		{
 			"a CNAME that changed counts by its own TTL, not by that of what it leads to",
 			dnsWorld("A", young).in("ap", aliased("old.example", 40, living(3000, answers(1, "A", old))), aliased("new.example", 60, own(1, "A", young))),
 			"0/1+0 40s | ap 1 192.0.2.9 40s",

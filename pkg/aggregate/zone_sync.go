@@ -78,7 +78,15 @@ func (f *facts) wantsOf(w *said) bool {
 	case "SOA", "RRSIG", "NSEC", "NSEC3", "ANY":
 		return false
 	}
-	return f.m.GetSpec().GetDns() == nil || w.kind == f.askedType(w.at())
+	spec := f.m.GetSpec().GetDns()
+	asked := cmp.Or(spec.GetType(), "A")
+	switch {
+	case spec == nil, w.kind == asked && w.kind != "NS":
+		return true
+	case w.kind == "NS": // each zone on the way is asked for its own
+		return asked == "NS" && strings.EqualFold(strings.TrimSuffix(spec.GetName(), "."), w.name)
+	}
+	return strings.HasPrefix(asked, "TYPE") && w.kind != "DS" // by number in the question, by name in the answer
 }
 
 // sides are the different data with the servers that serve it; nil if a server does not always say the same,

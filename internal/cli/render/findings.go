@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +21,9 @@ func conclusion(m *pb.Measurement, t theme, width int) []string {
 	shown := PropagationOf(m) // above, and at length
 	for _, f := range m.GetVerdict().GetFindings() {
 		if f == shown {
-			lines = append(lines, paragraph("hint: ", f.GetHint(), width)...)
+			if !slices.ContainsFunc(m.GetVerdict().GetFindings(), func(o *pb.Finding) bool { return o != f && o.GetHint() == f.GetHint() }) {
+				lines = append(lines, paragraph("hint: ", f.GetHint(), width)...)
+			}
 			continue
 		}
 		lines = append(lines, finding(f, t, width)...)

@@ -58,7 +58,7 @@ func headline(m *pb.Measurement, now time.Time) string {
 	out := fmt.Sprintf("%d of %d perspectives (%d %%) serve %s", p.GetServing(), p.GetJudged(), percent(p.GetServing(), p.GetJudged()), wantedData(m.GetSpec().GetDns()))
 	switch {
 	case len(p.GetAuthorities()) > 0:
-		out += fmt.Sprintf("; waiting is not enough: %s something else", countServers(len(p.GetAuthorities())))
+		out += fmt.Sprintf("; waiting is not enough: %s something else", laggards(p.GetAuthorities()))
 	case p.GetServing() >= p.GetJudged():
 	case p.GetUntil() != nil:
 		out += "; the rest by " + moment(p.GetUntil().AsTime(), now)
@@ -71,12 +71,16 @@ func headline(m *pb.Measurement, now time.Time) string {
 	return out
 }
 
-// countServers is a number of the zone's own servers, and what they do.
-func countServers(n int) string {
-	if n == 1 {
+// laggards counts the zone's own servers, whatever the regions that see them, and says what they do.
+func laggards(all []*pb.Perspective) string {
+	seen := map[string]bool{}
+	for _, a := range all {
+		seen[a.GetServer()] = true
+	}
+	if len(seen) == 1 {
 		return "one of the zone's own servers serves"
 	}
-	return fmt.Sprintf("%d of the zone's own servers serve", n)
+	return fmt.Sprintf("%d of the zone's own servers serve", len(seen))
 }
 
 // percent is how many of a hundred; all of them only where all are.

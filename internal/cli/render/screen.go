@@ -146,12 +146,22 @@ func (s Screen) brief(m *pb.Measurement) bool {
 	return !s.Verbose && (isPropagation(m.GetSpec().GetDns()) || m.GetSpec().GetOrigin() != nil)
 }
 
+// spread is who serves what, where that is the question; in depth also in the judge's own words.
+func (s Screen) spread(m *pb.Measurement) []string {
+	width, _ := s.size()
+	lines := propagation(m, s.theme(), s.now(m))
+	if s.Verbose {
+		lines = append(lines, paragraph("", PropagationOf(m).GetSummary(), width)...)
+	}
+	return lines
+}
+
 // answers are such an answer, and what is remarkable beside it.
 func (s Screen) answers(m *pb.Measurement, t theme) []string {
 	switch {
 	case !s.brief(m):
 	case PropagationOf(m) != nil:
-		return append(propagation(m, t, s.now(m)), merged(m, t, besidePropagation)...)
+		return append(s.spread(m), merged(m, t, besidePropagation)...)
 	case m.GetSpec().GetOrigin() != nil && len(m.GetVerdict().GetFindings()) > 0:
 		return append(served(m, t), shared(m, t)...)
 	}
@@ -180,7 +190,7 @@ func (s Screen) whole(m *pb.Measurement) []string {
 	if !s.Verbose {
 		out = append(out, shared(m, t)...)
 	}
-	out = append(out, propagation(m, t, s.now(m))...)
+	out = append(out, s.spread(m)...)
 	return append(out, conclusion(m, t, width)...)
 }
 
@@ -288,7 +298,7 @@ func (p *plain) End(m *pb.Measurement) error {
 	if !p.screen.Verbose {
 		p.write(shared(m, theme{}))
 	}
-	p.write(propagation(m, theme{}, p.screen.now(m)))
+	p.write(p.screen.spread(m))
 	p.write(conclusion(m, theme{}, 0))
 	return p.err
 }

@@ -3,6 +3,7 @@ package probetest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strings"
@@ -52,11 +53,28 @@ type Tree struct {
 // treeHost is one server of a Tree.
 type treeHost struct {
 	spec    Nameserver
-	zones   map[string][]dns.RR
 	servers []*dns.Server
 
 	mu    sync.Mutex
+	zones map[string][]dns.RR // Replaced, never changed.
 	asked []dns.Question
+}
+
+// set replaces the records of a zone.
+func (h *treeHost) set(apex string, records []string) error {
+	var rrs []dns.RR
+	for _, record := range records {
+		rr, err := dns.NewRR(record)
+		if err != nil {
+			return fmt.Errorf("%q: %w", record, err)
+		}
+		rrs = append(rrs, rr)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.zones = maps.Clone(h.zones)
+	h.zones[apex] = rrs
+	return nil
 }
 
 // ServeTree starts servers by address.
@@ -80,12 +98,8 @@ func (t *Tree) start(servers map[string]Nameserver) error {
 		}
 		h := &treeHost{spec: spec, zones: map[string][]dns.RR{}}
 		for apex, records := range spec.Zones {
-			for _, record := range records {
-				rr, err := dns.NewRR(record)
-				if err != nil {
-					return fmt.Errorf("%q: %w", record, err)
-				}
-				h.zones[apex] = append(h.zones[apex], rr)
+			if err := h.set(apex, records); err != nil {
+				return err
 			}
 		}
 		packets, stream, err := listenBoth(netip.AddrPortFrom(ip, t.port))
@@ -107,6 +121,15 @@ func (t *Tree) run(h *treeHost, srv *dns.Server) {
 	h.servers = append(h.servers, srv)
 	t.stopped.Go(func() { _ = srv.ActivateAndServe() })
 	<-ready
+}
+
+// Set replaces the records of a zone at a server, by its apex as Nameserver.Zones has it.
+func (t *Tree) Set(ip, apex string, records []string) error {
+	h := t.hosts[netip.MustParseAddr(ip)]
+	if h == nil {
+		return fmt.Errorf("there is no server at %s", ip)
+	}
+	return h.set(apex, records)
 }
 
 // At returns the address and port of a server, whether there is one or not.
@@ -199,7 +222,10 @@ func (h *treeHost) lame(reply *dns.Msg) bool {
 
 // zone returns the closest zone that holds a name.
 func (h *treeHost) zone(name string) (apex string, records []dns.RR) {
-	for zone, rrs := range h.zones {
+	h.mu.Lock()
+	zones := h.zones
+	h.mu.Unlock()
+	for zone, rrs := range zones {
 		if dns.IsSubDomain(dns.Fqdn(zone), name) && (apex == "" || dns.CountLabel(zone) > dns.CountLabel(apex)) {
 			apex, records = zone, rrs
 		}
