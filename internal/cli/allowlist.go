@@ -34,7 +34,7 @@ send from those.`,
 		Args: unknownCommand,
 		RunE: showHelp,
 	}
-	cmd.AddCommand(s.verify(), s.schema())
+	cmd.AddCommand(s.verify(), s.cover(), s.schema())
 	return cmd
 }
 

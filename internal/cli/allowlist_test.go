@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -137,7 +138,7 @@ func TestNothingIsRunForABadAllowlist(t *testing.T) {
 	}{
 		"no file":                       {nil, 2, "verify needs one FILE"},
 		"two files":                     {[]string{good, good}, 2, "verify needs one FILE"},
-		"a file that is not there":      {[]string{"/nonexistent.yaml"}, 2, "no such file"},
+		"a file that is not there":      {[]string{filepath.Join(t.TempDir(), "none.yaml")}, 2, "no such file"},
 		"where from":                    {[]string{good, "--from", "JP"}, 2, "--from has no place here"},
 		"how many":                      {[]string{good, "-L", "3"}, 2, "--limit has no place here"},
 		"an unknown time to compare":    {[]string{good, "--against", "yesterday"}, 2, "it is last"},
@@ -225,5 +226,47 @@ ap-2,ap-south,,,,not known; declare it by the agent's --address
 	}
 	if plain, whole := w.run(t, "agents", "-J"), w.run(t, "agents", "-J", "--addresses"); plain.out != whole.out {
 		t.Error("--addresses changes the JSON")
+	}
+}
+
+// TestCover compares files in each format, without a coordinator.
+func TestCover(t *testing.T) {
+	ranges := file(t, "ip-ranges.json", `{"createDate": "2026-11-20-16-33-06", "ipv6_prefixes": [], "prefixes": [
+		{"ip_prefix": "203.0.113.0/24", "service": "CLOUDFRONT_ORIGIN_FACING"}, {"ip_prefix": "198.51.100.0/24", "service": "CLOUDFRONT_ORIGIN_FACING"}]}`)
+	some, all := file(t, "rules.txt", "203.0.113.0/24\n192.0.2.1\n"), file(t, "all.txt", "203.0.113.0/24\n198.51.100.0/24\n")
+	groups := file(t, "groups.json", `{"SecurityGroups": [{"GroupId": "sg-1", "IpPermissions": [
+		{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "PrefixListIds": [{"PrefixListId": "pl-1"}]}]}]}`)
+	w := newWorld(t)
+	for name, tc := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"a range is missing": {[]string{some}, 1, `cloudfront · CLOUDFRONT_ORIGIN_FACING · published 2026-11-20 16:33 UTC · port 443
+✗ IPv4  not all of 2 ranges admitted
+  missing  198.51.100.0/24
+  surplus  192.0.2.1/32
+? IPv6  the provider's ranges are not known
+  WARN whether IPv6 is covered is not known: there is no IPv6 in CLOUDFRONT_ORIGIN_FACING.
+NOT COVERED: admit what is missing, or part of the provider stands outside
+`},
+		"nothing is missing":              {[]string{all}, 0, "COVERED: every range that is known is admitted\n"},
+		"a prefix list of the CDN's":      {[]string{groups, "--prefix-list", "pl-1"}, 0, "sg-1  weighs 55 for IPv4 and 0 for IPv6, of at most 60 each\n"},
+		"a prefix list that is not known": {[]string{groups}, 3, "NOT KNOWN"},
+		"JSON":                            {[]string{some, "-J"}, 1, `"coverage": "COVERAGE_PARTIAL"`},
+		"CSV":                             {[]string{some, "--format", "csv"}, 1, "family,kind,cidr\nIPv4,missing,198.51.100.0/24\nIPv4,surplus,192.0.2.1/32\n"},
+		"JUnit":                           {[]string{some, "--format", "junit"}, 1, `<testsuite name="allowlist cover cloudfront" tests="2" failures="1" errors="0" skipped="1"`},
+		"a provider that is not known":    {[]string{some, "--provider", "acme"}, 2, `there is no profile "acme"`},
+		"another provider's ranges":       {[]string{some, "--provider", "cloudflare"}, 2, "does not list cloudflare"},
+		"port 0":                          {[]string{some, "--port", "0"}, 2, "begin at 1"},
+		"rules that are not there":        {[]string{filepath.Join(t.TempDir(), "none")}, 2, "no such file"},
+	} {
+		got := w.run(t, append([]string{"allowlist", "cover", "--ranges", ranges}, tc.args...)...)
+		if got.code != tc.code || !strings.Contains(got.out+got.err, tc.says) {
+			t.Errorf("%s: exit %d, want %d with %q\n%s%s", name, got.code, tc.code, tc.says, got.out, got.err)
+		}
+	}
+	if got := w.run(t, "allowlist", "cover", some); got.code != 2 || !strings.Contains(got.err, "cloudfront publishes them at https://ip-ranges.amazonaws.com/") {
+		t.Errorf("without ranges: exit %d, %s", got.code, got.err)
 	}
 }
