@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"strings"
 	"testing"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -414,4 +415,16 @@ func strangerWorld() *world {
 func running(w *world) *world {
 	w.m.State = pb.State_STATE_RUNNING
 	return w
+}
+
+// An origin that admits its CDN alone is silent for everybody (rule 9): the hint says so, and how to check. A
+// port where nobody listens is no such thing.
+func TestAnOriginMayBeLockedToItsCDN(t *testing.T) {
+	t.Parallel()
+	for failure, locked := range map[pb.Failure]bool{timeout: true, prohibited: true, refused: false} {
+		down := tcpWorld().in("ap", blocked(ip1, failure)).in("eu", blocked(ip1, failure)).judge().GetFindings()[0]
+		if down.GetCode() != pb.FindingCode_FINDING_CODE_TARGET_DOWN || strings.Contains(down.GetHint(), "allowlist cover") != locked {
+			t.Errorf("%s: %s, hint: %s", ShortFailure(failure), line(down), down.GetHint())
+		}
+	}
 }

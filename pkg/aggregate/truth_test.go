@@ -236,7 +236,7 @@ func (x trial) checkComplete() {
 			}
 			code, told := "a failure", broken == 0 || x.tells(region, address, nil)
 			shouldBeShut := x.spec.GetTcp().GetExpect() > pb.Reachability_REACHABILITY_OPEN
-			if broken > 0 && fine > 0 && !(shouldBeShut && open) {
+			if broken > 0 && fine > 0 && (!shouldBeShut || !open) {
 				code, told = "a contradiction", x.listed(region, address)
 			}
 			if !told {

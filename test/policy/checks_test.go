@@ -52,34 +52,60 @@ func TestEveryFailureIsShownByATest(t *testing.T) {
 // somewhere in the package's tests, as cases share their names for it.
 func notShown(t *testing.T, failure string, named []string) string {
 	t.Helper()
-	dir := map[string]string{"probe": "pkg/probe", "agent": "internal/agent", "lab": "test/lab"}[named[1]]
-	files, err := filepath.Glob("../../" + dir + "/*_test.go")
-	if err != nil || len(files) == 0 {
-		return "is in no package that is known"
-	}
-	animals, err := filepath.Glob("../../pkg/probe/probetest/zoo*.go") // cases of the zoo
-	if err != nil {
-		t.Fatal(err)
-	}
-	function, sentence, meant := false, named[3] == "", false
 	short := strings.ToLower(strings.TrimPrefix(failure, "FAILURE_"))
-	for _, f := range append(files, animals...) {
-		source, err := os.ReadFile(f)
+	source := testsOf(t, named[1])
+	if why := missing(source, named); why != "" {
+		return why
+	}
+	if !strings.Contains(source, "pb.Failure_"+failure) && !strings.Contains(source, " "+short+`"`) {
+		return "is in a package that tests no such failure"
+	}
+	return ""
+}
+
+// testsOf is the source of a package's tests.
+func testsOf(t *testing.T, name string) string {
+	t.Helper()
+	dir := map[string]string{
+		"probe": "pkg/probe", "aggregate": "pkg/aggregate", "agent": "internal/agent", "cli": "internal/cli",
+		"coordinator": "internal/coordinator", "lab": "test/lab",
+	}[name]
+	patterns := []string{dir + "/*_test.go"}
+	if name == "probe" {
+		patterns = append(patterns, "pkg/probe/probetest/zoo*.go") // cases of the zoo
+	}
+	return sourceOf(t, patterns...)
+}
+
+// sourceOf is the text of all files of patterns, seen from the root.
+func sourceOf(t *testing.T, patterns ...string) string {
+	t.Helper()
+	var text strings.Builder
+	for _, pattern := range patterns {
+		files, err := filepath.Glob("../../" + pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := string(source)
-		function = function || strings.Contains(text, "func "+named[2]+"(")
-		sentence = sentence || strings.Contains(text, `"`+named[3])
-		meant = meant || strings.Contains(text, "pb.Failure_"+failure) || strings.Contains(text, " "+short+`"`)
+		for _, f := range files {
+			source, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text.Write(source)
+		}
 	}
+	return text.String()
+}
+
+// missing says what of a test that is named is not in the source, "" for nothing.
+func missing(source string, named []string) string {
 	switch {
-	case !function:
+	case source == "":
+		return "is in no package that is known"
+	case !strings.Contains(source, "func "+named[2]+"("):
 		return "is not there"
-	case !sentence:
+	case named[3] != "" && !strings.Contains(source, `"`+named[3]):
 		return "has no case “" + named[3] + "”"
-	case !meant:
-		return "is in a package that tests no such failure"
 	}
 	return ""
 }
