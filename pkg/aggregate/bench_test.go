@@ -16,7 +16,8 @@ func bigWorld(n int) *world {
 			second = blocked(ip2, timeout)
 		}
 		w.in(fmt.Sprintf("%s/%05d", region, i),
-			query(i%200, none, "203.0.113.10", "203.0.113.11"), unnamed(i%200, nodata), tls(ip1, "c1"), second)
+			query(i%200, none, "203.0.113.10", "203.0.113.11"), unnamed(i%200, nodata),
+			unserialled(own(i%4, "A", "203.0.113.10", "203.0.113.11")), unserialled(own(i%3+4, "A", "203.0.113.10", "203.0.113.11")), tls(ip1, "c1"), second)
 	}
 	return w
 }
