@@ -2,14 +2,16 @@
 // different, what is in the way, how sure that is, and what to do about it.
 //
 // Judge is pure: no clock, no I/O, no goroutine, nothing but its arguments. How much evidence it wants is
-// the measurement's Policy (policy.go). It works in three stages:
+// the measurement's Policy (policy.go). It works in stages:
 //
 //   - facts and states (facts.go, states.go, names.go): what each agent saw of each address, as ok, fail
 //     or unknown. A failure counts only beside a control that passed, or with bytes of the target that
 //     explain it; everything else is unknown and accuses nobody.
 //   - spots (spots.go): what each region as a whole saw of each address: open, shut, or mixed.
-//   - findings (reach.go, door.go, expect.go, dns.go, views.go, cert.go, vantage.go), with their words
-//     (words.go, sentences.go).
+//   - what the zones' own servers say to each place (zone.go, picture.go), and with it why an answer differs
+//     from that (explain.go).
+//   - findings (reach.go, door.go, expect.go, dns.go, views.go, differences.go, lame.go, zone_sync.go,
+//     propagation.go, cert.go, vantage.go), with their words (words.go, sentences.go).
 //
 // The rules of evidence that comments cite by number are those of the taxonomy. Where it leaves room,
 // this package decides so:
@@ -35,7 +37,27 @@
 //     DNS through to its own resolvers alone looks the same from inside.
 //   - With a bad certificate, what the server answers over it is not judged (rule 12).
 //   - NXDOMAIN and NODATA need one region to be unresolvable, other DNS failures two (min_regions): one region's
-//     resolver alone may be at fault, and one region alone is insufficient_vantage.
+//     resolver alone may be at fault, and one region alone is insufficient_vantage. The zone is blamed for
+//     NXDOMAIN from one region if its own servers say so there too.
+//   - A resolver that denies what the zone's own servers have there holds an old denial if the zone's SOA came
+//     with it (RFC 2308), and withholds the name otherwise. In a lookup the former is answers_stale; where
+//     something is to be reached it is the failure to resolve, with how long it lasts.
+//   - What the zone's own servers say is told apart from what they choose: servers that give one place now this,
+//     now that, are neither out of sync nor contradicted by one more choice. In a zone that steers, an answer
+//     that nobody here was given is unexplained, and never old.
+//   - An old answer is told from a forged one by its TTL: less than the zone's own, or counting down. The host
+//     that it leads to may be somebody else's by now, so that its certificate is no proof against it.
+//   - answers_suspect is never made of a bogon, which is bogon_answer, nor of a private address that an agent is
+//     allowed: whoever asks from inside may have a view of its own.
+//   - A server's own word makes it lame, from one agent too; its silence only from min_regions, beside servers
+//     that answer the same agents. If that leaves agents with nobody to ask, it is the one ERROR about the name.
+//   - Perspectives of a propagation are resolvers by region. An address that several regions ask counts in each,
+//     and the summary says so where nothing shows that those are different caches. A perspective lacks what
+//     one of its agents was not given.
+//   - A public resolver counts like an agent's own where data is expected: its users get what it has. It decides
+//     nothing about whether the name resolves for the agent.
+//   - Where expected data is missing, a zone that is out of sync is why, and told in the hint of
+//     expectation_failed; where nothing is missing it is answers_unsynced.
 //   - Where data is expected, NXDOMAIN and NODATA break the expectation and are no second finding; a
 //     resolver that cannot answer breaks nothing and keeps its own finding.
 //   - Where a port should be shut, one agent that gets in shows that it is not. Where it should be open,
