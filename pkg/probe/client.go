@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -157,30 +158,20 @@ func offerable(check string, p *pb.Profile, versions []string) error {
 // meet begins the handshakes that show how a server meets the client, beside the agent's own and all at once:
 // by its offer, and by other names. What it returns waits for how the first one ends.
 func (h *shaker) meet(ctx context.Context) (offered func() pb.Failure) {
-	variants := []pb.Variant{pb.Variant_VARIANT_PROFILE_OFFER}
-	if c := h.client; c.names != nil {
-		if h.sent() != "" {
-			variants = append(variants, pb.Variant_VARIANT_NO_NAME)
-		}
-		if sni(c.domain) != "" && c.domain != h.sent() {
-			variants = append(variants, pb.Variant_VARIANT_ORIGIN_NAME)
-		}
+	variant := func(v pb.Variant) pb.Failure { return h.t.variant(ctx, h.changed(v), v) }
+	offer := make(chan pb.Failure, 1)
+	h.t.spawn(func() {
+		defer close(offer)
+		offer <- variant(pb.Variant_VARIANT_PROFILE_OFFER)
+	})
+	c := h.client
+	if c.names != nil && h.sent() != "" {
+		h.t.spawn(func() { variant(pb.Variant_VARIANT_NO_NAME) })
 	}
-	done, f := make(chan struct{}), pb.Failure_FAILURE_UNSPECIFIED
-	for i, v := range variants {
-		h.t.spawn(func() {
-			if i == 0 {
-				defer close(done)
-				f = h.t.variant(ctx, h.changed(v), v)
-				return
-			}
-			h.t.variant(ctx, h.changed(v), v)
-		})
+	if c.names != nil && sni(c.domain) != "" && c.domain != h.sent() {
+		h.t.spawn(func() { variant(pb.Variant_VARIANT_ORIGIN_NAME) })
 	}
-	return func() pb.Failure {
-		<-done
-		return f
-	}
+	return sync.OnceValue(func() pb.Failure { return <-offer })
 }
 
 // compare compares how the agent's own handshake ended with how the client's offer did. If they had nothing
