@@ -10,7 +10,10 @@ import (
 // certFindings judge the certificates of completed handshakes: bad ones first, then good ones that
 // differ, then warnings about good ones.
 func (f *facts) certFindings() []*pb.Finding {
-	spots := survey(f.certs)
+	if f.client.misfit() != pb.OriginCause_ORIGIN_CAUSE_UNSPECIFIED {
+		return nil
+	}
+	spots, _ := f.split(survey(f.certs))
 	findings := f.differ(spots)
 	shut := only(spots, (*spot).shut)
 	if anyOpen(spots) {
@@ -30,7 +33,7 @@ func byCertFailures(shut []*spot) (groups [][]*spot) {
 	for _, s := range shut {
 		var all []string
 		for _, v := range s.fails {
-			all = append(all, wordsOf(v.at().GetFailures())...)
+			all = append(all, wordsOf(v.wrong)...)
 		}
 		key := joined(unique(all))
 		i, ok := index[key]
@@ -51,6 +54,7 @@ func (f *facts) badCertificate(shut []*spot) *pb.Finding {
 	p.Confidence = f.confidence(failsOf(shut))
 	p.Summary = f.certSummary(p, failsOf(shut), nil)
 	p.Hint = f.certHint(p, failsOf(shut))
+	f.foretell(p, failsOf(shut))
 	return p
 }
 
@@ -95,6 +99,7 @@ func (f *facts) regionalCertificate(g group, all []*spot) *pb.Finding {
 	r := newFinding(pb.FindingCode_FINDING_CODE_REGIONAL_CERTIFICATE, g.spots, contrast)
 	r.Summary = f.certSummary(r, fails, contrast)
 	r.Hint = f.certHint(r, fails)
+	f.foretell(r, fails)
 	return r
 }
 
@@ -107,8 +112,10 @@ func (f *facts) goodCertificates(spots []*spot) []*pb.Finding {
 		findings = append(findings, d)
 	}
 	oks := oksOf(spots)
-	if w := f.weakCertificate(oks); w != nil {
-		findings = append(findings, w)
+	for _, w := range []*pb.Finding{f.weakCertificate(oks), f.surplus(oks)} {
+		if w != nil {
+			findings = append(findings, w)
+		}
 	}
 	if e := f.expiring(oks); e != nil {
 		findings = append(findings, e)
@@ -250,11 +257,9 @@ func (f *facts) weakCertificate(oks []*sight) *pb.Finding {
 	var weak []*sight
 	var failures []pb.Failure
 	for _, v := range oks {
-		for _, failure := range v.at().GetFailures() {
-			if minorCert(failure) {
-				failures = append(failures, failure)
-				weak = append(weak, v)
-			}
+		if len(v.minor) > 0 {
+			failures = append(failures, v.minor...)
+			weak = append(weak, v)
 		}
 	}
 	if len(weak) == 0 {
@@ -267,6 +272,7 @@ func (f *facts) weakCertificate(oks []*sight) *pb.Finding {
 	p.Summary = join(p.GetRegions()) + ": the certificate of " + join(p.GetAddresses()) + " is accepted, but " +
 		join(wordsOf(p.GetFailures())) + ": " + weak[0].leaf.describe() + f.certValues(p, weak[0]) + "."
 	p.Hint = f.certHint(p, weak)
+	f.mayMind(p, weak)
 	return p
 }
 

@@ -33,16 +33,28 @@ func certFailures(s *pb.Step) []pb.Failure {
 
 // readCert judges the certificate of a completed handshake and says whether it is bad. Its failure is
 // the first ERROR of the step's own list. Where reachability is expected, certificates are no matter.
-func (f *facts) readCert(v *sight, s *pb.Step) bool {
+func (f *facts) readCert(v *sight) bool {
+	shows := v.step
+	if len(v.at().GetEvidence().GetTls().GetChain()) == 0 { // A hello of TLS 1.3 shows none of it.
+		shows = v.own
+	}
+	s := v.agent.steps[shows]
 	if f.reachability() != pb.Reachability_REACHABILITY_UNSPECIFIED || v.state != good || len(s.GetEvidence().GetTls().GetChain()) == 0 && !certFailure(s) {
 		return false
 	}
 	c := f.room()
 	*c = *v
+	c.step = shows
 	c.leaf, c.left = f.leafOf(s.GetEvidence().GetTls())
-	if wrong := certFailures(s); len(wrong) > 0 {
-		c.state, c.failure = bad, wrong[0]
-		if !minorCert(s.GetFailure()) && certFailure(s) {
+	if f.client != nil {
+		f.client.examine(c)
+	} else {
+		c.wrong = certFailures(s)
+		c.minor = slices.DeleteFunc(slices.Clone(s.GetFailures()), func(failure pb.Failure) bool { return !minorCert(failure) })
+	}
+	if len(c.wrong) > 0 {
+		c.state, c.failure = bad, c.wrong[0]
+		if f.client == nil && slices.Contains(c.wrong, s.GetFailure()) {
 			c.failure = s.GetFailure()
 		}
 	}

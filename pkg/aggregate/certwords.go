@@ -30,7 +30,7 @@ func (f *facts) certSummary(p *pb.Finding, fails, contrast []*sight) string {
 func (f *facts) certValues(p *pb.Finding, v *sight) string {
 	var values []string
 	for _, failure := range p.GetFailures() {
-		if !slices.Contains(v.at().GetFailures(), failure) {
+		if !slices.Contains(v.wrong, failure) && !slices.Contains(v.minor, failure) {
 			continue
 		}
 		if value := f.certValue(failure, v); value != "" && !slices.Contains(values, value) {
@@ -106,15 +106,25 @@ func whose(t *pb.TLSEvidence, c *pb.Certificate) string {
 
 // otherNames says which names a certificate is for, and which one was asked for.
 func (f *facts) otherNames(t *pb.TLSEvidence, c *pb.Certificate) string {
-	asked := f.serverName()
+	asked := f.wantedName()
 	names := slices.Concat(c.GetDnsNames(), c.GetIpAddresses())
 	switch matched := t.GetNames(); {
-	case len(matched) > 0 && matched[0].GetCommonName():
-		return "its common name alone is for " + quote(asked) + ", which most clients do not look at"
+	case len(matched) > 0 && matched[0].GetCommonName() && f.client == nil:
+		return "its common name alone is for " + asked + ", which most clients do not look at"
+	case len(names) == 0 && f.client != nil && f.client.GetCommonName() && c.GetCommonName() != "":
+		return "it is for " + quote(c.GetCommonName()) + ", asked was " + asked
 	case len(names) == 0:
-		return "it names no host, asked was " + quote(asked)
+		return "it names no host, asked was " + asked
 	}
-	return "it is for " + join(quoted(names)) + ", asked was " + quote(asked)
+	return "it is for " + join(quoted(names)) + ", asked was " + asked
+}
+
+// wantedName is the name that a certificate should be for; a client of origins may take one of two.
+func (f *facts) wantedName() string {
+	if f.client != nil && len(f.client.names()) > 0 {
+		return strings.Join(quoted(f.client.names()), " or ")
+	}
+	return quote(f.serverName())
 }
 
 func quoted(names []string) []string {
@@ -131,10 +141,13 @@ func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 func (f *facts) certHint(p *pb.Finding, fails []*sight) string {
 	where := join(p.GetAddresses())
 	chain := fails[0].at().GetEvidence().GetTls()
+	if f.client.saysHow(p.GetFailure(), fails[0]) {
+		return "at " + where + ":"
+	}
 	switch failure := p.GetFailure(); failure {
 	case pb.Failure_FAILURE_CERT_EXPIRED:
 		if slices.Contains(p.GetFailures(), pb.Failure_FAILURE_CERT_NAME_MISMATCH) {
-			return "load a certificate for " + quote(f.serverName()) + " that is valid now on every server behind " + where + "."
+			return "load a certificate for " + f.wantedName() + " that is valid now on every server behind " + where + "."
 		}
 		return "renew the certificate and load it on every server behind " + where + "."
 	case pb.Failure_FAILURE_CERT_INTERMEDIATE_EXPIRED:
@@ -143,7 +156,10 @@ func (f *facts) certHint(p *pb.Finding, fails []*sight) string {
 	case pb.Failure_FAILURE_CERT_NOT_YET_VALID:
 		return "check the clock of whoever issued it, or load the certificate that is valid now on " + where + "."
 	case pb.Failure_FAILURE_CERT_NAME_MISMATCH:
-		return "load a certificate for " + quote(f.serverName()) + " on " + where + "."
+		if f.client != nil {
+			return f.client.nameHint(fails[0], f.wantedName(), where)
+		}
+		return "load a certificate for " + f.wantedName() + " on " + where + "."
 	case pb.Failure_FAILURE_CERT_SELF_SIGNED, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT:
 		return trustHint(chain.GetChainAnalysis().GetDistrust(), where)
 	case pb.Failure_FAILURE_CERT_CHAIN_INCOMPLETE:

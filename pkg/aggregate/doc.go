@@ -65,6 +65,12 @@
 //   - Where reachability is expected, the door alone is judged (door.go): certificates and what a response
 //     says are left out. A handshake that ends is open, and so is a response other than 403 and 451. A
 //     server that ends the handshake by an alert is not open; it was reached, so it is not shut either.
+//   - Where the target is judged for the client of a profile (origin.go), the client's own hello decides
+//     about the handshake and its certificate: what the agent's library cannot do is no fault, and what it
+//     can do is no proof (origin_tls.go). Of a certificate the client's own wishes count (origin_cert.go).
+//     What fails from everywhere is one finding for each cause; what the target's own bytes show needs one
+//     region. Responses of status 4xx are passed on to viewers and are no trouble, unless the same address
+//     serves other regions. At addresses that the client never uses, a broken family is a warning.
 //   - Different answers and different valid certificates name the regions that differ from the most
 //     common one, or all if none is.
 package aggregate

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -17,6 +18,7 @@ func (f *facts) readExchange(a *agent, i int, s *pb.Step) {
 	}
 	v := f.newSight(a, t, i)
 	f.weigh(v, a.control(t))
+	f.receive(v)
 	f.atDoor(v)
 	if v = f.onTop(v); v != nil {
 		a.see(v)
@@ -51,15 +53,20 @@ func (f *facts) toldBy(s *pb.Step) pb.FindingCode {
 // exchangeFindings judge the responses that tell by themselves what is wrong. In the spots that are left
 // for the comparison whoever got one has come through: the way to the server is open.
 func (f *facts) exchangeFindings(spots []*spot) (findings []*pb.Finding, left []*spot) {
-	if f.m.GetSpec().GetHttp() == nil {
+	if !f.exchanges() {
 		return nil, spots
 	}
+	passedOn := f.passedOn(spots)
 	type bundle struct {
 		code pb.FindingCode
 		way  string
 	}
 	told := map[bundle][]*spot{}
 	for _, s := range spots {
+		if passedOn[s] {
+			left = append(left, &spot{thing: s.thing, region: s.region, oks: through(s.fails)})
+			continue
+		}
 		byCode, way := f.told(s)
 		left = append(left, way)
 		for code, fails := range byCode {
@@ -88,11 +95,20 @@ func (f *facts) told(s *spot) (byCode map[pb.FindingCode][]*sight, way *spot) {
 			way.fails = append(way.fails, v)
 			continue
 		}
-		through := *v
-		through.state = good
-		byCode[code], way.oks = append(byCode[code], v), append(way.oks, &through)
+		byCode[code], way.oks = append(byCode[code], v), append(way.oks, through([]*sight{v})...)
 	}
 	return byCode, way
+}
+
+// through are failing sights as those of agents that have come through.
+func through(fails []*sight) []*sight {
+	all := make([]*sight, len(fails))
+	for i, v := range fails {
+		whole := *v
+		whole.state = good
+		all[i] = &whole
+	}
+	return all
 }
 
 // exchangeFinding states what the responses of spots tell.
@@ -111,6 +127,7 @@ func (f *facts) exchangeFinding(code pb.FindingCode, spots []*spot, good []*sigh
 	}
 	e.Summary += "."
 	e.Hint = exchangeHint(code, fails)
+	f.foretell(e, fails)
 	return e
 }
 
@@ -169,12 +186,22 @@ func exchangeHint(code pb.FindingCode, fails []*sight) string {
 	}
 }
 
-// targetURL is the URL that is looked at.
-func (f *facts) targetURL() string { return shown(f.m.GetSpec().GetHttp().GetUrl()) }
+// exchanges says whether a request and a response are looked at.
+func (f *facts) exchanges() bool {
+	return f.m.GetSpec().GetHttp() != nil || f.m.GetSpec().GetOrigin() != nil
+}
+
+// url is the URL that is looked at.
+func (f *facts) url() string {
+	return cmp.Or(f.m.GetSpec().GetHttp().GetUrl(), f.m.GetSpec().GetOrigin().GetUrl())
+}
+
+// targetURL is the same for a sentence.
+func (f *facts) targetURL() string { return shown(f.url()) }
 
 // urlHost is the host of the URL that is looked at.
 func (f *facts) urlHost() string {
-	u, err := url.Parse(f.m.GetSpec().GetHttp().GetUrl())
+	u, err := url.Parse(f.url())
 	if err != nil {
 		return ""
 	}

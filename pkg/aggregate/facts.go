@@ -15,6 +15,7 @@ import (
 type facts struct {
 	m       *pb.Measurement
 	policy  *pb.Policy // of m, complete
+	client  *client    // whom the target is judged for; nil if for nobody in particular
 	regions []*region  // every asked one, sorted by name
 	agents  []*agent   // every asked one, sorted by id
 	name    *thing     // stands for the target's name where an address would stand
@@ -25,6 +26,8 @@ type facts struct {
 	reach   []*sight // what each agent saw of each address, up to a completed handshake
 	certs   []*sight // what each agent saw of each address's certificate
 	faults  []fault  // what is wrong with the agents themselves
+
+	impatient []*sight // exchanges that agents gave up before the client would have
 
 	byAddress map[string]*thing
 	canon     map[record]string
@@ -61,6 +64,9 @@ type agent struct {
 	heard    [2]bool     // by family: a server of the zone, or on the way to it, answered
 	stranded bool        // none of the zone's servers serves it from here, and that is told
 	judged   bool
+
+	variants     map[int][]int // of each handshake, by its index
+	enumerations []int         // steps that found out what a server accepts
 }
 
 // thing is what is judged by itself: an address (rule 6), or a name.
@@ -77,7 +83,7 @@ type thing struct {
 func gather(m *pb.Measurement, results []*pb.Result) *facts {
 	n := len(results)
 	f := &facts{
-		m: m, policy: Complete(m.GetPolicy()), name: &thing{},
+		m: m, policy: Complete(m.GetPolicy()), client: newClient(m.GetSpec()), name: &thing{},
 		byAddress: map[string]*thing{}, canon: map[record]string{}, leaves: map[string]*leaf{}, sets: map[string]*dataset{},
 		answers: make([]answer, 0, 2*n), reach: make([]*sight, 0, 2*n), certs: make([]*sight, 0, 2*n),
 	}

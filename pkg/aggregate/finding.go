@@ -56,9 +56,12 @@ func mainFailure(fails []*sight) (pb.BlockKind, pb.Failure) {
 func failuresOf(fails []*sight) []pb.Failure {
 	var all []pb.Failure
 	for _, v := range fails {
-		if stageOf(v.failure) == pb.Stage_STAGE_CERTIFICATE {
+		switch {
+		case len(v.wrong) > 0:
+			all = append(all, v.wrong...)
+		case stageOf(v.failure) == pb.Stage_STAGE_CERTIFICATE:
 			all = append(all, certFailures(v.at())...)
-		} else {
+		default:
 			all = append(all, v.failure)
 		}
 	}

@@ -34,6 +34,12 @@ func randomWorld(d *dice) *world {
 		func() *world { return tlsDoor(wantBlocked) },
 		func() *world { return httpDoor(wantRefused) },
 		func() *world { return expectStatus(httpWorld("https://www.example/"), "200") },
+		func() *world { return originWorld(strict()) },
+		func() *world { return originWorld(lenient()) },
+		func() *world {
+			return asking(originWorld(strict()), func(o *pb.OriginSpec) { o.Url = "https://192.0.2.1:22/" })
+		},
+		func() *world { return judgedFor(tlsWorld(), strict()) },
 		func() *world { return dnsWorld("A", "192.0.2.1") },
 		func() *world { return expectWorld(pb.Reachability_REACHABILITY_OPEN) },
 		func() *world { return expectWorld(pb.Reachability_REACHABILITY_BLOCKED) })()
@@ -68,6 +74,10 @@ func randomSteps(d *dice, spec *pb.Spec) []*pb.Step {
 		return steps
 	}
 	for _, address := range []string{ip1, ip2, v61} {
+		if newClient(spec) != nil && d.roll(3) > 0 {
+			steps = then(steps, served(address, randomHands(d), choose(d, uint32(200), 301, 403, 404, 502)))
+			continue
+		}
 		switch d.roll(4) {
 		case 0:
 		case 1:
@@ -88,6 +98,24 @@ func randomSteps(d *dice, spec *pb.Spec) []*pb.Step {
 		}
 	}
 	return steps
+}
+
+// randomHands is any combination of what a server may do in a handshake.
+func randomHands(d *dice) hands {
+	h := hands{
+		own:   choose(d, 0, 0, noVersion, noSuite, tlsAlert, wantsCert, hung, tlsReset, notTLS, deadline),
+		offer: choose(d, 0, 0, noVersion, noSuite, tlsAlert, noName, hung, tlsReset, notTLS, deadline, timeout),
+		wrong: randomFailures(d, expired, mismatch, selfSigned, disorder, weakKey, weakSign, keyUnknown),
+		asks:  d.roll(4) == 0, noOffer: d.roll(4) == 0, attempts: int32(d.roll(3)),
+		leaf:    keyed(choose(d, "RSA 2048", "RSA 1", "ECDSA P-384", "Ed25519", "")),
+		version: choose(d, "", "TLS 1.3"), suite: suite13,
+		accepts: choose(d, nil, accepting("TLS 1.3", []string{suite13}), accepting("TLS 1.2", []string{suiteChaCha})),
+	}
+	if d.roll(3) == 0 {
+		h = forNames(h, "www.origin.example")
+		h.other = choose(d, nil, map[pb.Variant]*pb.TLSEvidence{pb.Variant_VARIANT_NO_NAME: otherLeaf("")})
+	}
+	return h
 }
 
 func randomQuery(d *dice) []*pb.Step {
@@ -154,8 +182,10 @@ func randomFailures(d *dice, from ...pb.Failure) []pb.Failure {
 // FuzzJudge holds what must be true of every verdict, whatever agents send.
 func FuzzJudge(f *testing.F) {
 	f.Add([]byte{}, uint64(1))
-	for seed := range uint64(8) {
-		f.Add(randomBytes(seed), seed)
+	for seed := range uint64(32) { // the first byte says what is asked
+		data := randomBytes(seed)
+		data[0] = byte(seed)
+		f.Add(data, seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte, seed uint64) { checkWorld(t, data, seed) })
 }
@@ -197,6 +227,9 @@ func checkWorld(t *testing.T, data []byte, seed uint64) {
 	for _, finding := range whole.GetFindings() {
 		checkFinding(t, w, finding)
 		checkAccusation(t, w, finding)
+		if newClient(w.m.Spec) != nil && finding.GetSeverity() == pb.Severity_SEVERITY_ERROR && finding.GetPrediction() == nil {
+			t.Errorf("no prediction: %s", line(finding))
+		}
 	}
 	checkOneCause(t, whole)
 }
@@ -297,6 +330,9 @@ func shows(f *pb.Finding, s *pb.Step, all []*pb.Step) bool {
 		return s.GetRole() == pb.Role_ROLE_AUTHORITY && (s.GetFailure() == none || aboutName(s.GetFailure()))
 	default:
 	}
+	if f.GetPrediction() != nil && showsClient(f, s) {
+		return true
+	}
 	if s.GetRole() != pb.Role_ROLE_TARGET && s.GetRole() != pb.Role_ROLE_PUBLIC { // the latter's users see it too
 		return false
 	}
@@ -318,6 +354,21 @@ func shows(f *pb.Finding, s *pb.Step, all []*pb.Step) bool {
 		}
 		return c.GetKind() == pb.StepKind_STEP_KIND_TCP_CONNECT && (c.GetAddress()[0] == '[') == (s.GetAddress()[0] == '[')
 	})
+}
+
+// showsClient says whether s shows what the client of a profile alone minds.
+func showsClient(f *pb.Finding, s *pb.Step) bool {
+	t := s.GetEvidence().GetTls()
+	switch failure := f.GetFailure(); failure {
+	case none:
+		return f.GetPrediction().GetCause() == pb.OriginCause_ORIGIN_CAUSE_ADDRESS_ORIGIN || f.GetPrediction().GetCause() == pb.OriginCause_ORIGIN_CAUSE_PORT_NOT_ALLOWED
+	case wantsCert:
+		return t.GetClientCertificateRequested() || s.GetFailure() == failure
+	case mismatch, keyUnknown:
+		return len(t.GetChain()) > 0
+	default: // the client's own hello, and what it met
+		return s.GetVariant() == pb.Variant_VARIANT_PROFILE_OFFER && slices.ContainsFunc(f.GetFailures(), func(x pb.Failure) bool { return slices.Contains(s.GetFailures(), x) })
+	}
 }
 
 // checkOneCause: no pair of region and address stands in two ERRORs (rule 12). certificate_problem is

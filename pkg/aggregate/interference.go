@@ -35,11 +35,8 @@ func (v *sight) interference() pb.BlockKind {
 // variantsThrough are the variants of a handshake that were answered by TLS.
 func (v *sight) variantsThrough() map[pb.Variant]bool {
 	through := map[pb.Variant]bool{}
-	for _, s := range v.agent.steps {
-		if s.GetRole() != pb.Role_ROLE_VARIANT || s.GetKind() != pb.StepKind_STEP_KIND_TLS_HANDSHAKE ||
-			s.Beside == nil || int(s.GetBeside()) != v.step {
-			continue
-		}
+	for _, i := range v.agent.variants[v.step] {
+		s := v.agent.steps[i]
 		if clean(s) || spokeTLS(s.GetFailure()) {
 			through[s.GetVariant()] = true
 		}

@@ -16,7 +16,8 @@ const Version = "3"
 // matter. While m runs, Judge judges what is there. The inputs are not modified.
 func Judge(m *pb.Measurement, results []*pb.Result) *pb.Verdict {
 	f := gather(m, results)
-	findings := slices.Concat(f.nameFindings(), f.reachFindings(), f.certFindings(), f.latencyFindings(), f.vantageFindings())
+	findings := slices.Concat(f.nameFindings(), f.reachFindings(), f.certFindings(), f.latencyFindings(), f.vantageFindings(), f.lostPatience())
+	f.foretellNames(findings)
 	if weak := f.nobodyJudged(); weak != nil {
 		findings = append(findings, weak)
 	}

@@ -12,8 +12,13 @@ func (f *facts) reachFindings() []*pb.Finding {
 	if f.reachability() != pb.Reachability_REACHABILITY_UNSPECIFIED {
 		return append(f.differ(spots), f.unexpected(spots)...)
 	}
+	if f.client.misfit() != pb.OriginCause_ORIGIN_CAUSE_UNSPECIFIED {
+		return append(f.differ(spots), f.misfit()...)
+	}
+	spots, unused := f.split(spots)
 	findings, spots := f.exchangeFindings(spots)
 	findings = append(findings, f.differ(spots)...)
+	findings = append(findings, f.brokenUnused(unused, spots)...)
 	if !anyOpen(spots) {
 		return append(findings, f.allShut(only(spots, (*spot).shut))...)
 	}
@@ -114,18 +119,26 @@ func byAddresses(failing []*spot) []group {
 // allShut judges what nobody can reach: down, if enough regions say so; otherwise there is nothing to
 // compare with.
 func (f *facts) allShut(spots []*spot) []*pb.Finding {
+	if f.client != nil {
+		return f.allRefused(spots)
+	}
 	switch regions := regionsOf(spots); {
 	case len(regions) == 0:
 		return nil
 	case !f.enoughRegions(regions):
 		return []*pb.Finding{f.loneFailure(spots)}
 	}
+	return []*pb.Finding{f.targetDown(spots)}
+}
+
+// targetDown is what fails from everywhere.
+func (f *facts) targetDown(spots []*spot) *pb.Finding {
 	down := newFinding(pb.FindingCode_FINDING_CODE_TARGET_DOWN, spots, nil)
 	down.Blame = pb.Blame_BLAME_TARGET
 	down.Confidence = f.confidence(failsOf(spots))
 	down.Summary = f.downSummary(down, spots)
 	down.Hint = f.downHint(down)
-	return []*pb.Finding{down}
+	return down
 }
 
 // loneFailure is a failure that too few regions saw: it may be the target, the path or the region.
@@ -146,6 +159,7 @@ func (f *facts) regionalBlock(g group, all []*spot) *pb.Finding {
 	b.Blame = blameFor(b.GetBlock())
 	b.Summary = f.contrastSummary(b, g.spots, contrast)
 	b.Hint = f.blockHint(b, g.spots)
+	f.foretellBlock(b, failsOf(g.spots))
 	return b
 }
 
@@ -193,6 +207,7 @@ func (f *facts) partialFailure(g group, all []*spot) *pb.Finding {
 	p.Blame = f.blameTarget(p)
 	p.Summary = f.contrastSummary(p, g.spots, contrast)
 	p.Hint = "take " + join(p.GetAddresses()) + " out of the name's records, or repair the server behind it."
+	f.foretell(p, failsOf(g.spots))
 	return p
 }
 

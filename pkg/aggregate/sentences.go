@@ -298,6 +298,9 @@ func (f *facts) targetName() string {
 
 // serverName is the name that certificates are compared with.
 func (f *facts) serverName() string {
+	if c := f.client; c != nil {
+		return cmp.Or(append(c.from(c.GetServerName()), c.domain)...)
+	}
 	tls, http := f.m.GetSpec().GetTls(), f.m.GetSpec().GetHttp()
 	host, _, err := net.SplitHostPort(http.GetHostHeader())
 	if err != nil {

@@ -24,11 +24,18 @@ type sight struct {
 	failure pb.Failure // why it is bad; FAILURE_NONE otherwise
 	block   pb.BlockKind
 	step    int  // the index of the step that shows it
+	own     int  // the index of the agent's own handshake or exchange, beside which its variants stand
 	connect int  // the index of the connect below it, or -1
 	control int  // the index of a control step that passed, or -1
 	pending bool // what went well proves nothing until the layer above it is known
 
 	why reason // of an answer: how it comes that it differs from the zone's own servers
+
+	wrong   []pb.Failure     // what makes a certificate bad, the gravest first
+	minor   []pb.Failure     // what is worth a warning about one
+	because []pb.OriginCause // why the client of the profile cannot use it, where the failure alone does not say
+	maybe   []pb.OriginCause // why the client may mind what is minor, in that order; unspecified: it does not
+	doubt   string           // the field of the profile that this rests on although it is not verified
 
 	leaf *leaf         // the server's own certificate, if the sight is about it and it is known
 	left time.Duration // how long it was still valid; never if that is not known
@@ -82,8 +89,8 @@ func clean(s *pb.Step) bool {
 	return s.GetFailure() == pb.Failure_FAILURE_NONE && len(s.GetFailures()) == 0
 }
 
-// read turns the steps of a into what it saw. Controls are read first: they run beside the steps that
-// they explain, before or after them in the list.
+// read turns the steps of a into what it saw. Controls and variants are read first: they run beside the
+// steps that they explain, before or after them in the list.
 func (f *facts) read(a *agent) {
 	for i, s := range a.steps {
 		switch s.GetRole() {
@@ -96,7 +103,8 @@ func (f *facts) read(a *agent) {
 			if s.GetKind() == pb.StepKind_STEP_KIND_DNS_QUERY {
 				f.readAuthority(a, i, s)
 			}
-		default: // read below, or beside what they stand beside
+		default: // the target's are read below
+			a.readVariant(i, s)
 		}
 	}
 	firstName := len(f.answers)
@@ -123,6 +131,19 @@ func (f *facts) read(a *agent) {
 	}
 	f.controlFaults(a)
 	f.readName(a, f.answers[firstName:])
+}
+
+// readVariant puts what stands beside a handshake there.
+func (a *agent) readVariant(i int, s *pb.Step) {
+	switch {
+	case s.GetKind() == pb.StepKind_STEP_KIND_TLS_ENUMERATION:
+		a.enumerations = append(a.enumerations, i)
+	case s.GetRole() == pb.Role_ROLE_VARIANT && s.GetKind() == pb.StepKind_STEP_KIND_TLS_HANDSHAKE && s.Beside != nil:
+		if a.variants == nil {
+			a.variants = map[int][]int{}
+		}
+		a.variants[int(s.GetBeside())] = append(a.variants[int(s.GetBeside())], i)
+	}
 }
 
 // readControl adds a control step to its group.
@@ -188,7 +209,7 @@ func canFail(k pb.StepKind, s pb.Stage) bool {
 // newSight is a's step i about t, not weighed yet.
 func (f *facts) newSight(a *agent, t *thing, i int) *sight {
 	v := f.room()
-	*v = sight{agent: a, thing: t, failure: pb.Failure_FAILURE_NONE, step: i, connect: -1, control: -1}
+	*v = sight{agent: a, thing: t, failure: pb.Failure_FAILURE_NONE, step: i, own: i, connect: -1, control: -1}
 	return v
 }
 
@@ -244,7 +265,7 @@ func (f *facts) readConnect(a *agent, i int, s *pb.Step) {
 	f.weigh(v, a.control(t))
 	v.connect = i
 	f.atDoor(v)
-	if f.m.GetSpec().GetTls() != nil || f.m.GetSpec().GetHttp() != nil {
+	if f.m.GetSpec().GetTls() != nil || f.exchanges() {
 		v.await()
 	}
 	f.addReach(v)
@@ -261,12 +282,13 @@ func (f *facts) readHandshake(a *agent, i int, s *pb.Step) {
 	if certFailure(s) {
 		v.state = good // it connects and shakes hands; the certificate is judged by itself
 	}
+	f.meet(v, a.control(t))
 	f.atDoor(v)
 	if v = f.onTop(v); v == nil {
 		return
 	}
 	// With a bad certificate the first broken stage is known (rule 12), whatever the server answers.
-	if wrong := f.readCert(v, s); f.m.GetSpec().GetHttp() != nil && !wrong && completed(s) {
+	if wrong := f.readCert(v); f.exchanges() && !wrong && completed(s) && !f.offerAlone(s) {
 		v.await()
 	}
 	a.see(v)

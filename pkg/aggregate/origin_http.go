@@ -1,0 +1,84 @@
+package aggregate
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// maxAgentHead is how much of a header an agent reads, in bytes.
+const maxAgentHead = 64 << 10
+
+// receive judges a response, or what came in its place, as the client takes it. An agent that lost
+// patience before the client would have shows nothing, and neither does a header that is too large for
+// the agent alone.
+func (f *facts) receive(v *sight) {
+	c := f.client
+	if c == nil {
+		return
+	}
+	limit := c.GetMaxHeaderBytes()
+	switch s := v.at(); {
+	case v.failure == pb.Failure_FAILURE_HTTP_TOO_LARGE && (limit <= 0 || limit > maxAgentHead):
+		v.state, v.failure = unknown, pb.Failure_FAILURE_NONE
+	case v.failure == pb.Failure_FAILURE_HTTP_TIMEOUT && waited(s) < c.GetResponseTimeout().AsDuration():
+		v.state, v.failure = unknown, pb.Failure_FAILURE_NONE
+		f.impatient = append(f.impatient, v)
+	case v.state == good && limit > 0 && s.GetEvidence().GetHttp().GetHeaderSize() > limit:
+		v.state, v.failure = bad, pb.Failure_FAILURE_HTTP_TOO_LARGE
+	}
+}
+
+// waited is how long the agent waited for a response, at the most.
+func waited(s *pb.Step) time.Duration {
+	var longest time.Duration
+	for _, try := range s.GetEvidence().GetTries() {
+		longest = max(longest, try.GetDuration().AsDuration())
+	}
+	return longest
+}
+
+// passedOn are the spots where all responses are of status 4xx, which the client passes on to viewers as
+// they are: that is no trouble with the origin, unless it serves those who ask from somewhere else and
+// denies them (403, 451) to these.
+func (f *facts) passedOn(spots []*spot) map[*spot]bool {
+	if f.client == nil {
+		return nil
+	}
+	serves := map[*thing]bool{}
+	for _, s := range spots {
+		serves[s.thing] = serves[s.thing] || s.open()
+	}
+	refusal := func(v *sight) bool {
+		status := v.at().GetEvidence().GetHttp().GetStatus()
+		return v.failure == pb.Failure_FAILURE_HTTP_STATUS && status < http.StatusInternalServerError &&
+			(v.block != pb.BlockKind_BLOCK_KIND_HTTP_DENY || !serves[v.thing])
+	}
+	passed := map[*spot]bool{}
+	for _, s := range spots {
+		passed[s] = s.shut() && !slices.ContainsFunc(s.fails, func(v *sight) bool { return !refusal(v) })
+	}
+	return passed
+}
+
+// lostPatience states that agents did not wait as long as the client does.
+func (f *facts) lostPatience() []*pb.Finding {
+	if len(f.impatient) == 0 {
+		return nil
+	}
+	p := aboutSights(pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE, f.impatient, nil)
+	p.Stage, p.Failure, p.Failures = pb.Stage_STAGE_HTTP, pb.Failure_FAILURE_HTTP_TIMEOUT, []pb.Failure{pb.Failure_FAILURE_HTTP_TIMEOUT}
+	p.Regions = regionNames(f.impatient)
+	p.Addresses = collect(f.impatient, func(v *sight) string { return v.thing.text })
+	p.Confidence = pb.Confidence_CONFIDENCE_LOW
+	longest := time.Duration(0)
+	for _, v := range f.impatient {
+		longest = max(longest, waited(v.at()))
+	}
+	p.Summary = join(p.GetRegions()) + ": " + seen(p.GetFailure()) + " " + join(p.GetAddresses()) + " within " + longest.Round(time.Second).String() +
+		"; " + f.client.label() + " waits for " + f.client.GetResponseTimeout().AsDuration().String() + ", so that it may still get one."
+	p.Hint = "look at what keeps the server busy; a larger --timeout lets the agents wait longer."
+	return []*pb.Finding{p}
+}
