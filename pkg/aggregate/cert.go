@@ -10,10 +10,11 @@ import (
 // certFindings judge the certificates of completed handshakes: bad ones first, then good ones that
 // differ, then warnings about good ones.
 func (f *facts) certFindings() []*pb.Finding {
-	if f.client.misfit() != pb.OriginCause_ORIGIN_CAUSE_UNSPECIFIED {
+	if f.client.misfit() != pb.OriginCause_ORIGIN_CAUSE_UNSPECIFIED || !f.client.examines() {
 		return nil
 	}
-	spots, _ := f.split(survey(f.certs))
+	used, _ := f.split(f.certs)
+	spots := survey(used)
 	findings := f.differ(spots)
 	shut := only(spots, (*spot).shut)
 	if anyOpen(spots) {

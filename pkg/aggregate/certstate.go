@@ -34,10 +34,7 @@ func certFailures(s *pb.Step) []pb.Failure {
 // readCert judges the certificate of a completed handshake and says whether it is bad. Its failure is
 // the first ERROR of the step's own list. Where reachability is expected, certificates are no matter.
 func (f *facts) readCert(v *sight) bool {
-	shows := v.step
-	if len(v.at().GetEvidence().GetTls().GetChain()) == 0 { // A hello of TLS 1.3 shows none of it.
-		shows = v.own
-	}
+	shows := v.showsChain()
 	s := v.agent.steps[shows]
 	if f.reachability() != pb.Reachability_REACHABILITY_UNSPECIFIED || v.state != good || len(s.GetEvidence().GetTls().GetChain()) == 0 && !certFailure(s) {
 		return false

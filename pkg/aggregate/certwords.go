@@ -141,8 +141,8 @@ func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 func (f *facts) certHint(p *pb.Finding, fails []*sight) string {
 	where := join(p.GetAddresses())
 	chain := fails[0].at().GetEvidence().GetTls()
-	if f.client.saysHow(p.GetFailure(), fails[0]) {
-		return "at " + where + ":"
+	if hint := f.client.certHint(p, fails[0]); hint != "" {
+		return hint
 	}
 	switch failure := p.GetFailure(); failure {
 	case pb.Failure_FAILURE_CERT_EXPIRED:
@@ -156,9 +156,6 @@ func (f *facts) certHint(p *pb.Finding, fails []*sight) string {
 	case pb.Failure_FAILURE_CERT_NOT_YET_VALID:
 		return "check the clock of whoever issued it, or load the certificate that is valid now on " + where + "."
 	case pb.Failure_FAILURE_CERT_NAME_MISMATCH:
-		if f.client != nil {
-			return f.client.nameHint(fails[0], f.wantedName(), where)
-		}
 		return "load a certificate for " + f.wantedName() + " on " + where + "."
 	case pb.Failure_FAILURE_CERT_SELF_SIGNED, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT:
 		return trustHint(chain.GetChainAnalysis().GetDistrust(), where)

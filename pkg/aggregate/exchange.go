@@ -126,7 +126,9 @@ func (f *facts) exchangeFinding(code pb.FindingCode, spots []*spot, good []*sigh
 		}
 	}
 	e.Summary += "."
-	e.Hint = exchangeHint(code, fails)
+	if e.Hint = exchangeHint(code, fails); f.client != nil && code == pb.FindingCode_FINDING_CODE_UPSTREAM_ERROR {
+		e.Hint = ""
+	}
 	f.foretell(e, fails)
 	return e
 }

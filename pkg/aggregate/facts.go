@@ -71,8 +71,9 @@ type agent struct {
 
 // thing is what is judged by itself: an address (rule 6), or a name.
 type thing struct {
-	text string
-	six  bool
+	text   string
+	six    bool
+	unused bool // the client of the profile never comes to it
 
 	// seenBy and seenAt find an agent's sight of it while that agent's steps are read.
 	seenBy *agent
@@ -187,6 +188,7 @@ func (f *facts) address(text string) *thing {
 	t := f.byAddress[own.String()]
 	if t == nil {
 		t = &thing{text: own.String(), six: own.Addr().Is6()}
+		t.unused = t.six && f.ipv4Alone()
 		f.byAddress[t.text] = t
 	}
 	f.byAddress[text] = t

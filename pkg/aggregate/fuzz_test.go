@@ -75,7 +75,7 @@ func randomSteps(d *dice, spec *pb.Spec) []*pb.Step {
 	}
 	for _, address := range []string{ip1, ip2, v61} {
 		if newClient(spec) != nil && d.roll(3) > 0 {
-			steps = then(steps, served(address, randomHands(d), choose(d, uint32(200), 301, 403, 404, 502)))
+			steps = then(steps, visited(address, randomHands(d), choose(d, uint32(200), 301, 403, 404, 502)))
 			continue
 		}
 		switch d.roll(4) {
@@ -359,16 +359,20 @@ func shows(f *pb.Finding, s *pb.Step, all []*pb.Step) bool {
 // showsClient says whether s shows what the client of a profile alone minds.
 func showsClient(f *pb.Finding, s *pb.Step) bool {
 	t := s.GetEvidence().GetTls()
-	switch failure := f.GetFailure(); failure {
-	case none:
-		return f.GetPrediction().GetCause() == pb.OriginCause_ORIGIN_CAUSE_ADDRESS_ORIGIN || f.GetPrediction().GetCause() == pb.OriginCause_ORIGIN_CAUSE_PORT_NOT_ALLOWED
-	case wantsCert:
-		return t.GetClientCertificateRequested() || s.GetFailure() == failure
-	case mismatch, keyUnknown:
-		return len(t.GetChain()) > 0
-	default: // the client's own hello, and what it met
-		return s.GetVariant() == pb.Variant_VARIANT_PROFILE_OFFER && slices.ContainsFunc(f.GetFailures(), func(x pb.Failure) bool { return slices.Contains(s.GetFailures(), x) })
+	cause := f.GetPrediction().GetCause()
+	if cause == pb.OriginCause_ORIGIN_CAUSE_ADDRESS_ORIGIN || cause == pb.OriginCause_ORIGIN_CAUSE_PORT_NOT_ALLOWED {
+		return true // no step is needed
 	}
+	return slices.ContainsFunc(f.GetFailures(), func(failure pb.Failure) bool {
+		switch failure {
+		case wantsCert:
+			return t.GetClientCertificateRequested() || s.GetFailure() == failure
+		case mismatch, keyUnknown:
+			return len(t.GetChain()) > 0
+		default: // the client's own hello, and what it met
+			return s.GetVariant() == pb.Variant_VARIANT_PROFILE_OFFER && slices.Contains(s.GetFailures(), failure)
+		}
+	})
 }
 
 // checkOneCause: no pair of region and address stands in two ERRORs (rule 12). certificate_problem is

@@ -18,7 +18,7 @@ func Judge(m *pb.Measurement, results []*pb.Result) *pb.Verdict {
 	f := gather(m, results)
 	findings := slices.Concat(f.nameFindings(), f.reachFindings(), f.certFindings(), f.latencyFindings(), f.vantageFindings(), f.lostPatience())
 	f.foretellNames(findings)
-	if weak := f.nobodyJudged(); weak != nil {
+	if weak := f.nobodyJudged(); weak != nil && !slices.ContainsFunc(findings, isError) {
 		findings = append(findings, weak)
 	}
 	slices.SortFunc(findings, compareFindings)
@@ -30,7 +30,7 @@ func Judge(m *pb.Measurement, results []*pb.Result) *pb.Verdict {
 func (f *facts) outcome(findings []*pb.Finding) pb.Outcome {
 	weak := !f.everyRegionJudged() || f.doorUnseen()
 	for _, finding := range findings {
-		if finding.GetSeverity() == pb.Severity_SEVERITY_ERROR {
+		if isError(finding) {
 			return pb.Outcome_OUTCOME_FAIL
 		}
 		weak = weak || finding.GetCode() == pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE
@@ -40,6 +40,8 @@ func (f *facts) outcome(findings []*pb.Finding) pb.Outcome {
 	}
 	return pb.Outcome_OUTCOME_OK
 }
+
+func isError(f *pb.Finding) bool { return f.GetSeverity() == pb.Severity_SEVERITY_ERROR }
 
 // compareFindings puts the worst first; what is left of it makes the order total.
 func compareFindings(a, b *pb.Finding) int {

@@ -137,10 +137,10 @@ func (c *client) predict(cause pb.OriginCause, doubt string) *pb.Prediction {
 	return p
 }
 
-// unused says whether the client never comes to an address: it has no way there, unless the question is
-// about that family alone, which is how it is told to go there.
-func (f *facts) unused(t *thing) bool {
-	return f.client != nil && f.client.origin && f.client.GetIpv4Only() && t.six && f.m.GetSpec().GetFamily() != pb.Family_FAMILY_IPV6
+// ipv4Alone says whether the client comes over IPv4 alone: unless the question is about IPv6 alone, which is
+// how it is told to come by that.
+func (f *facts) ipv4Alone() bool {
+	return f.client != nil && f.client.origin && f.client.GetIpv4Only() && f.m.GetSpec().GetFamily() != pb.Family_FAMILY_IPV6
 }
 
 // misfit is why the client does not come to the target at all, whatever the network says; unspecified if

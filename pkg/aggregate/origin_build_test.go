@@ -190,8 +190,8 @@ func end(s *pb.Step, f pb.Failure, wrong []pb.Failure) {
 	}
 }
 
-// served is a whole visit: the handshakes, and a response if they end well.
-func served(address string, h hands, status uint32) []*pb.Step {
+// visited is a whole visit: the handshakes, and a response if they end well.
+func visited(address string, h hands, status uint32) []*pb.Step {
 	steps := shake(address, h)
 	if h.own > none {
 		return steps

@@ -9,6 +9,18 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
+// showsChain is the handshake that shows the chain that counts: the one that v is about, unless its hello,
+// of TLS 1.3, shows none, or the agent's own handshake shows the same one. Then agents leave all of it but
+// the server's own certificate out of the variant.
+func (v *sight) showsChain() int {
+	chain, own := v.at().GetEvidence().GetTls().GetChain(), v.agent.steps[v.own].GetEvidence().GetTls().GetChain()
+	same := len(chain) > 0 && len(own) > 0 && chain[0].GetSha256() == own[0].GetSha256() && len(chain) <= len(own)
+	if len(chain) == 0 || same {
+		return v.own
+	}
+	return v.step
+}
+
 // examine judges a served chain as the client does: what it refuses makes the sight bad, what it may mind
 // is a warning, and what is a matter to the agent's library alone is nothing.
 func (c *client) examine(v *sight) {
@@ -24,17 +36,25 @@ func (c *client) examine(v *sight) {
 		case pb.Severity_SEVERITY_UNSPECIFIED, pb.Severity_SEVERITY_INFO:
 		}
 	}
-	if c.GetVerification() < pb.Verification_VERIFICATION_CHAIN {
+	if !c.examines() {
 		return
 	}
 	for _, failure := range v.at().GetFailures() {
 		cause, severity := c.minds(failure, t.GetChainAnalysis().GetDistrust())
 		note(failure, cause, severity)
+		if cause == pb.OriginCause_ORIGIN_CAUSE_UNTRUSTED && t.GetChainAnalysis().GetDistrust() == pb.Distrust_DISTRUST_NO_PATH {
+			v.because = append(v.because, pb.OriginCause_ORIGIN_CAUSE_INTERMEDIATE_MISSING) // It cannot be told apart.
+		}
 	}
 	if c.GetVerification() == pb.Verification_VERIFICATION_STRICT && !c.named(v.at()) {
 		note(pb.Failure_FAILURE_CERT_NAME_MISMATCH, c.misnamed(v), pb.Severity_SEVERITY_ERROR)
 	}
 	note(pb.Failure_FAILURE_CERT_KEY_UNSUPPORTED, pb.OriginCause_ORIGIN_CAUSE_KEY, c.refuses(leafIn(t.GetChain())))
+}
+
+// examines says whether the client looks at certificates, as far as that is known; nobody's client does.
+func (c *client) examines() bool {
+	return c == nil || c.GetVerification() >= pb.Verification_VERIFICATION_CHAIN
 }
 
 // minds says what a failure of a chain is to a client that examines chains. Names and keys are its own
@@ -135,7 +155,7 @@ func (f *facts) mayMind(p *pb.Finding, sights []*sight) {
 
 // surplus warns of certificates that are served and nobody needs, where the client is particular about chains.
 func (f *facts) surplus(oks []*sight) *pb.Finding {
-	if f.client == nil || f.client.GetVerification() < pb.Verification_VERIFICATION_CHAIN || !f.client.GetChainOrder() {
+	if f.client == nil || !f.client.GetChainOrder() {
 		return nil
 	}
 	var with []*sight

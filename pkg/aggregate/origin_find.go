@@ -6,17 +6,24 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// split keeps apart the spots at addresses that the client never comes to.
-func (f *facts) split(spots []*spot) (used, unused []*spot) {
-	if f.client == nil {
-		return spots, nil
+// split keeps apart the sights of addresses that the client never comes to.
+func (f *facts) split(sights []*sight) (used, unused []*sight) {
+	if !f.ipv4Alone() {
+		return sights, nil
 	}
-	return only(spots, func(s *spot) bool { return !f.unused(s.thing) }), only(spots, func(s *spot) bool { return f.unused(s.thing) })
+	for _, v := range sights {
+		if v.thing.unused {
+			unused = append(unused, v)
+		} else {
+			used = append(used, v)
+		}
+	}
+	return used, unused
 }
 
 // brokenUnused warns of what fails at addresses that the client never comes to, and others do.
-func (f *facts) brokenUnused(unused, used []*spot) []*pb.Finding {
-	shut := only(unused, (*spot).shut)
+func (f *facts) brokenUnused(unused []*sight, used []*spot) []*pb.Finding {
+	shut := only(survey(unused), (*spot).shut)
 	if len(shut) == 0 || !anyOpen(used) {
 		return nil
 	}
@@ -172,7 +179,7 @@ func (f *facts) foretellNames(findings []*pb.Finding) {
 		return
 	}
 	for _, finding := range findings {
-		if finding.GetSeverity() != pb.Severity_SEVERITY_ERROR || finding.GetPrediction() != nil {
+		if !isError(finding) || finding.GetPrediction() != nil {
 			continue
 		}
 		switch finding.GetCode() { //nolint:exhaustive // the others have their prediction, or are no matter of names

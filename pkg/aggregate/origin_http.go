@@ -11,9 +11,13 @@ import (
 // maxAgentHead is how much of a header an agent reads, in bytes.
 const maxAgentHead = 64 << 10
 
+// roomBeside is the time that a measurement takes beside the wait for a response, controls and second
+// attempts included.
+const roomBeside = 30 * time.Second
+
 // receive judges a response, or what came in its place, as the client takes it. An agent that lost
-// patience before the client would have shows nothing, and neither does a header that is too large for
-// the agent alone.
+// patience before the client would have shows nothing, nor does one that a response had begun to come to,
+// since clients wait for its parts; and neither does a header that is too large for the agent alone.
 func (f *facts) receive(v *sight) {
 	c := f.client
 	if c == nil {
@@ -23,7 +27,7 @@ func (f *facts) receive(v *sight) {
 	switch s := v.at(); {
 	case v.failure == pb.Failure_FAILURE_HTTP_TOO_LARGE && (limit <= 0 || limit > maxAgentHead):
 		v.state, v.failure = unknown, pb.Failure_FAILURE_NONE
-	case v.failure == pb.Failure_FAILURE_HTTP_TIMEOUT && waited(s) < c.GetResponseTimeout().AsDuration():
+	case gaveUp(s) && (waited(s) < c.GetResponseTimeout().AsDuration() || s.GetEvidence().GetHttp().GetStatus() > 0):
 		v.state, v.failure = unknown, pb.Failure_FAILURE_NONE
 		f.impatient = append(f.impatient, v)
 	case v.state == good && limit > 0 && s.GetEvidence().GetHttp().GetHeaderSize() > limit:
@@ -31,8 +35,16 @@ func (f *facts) receive(v *sight) {
 	}
 }
 
+// gaveUp says whether an agent stopped waiting for a response, be it that there was no more time for it.
+func gaveUp(s *pb.Step) bool {
+	return s.GetFailure() == pb.Failure_FAILURE_HTTP_TIMEOUT || s.GetFailure() == pb.Failure_FAILURE_AGENT_DEADLINE && s.GetAttempts() > 0
+}
+
 // waited is how long the agent waited for a response, at the most.
 func waited(s *pb.Step) time.Duration {
+	if len(s.GetEvidence().GetTries()) == 0 {
+		return s.GetDuration().AsDuration()
+	}
 	var longest time.Duration
 	for _, try := range s.GetEvidence().GetTries() {
 		longest = max(longest, try.GetDuration().AsDuration())
@@ -79,6 +91,6 @@ func (f *facts) lostPatience() []*pb.Finding {
 	}
 	p.Summary = join(p.GetRegions()) + ": " + seen(p.GetFailure()) + " " + join(p.GetAddresses()) + " within " + longest.Round(time.Second).String() +
 		"; " + f.client.label() + " waits for " + f.client.GetResponseTimeout().AsDuration().String() + ", so that it may still get one."
-	p.Hint = "look at what keeps the server busy; a larger --timeout lets the agents wait longer."
+	p.Hint = "look at what keeps the server busy; with a --timeout of " + (f.client.GetResponseTimeout().AsDuration() + roomBeside).String() + " the agents wait as long."
 	return []*pb.Finding{p}
 }

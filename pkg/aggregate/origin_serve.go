@@ -35,7 +35,7 @@ func Serves(m *pb.Measurement, results []*pb.Result, verdict *pb.Verdict) []Serv
 func (f *facts) service(r *region, verdict *pb.Verdict) Service {
 	s := Service{Region: r.name}
 	for _, finding := range verdict.GetFindings() {
-		if finding.GetSeverity() == pb.Severity_SEVERITY_ERROR && slices.Contains(finding.GetRegions(), r.name) {
+		if isError(finding) && slices.Contains(finding.GetRegions(), r.name) {
 			s.Fails = true
 			s.Words = f.client.answers(finding.GetPrediction()) + ": " + ShortCode(finding.GetCode())
 			return s
@@ -45,8 +45,21 @@ func (f *facts) service(r *region, verdict *pb.Verdict) Service {
 		s.Words = "nothing was judged"
 		return s
 	}
-	s.Words = strings.Join(append([]string{f.client.label() + " can serve it"}, f.proofs(r)...), ", ")
+	s.Words = f.client.label() + " can serve it"
+	if proofs := f.proofs(r); len(proofs) > 0 {
+		s.Words += ": " + strings.Join(proofs, ", ")
+	}
 	return s
+}
+
+// speaks is the version that the server agreed on with the client's hello, or else with the agent.
+func (v *sight) speaks() string {
+	if i := v.beside(pb.Variant_VARIANT_PROFILE_OFFER); i >= 0 {
+		if version := v.agent.steps[i].GetEvidence().GetTls().GetVersion(); version != "" {
+			return shown(version)
+		}
+	}
+	return shown(v.at().GetEvidence().GetTls().GetVersion())
 }
 
 // proofs are what shows that a region can be served: the responses, the handshakes and the first end of a
@@ -54,13 +67,13 @@ func (f *facts) service(r *region, verdict *pb.Verdict) Service {
 func (f *facts) proofs(r *region) []string {
 	here := func(all []*sight) []*sight {
 		return slices.DeleteFunc(slices.Clone(all), func(v *sight) bool {
-			return v.agent.region != r || v.state == unknown || f.unused(v.thing)
+			return v.agent.region != r || v.state == unknown || v.thing.unused
 		})
 	}
 	seen, certs := here(f.reach), here(f.certs)
 	texts := []string{
 		responses(seen),
-		join(collect(certs, func(v *sight) string { return shown(v.at().GetEvidence().GetTls().GetVersion()) })),
+		join(collect(certs, (*sight).speaks)),
 	}
 	if len(certs) > 0 {
 		first := slices.MinFunc(certs, func(a, b *sight) int { return int(min(max(a.left-b.left, -1), 1)) })

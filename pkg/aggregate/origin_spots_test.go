@@ -7,7 +7,7 @@ import (
 )
 
 func TestWhatIsNotKnownOfAnOrigin(t *testing.T) {
-	runOrigins(t, []verdictCase{
+	runVerdicts(t, []verdictCase{
 		{
 			"no answer to the client's hello, and the agent agreed on what the client does not offer",
 			meets(hands{version: "TLS 1.3", suite: suite13, offer: hung}),
@@ -20,22 +20,22 @@ func TestWhatIsNotKnownOfAnOrigin(t *testing.T) {
 		},
 		{
 			"one region asked alone, and the server's own word: it is the server's",
-			originWorld(strict()).in("ap", served(ip1, hands{own: notTLS, offer: notTLS}, 0)),
+			originWorld(strict()).in("ap", visited(ip1, hands{own: notTLS, offer: notTLS}, 0)),
 			[]string{"fail", "ERROR origin_incompatible [ap] at 203.0.113.10:443 tls_not_tls blame=target medium → not_tls 502"},
 		},
 		{
 			"the agent gives up before the client would",
-			everywhere(strict(), func() []*pb.Step { return silentFor(6, served(ip1, hands{}, 0)) }),
+			everywhere(strict(), func() []*pb.Step { return silentFor(6, visited(ip1, hands{}, 0)) }),
 			[]string{"inconclusive", "WARN insufficient_vantage [ap eu] at 203.0.113.10:443 http_timeout blame=unknown low"},
 		},
 		{
 			"an agent's own trouble is nobody else's",
-			originWorld(strict()).in("ap", tcp(ip1, timeout), failing4()).in("eu", served(ip1, hands{}, 200)),
+			originWorld(strict()).in("ap", tcp(ip1, timeout), failing4()).in("eu", visited(ip1, hands{}, 200)),
 			[]string{"inconclusive", "WARN vantage_fault [ap] tcp_timeout agents=ap blame=agent medium"},
 		},
 		{
 			"one agent of the region differs",
-			originWorld(strict()).in("ap/1", blocked(ip1, timeout)).in("ap/2", served(ip1, hands{}, 200)).in("eu", served(ip1, hands{}, 200)),
+			originWorld(strict()).in("ap/1", blocked(ip1, timeout)).in("ap/2", visited(ip1, hands{}, 200)).in("eu", visited(ip1, hands{}, 200)),
 			[]string{"ok", "WARN agents_differ [ap] at 203.0.113.10:443 tcp_timeout agents=ap-1 blame=unknown medium"},
 		},
 		{
@@ -57,8 +57,8 @@ func TestWhatIsNotKnownOfAnOrigin(t *testing.T) {
 }
 
 func TestOriginsByRegionAndAddress(t *testing.T) {
-	good := func(address string) []*pb.Step { return served(address, hands{}, 200) }
-	runOrigins(t, []verdictCase{
+	good := func(address string) []*pb.Step { return visited(address, hands{}, 200) }
+	runVerdicts(t, []verdictCase{
 		{
 			"shut to one region: the edges there cannot come in either",
 			originWorld(strict()).in("ap", blocked(ip1, timeout)).in("eu", good(ip1)),
@@ -71,7 +71,7 @@ func TestOriginsByRegionAndAddress(t *testing.T) {
 		},
 		{
 			"denied in one region, which viewers there get to see",
-			originWorld(strict()).in("ap", served(ip1, hands{}, 403)).in("eu", good(ip1)),
+			originWorld(strict()).in("ap", visited(ip1, hands{}, 403)).in("eu", good(ip1)),
 			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 http_status block=http_deny blame=target medium → upstream"},
 		},
 		{
@@ -82,24 +82,24 @@ func TestOriginsByRegionAndAddress(t *testing.T) {
 		{
 			"one address of two speaks no version of the client's",
 			everywhere(strict(), func() []*pb.Step {
-				return then(good(ip1), served(ip2, hands{version: "TLS 1.1", suite: suiteCBC, offer: noVersion, accepts: accepting("TLS 1.1", []string{suiteCBC})}, 200))
+				return then(good(ip1), visited(ip2, hands{version: "TLS 1.1", suite: suiteCBC, offer: noVersion, accepts: accepting("TLS 1.1", []string{suiteCBC})}, 200))
 			}),
 			[]string{"fail", "ERROR partial_address_failure [ap eu] at 203.0.113.11:443 tls_version_unsupported blame=target high → protocol 502"},
 		},
 		{
 			"one address of two has an old certificate",
-			everywhere(strict(), func() []*pb.Step { return then(good(ip1), served(ip2, hands{wrong: []pb.Failure{expired}}, 200)) }),
+			everywhere(strict(), func() []*pb.Step { return then(good(ip1), visited(ip2, hands{wrong: []pb.Failure{expired}}, 200)) }),
 			[]string{"fail", "ERROR regional_certificate [ap eu] at 203.0.113.11:443 cert_expired blame=target high → expired 502"},
 		},
 		{
 			"one region gets a certificate of somebody else",
-			originWorld(strict()).in("ap", served(ip1, hands{wrong: []pb.Failure{untrusted}}, 200)).in("eu", good(ip1)),
+			originWorld(strict()).in("ap", visited(ip1, hands{wrong: []pb.Failure{untrusted}}, 200)).in("eu", good(ip1)),
 			[]string{"fail", "ERROR regional_certificate [ap] at 203.0.113.10:443 cert_untrusted_root blame=unknown medium → untrusted 502"},
 		},
 		{
 			"two causes at two addresses: one ERROR for each",
 			everywhere(strict(), func() []*pb.Step {
-				return then(blocked(ip1, refused), served(ip2, hands{own: notTLS, offer: notTLS}, 0))
+				return then(blocked(ip1, refused), visited(ip2, hands{own: notTLS, offer: notTLS}, 0))
 			}),
 			[]string{
 				"fail",
@@ -131,6 +131,43 @@ func TestOriginsByRegionAndAddress(t *testing.T) {
 			"IPv4 is broken: that IPv6 works is no help",
 			everywhere(strict(), func() []*pb.Step { return then(blocked(ip1, refused), good(v61)) }),
 			[]string{"fail", "ERROR origin_incompatible [ap eu] at 203.0.113.10:443 tcp_refused block=reject_rst blame=target high → port_closed 502"},
+		},
+		{
+			"the name has addresses of IPv6 alone: nobody gets through as the client comes",
+			everywhere(strict(), func() []*pb.Step {
+				return then(typed("A", unnamed(1, nodata)), typed("AAAA", query(1, none, "2001:db8::10")), good(v61))
+			}),
+			[]string{"fail", "ERROR no_ipv4 [ap eu] dns_nodata blame=zone medium → no_ipv4 502"},
+		},
+		{
+			"no IPv4 address in one region alone",
+			originWorld(strict()).
+				in("ap", then(typed("A", unnamed(1, nodata)), typed("AAAA", query(1, none, "2001:db8::10")), good(v61))).
+				in("eu", then(typed("A", query(2, none, "203.0.113.10")), typed("AAAA", query(2, none, "2001:db8::10")), good(ip1), good(v61))),
+			[]string{"fail", "ERROR no_ipv4 [ap] dns_nodata blame=zone medium → no_ipv4 502"},
+		},
+		{
+			"the query for IPv4 addresses failed: nobody knows whether there are any",
+			everywhere(strict(), func() []*pb.Step {
+				return then(typed("A", unnamed(1, servfail)), typed("AAAA", query(1, none, "2001:db8::10")), good(v61))
+			}),
+			[]string{"inconclusive", "WARN insufficient_vantage [ap eu] agents=ap,eu blame=unknown low"},
+		},
+		{
+			"an agent without IPv4 sees nothing of the way that the client takes",
+			originWorld(strict()).in("ap", then(tcp(ip1, noFamily), good(v61))).in("eu", then(good(ip1), good(v61))),
+			[]string{"inconclusive"},
+		},
+		{
+			"a client that is told to come over IPv6, by the question about IPv6 alone",
+			func() *world {
+				w := everywhere(strict(), func() []*pb.Step {
+					return then(typed("AAAA", query(1, none, "2001:db8::10", "2001:db8::11")), good(v61), blocked(v62, refused))
+				})
+				w.m.Spec.Family = pb.Family_FAMILY_IPV6
+				return w
+			}(),
+			[]string{"fail", "ERROR partial_address_failure [ap eu] at [2001:db8::11]:443 tcp_refused block=reject_rst blame=target high → port_closed 502"},
 		},
 		{
 			"a client that uses both",

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -24,8 +25,8 @@ func predicted(f *pb.Finding) string {
 	return text
 }
 
-// runOrigins is runCases with predictions; it also holds that every ERROR has one, and words for it.
-func runOrigins(t *testing.T, cases []verdictCase) {
+// runVerdicts is runCases with predictions; it also holds that every ERROR has one, and words for it.
+func runVerdicts(t *testing.T, cases []verdictCase) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.sentence, func(t *testing.T) {
@@ -34,21 +35,17 @@ func runOrigins(t *testing.T, cases []verdictCase) {
 			for _, f := range v.GetFindings() {
 				got = append(got, predicted(f))
 				checkFinding(t, c.world, f)
-				checkPrediction(t, f)
+				checkPrediction(t, newClient(c.world.m.Spec), f)
+				t.Logf("%s\n%s", f.GetSummary(), f.GetHint())
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("verdict (-want +got):\n%s", diff)
-			}
-			if testing.Verbose() {
-				for _, f := range v.GetFindings() {
-					t.Logf("%s\n%s", f.GetSummary(), f.GetHint())
-				}
 			}
 		})
 	}
 }
 
-func checkPrediction(t *testing.T, f *pb.Finding) {
+func checkPrediction(t *testing.T, c *client, f *pb.Finding) {
 	t.Helper()
 	p := f.GetPrediction()
 	if f.GetSeverity() == pb.Severity_SEVERITY_ERROR && p == nil {
@@ -65,7 +62,7 @@ func checkPrediction(t *testing.T, f *pb.Finding) {
 	if likely := strings.Contains(f.GetSummary(), "(unverified)"); p.GetStatus() != "" && likely != p.GetSource().GetUnverified() {
 		t.Errorf("unverified is %v in the source, and the words are: %s", p.GetSource().GetUnverified(), f.GetSummary())
 	}
-	if !strings.Contains(f.GetHint(), "repair "+short(p.GetCause().String(), "ORIGIN_CAUSE_")) {
+	if !strings.Contains(f.GetHint(), c.row(p.GetCause()).GetFix()) {
 		t.Errorf("hint without the fix: %s", f.GetHint())
 	}
 }
@@ -77,7 +74,7 @@ func everywhere(p *pb.Profile, steps func() []*pb.Step) *world {
 
 // meets is everywhere, of one address that is shaken hands with.
 func meets(h hands) *world {
-	return everywhere(strict(), func() []*pb.Step { return served(ip1, h, 200) })
+	return everywhere(strict(), func() []*pb.Step { return visited(ip1, h, 200) })
 }
 
 const (
@@ -127,7 +124,7 @@ func TestEveryCause(t *testing.T) {
 	}
 	bad := func(failures ...pb.Failure) *world { return meets(hands{wrong: failures}) }
 	at := func(u string) func(*pb.OriginSpec) { return func(o *pb.OriginSpec) { o.Url = u } }
-	runOrigins(t, []verdictCase{
+	runVerdicts(t, []verdictCase{
 		{
 			"2, 3, 5: the port refuses connections",
 			shut(refused),
@@ -165,7 +162,7 @@ func TestEveryCause(t *testing.T) {
 		},
 		{
 			"5: connections are accepted, and the handshake hangs",
-			everywhere(strict(), func() []*pb.Step { return then(served(ip1, hands{own: hung, offer: hung}, 0), passing4()) }),
+			everywhere(strict(), func() []*pb.Step { return then(visited(ip1, hands{own: hung, offer: hung}, 0), passing4()) }),
 			[]string{"fail", "ERROR origin_incompatible [ap eu] at 203.0.113.10:443 tls_timeout blame=target high → not_responding 502"},
 		},
 		{
@@ -203,7 +200,7 @@ func TestEveryCause(t *testing.T) {
 			asking(everywhere(strict(), func() []*pb.Step {
 				h := forNames(hands{}, "www.origin.example")
 				h.names = []*pb.NameMatch{{Name: "lb-1.elb.example"}}
-				return served(ip1, h, 200)
+				return visited(ip1, h, 200)
 			}), at("https://lb-1.elb.example/")),
 			[]string{"fail", "ERROR certificate_problem [ap eu] at 203.0.113.10:443 cert_name_mismatch blame=target high → load_balancer_name 502"},
 		},
@@ -286,17 +283,17 @@ func TestEveryCause(t *testing.T) {
 		},
 		{
 			"22: it does not resolve in one region",
-			originWorld(strict()).in("ap", unnamed(1, servfail)).in("eu", query(2, none, "203.0.113.10"), served(ip1, hands{}, 200)),
+			originWorld(strict()).in("ap", unnamed(1, servfail)).in("eu", query(2, none, "203.0.113.10"), visited(ip1, hands{}, 200)),
 			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium → dns 502"},
 		},
 		{
 			"23: what the origin is a proxy for is broken, and that is passed on",
-			everywhere(strict(), func() []*pb.Step { return served(ip1, hands{}, 502) }),
+			everywhere(strict(), func() []*pb.Step { return visited(ip1, hands{}, 502) }),
 			[]string{"fail", "ERROR upstream_error [ap eu] at 203.0.113.10:443 http_status blame=target high → upstream"},
 		},
 		{
 			"23, 25: the origin is the edge of another CDN",
-			everywhere(strict(), func() []*pb.Step { return byEdge(served(ip1, hands{}, 502)) }),
+			everywhere(strict(), func() []*pb.Step { return byEdge(visited(ip1, hands{}, 502)) }),
 			[]string{"fail", "ERROR edge_error [ap eu] at 203.0.113.10:443 http_status blame=target high → edge"},
 		},
 		{
@@ -327,7 +324,7 @@ func TestEveryCause(t *testing.T) {
 		{
 			"a header that is larger than the client takes",
 			everywhere(strict(), func() []*pb.Step {
-				steps := served(ip1, hands{}, 200)
+				steps := visited(ip1, hands{}, 200)
 				steps[len(steps)-1].Evidence.Http.HeaderSize = 32769
 				return steps
 			}),
@@ -335,7 +332,7 @@ func TestEveryCause(t *testing.T) {
 		},
 		{
 			"no response for as long as the client waits",
-			everywhere(strict(), func() []*pb.Step { return silentFor(10, served(ip1, hands{}, 0)) }),
+			everywhere(strict(), func() []*pb.Step { return silentFor(10, visited(ip1, hands{}, 0)) }),
 			[]string{"fail", "ERROR origin_incompatible [ap eu] at 203.0.113.10:443 http_timeout blame=target high → response 504"},
 		},
 	})
@@ -364,26 +361,27 @@ func TestFalseFriends(t *testing.T) {
 		{"a certificate for the forwarded Host, and not for the origin's domain", asking(everywhere(strict(), func() []*pb.Step {
 			h := forNames(hands{}, "www.shop.test")
 			h.names = []*pb.NameMatch{{Name: "shop.origin.example"}, {Name: "www.shop.test", San: true}}
-			return served(ip1, h, 200)
+			return visited(ip1, h, 200)
 		}), func(o *pb.OriginSpec) { o.HostHeader = "www.shop.test" })},
 		{"a certificate whose common name alone fits, which this client looks at", everywhere(strict(), func() []*pb.Step {
 			h := forNames(hands{})
 			h.names[0].CommonName = true
-			return served(ip1, h, 200)
+			return visited(ip1, h, 200)
 		})},
-		{"404 is passed on as it is", everywhere(strict(), func() []*pb.Step { return served(ip1, hands{}, 404) })},
-		{"403 everywhere too", everywhere(strict(), func() []*pb.Step { return served(ip1, hands{}, 403) })},
-		{"401 in one region alone is no block", originWorld(strict()).in("ap", served(ip1, hands{}, 401)).in("eu", served(ip1, hands{}, 200))},
-		{"a redirect", everywhere(strict(), func() []*pb.Step { return served(ip1, hands{}, 301) })},
+		{"404 is passed on as it is", everywhere(strict(), func() []*pb.Step { return visited(ip1, hands{}, 404) })},
+		{"403 everywhere too", everywhere(strict(), func() []*pb.Step { return visited(ip1, hands{}, 403) })},
+		{"401 in one region alone is no block", originWorld(strict()).in("ap", visited(ip1, hands{}, 401)).in("eu", visited(ip1, hands{}, 200))},
+		{"a redirect", everywhere(strict(), func() []*pb.Step { return visited(ip1, hands{}, 301) })},
 		{"a header as large as the client takes", everywhere(strict(), func() []*pb.Step {
-			steps := served(ip1, hands{}, 200)
+			steps := visited(ip1, hands{}, 200)
 			steps[len(steps)-1].Evidence.Http.HeaderSize = 32768
 			return steps
 		})},
 		{"whatever is wrong with the certificate, for a client that looks at none", everywhere(lenient(), func() []*pb.Step {
-			return served(ip1, forNames(hands{wrong: []pb.Failure{expired, selfSigned, disorder, weakSign, keyUnknown}, asks: true}, "x.test"), 200)
+			return visited(ip1, forNames(hands{wrong: []pb.Failure{expired, selfSigned, disorder, weakSign, keyUnknown}, asks: true}, "x.test"), 200)
 		})},
-		{"an address, for a client that takes addresses", asking(everywhere(lenient(), func() []*pb.Step { return served(ip1, hands{}, 200) }),
+		{"a certificate that ends tomorrow, for a client that looks at none", everywhere(lenient(), func() []*pb.Step { return ending(24*time.Hour, visited(ip1, hands{}, 200)) })},
+		{"an address, for a client that takes addresses", asking(everywhere(lenient(), func() []*pb.Step { return visited(ip1, hands{}, 200) }),
 			func(o *pb.OriginSpec) { o.Url = "https://203.0.113.10/" })},
 		{"no answer to the client's hello, where the agent agreed on what the client offers too", meets(hands{offer: hung})},
 		{"old agents make no hello of the client's", meets(hands{noOffer: true})},

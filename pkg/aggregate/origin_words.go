@@ -71,7 +71,7 @@ func (c *client) misfitSummary(cause pb.OriginCause) string {
 	if c.plain {
 		ports = c.GetHttpPorts()
 	}
-	return "the origin is at port " + strconv.Itoa(int(c.port)) + ", and " + c.label() + " connects to " + join(ports) + " alone."
+	return "the origin is at port " + strconv.Itoa(int(c.port)) + ", and " + c.label() + " connects to " + shownUpTo(maxTerms, strings.Join(ports, ", ")) + " alone."
 }
 
 // refusalSummary says what fails, from where, and what each side offers.
@@ -159,32 +159,35 @@ func onlyIf(alone bool) string {
 	return ""
 }
 
-// saysHow says whether the profile's own fix for a certificate's failure leaves nothing to add but where.
-func (c *client) saysHow(failure pb.Failure, v *sight) bool {
+// certHint says where to do what the profile says repairs a certificate, and for what, where that leaves
+// nothing else to add; "" where a failure has a value of its own, which the fix does not know of.
+func (c *client) certHint(p *pb.Finding, v *sight) string {
 	if c == nil || v.state != bad || c.row(v.causes()[0]).GetFix() == "" {
-		return false
+		return ""
 	}
-	switch failure { //nolint:exhaustive // the others name a value of their own
-	case pb.Failure_FAILURE_CERT_EXPIRED, pb.Failure_FAILURE_CERT_NOT_YET_VALID, pb.Failure_FAILURE_CERT_SELF_SIGNED,
-		pb.Failure_FAILURE_CERT_CHAIN_ORDER, pb.Failure_FAILURE_CERT_REVOKED, pb.Failure_FAILURE_CERT_KEY_UNSUPPORTED,
-		pb.Failure_FAILURE_CERT_MALFORMED:
-		return true
-	}
-	return false
-}
-
-// nameHint says which of the ways to a fitting name is the nearest one.
-func (c *client) nameHint(v *sight, wanted, where string) string {
+	where := "at " + join(p.GetAddresses())
 	leaf := leafIn(v.at().GetEvidence().GetTls().GetChain())
-	switch causes := v.causes(); {
-	case slices.Contains(causes, pb.OriginCause_ORIGIN_CAUSE_SERVER_NAME):
-		return "the server at " + where + " has a certificate that would do " + c.otherName(v) + "."
-	case slices.Contains(causes, pb.OriginCause_ORIGIN_CAUSE_HOST_NOT_FORWARDED):
-		return "if viewers ask for " + quote(c.viewersName(leaf)) + ", forward their Host: --host-header shows whether that does; or load a certificate for " + wanted + " on " + where + "."
-	case slices.Contains(causes, pb.OriginCause_ORIGIN_CAUSE_LOAD_BALANCER_NAME) && len(leaf.GetDnsNames()) > 0:
-		return "let the origin's domain be a name that the certificate is for (" + join(quoted(leaf.GetDnsNames())) + "), with a record that leads to " + quote(c.domain) + "."
+	switch cause := v.causes()[0]; cause { //nolint:exhaustive // the others have values of their own, or are none of certificates
+	case pb.OriginCause_ORIGIN_CAUSE_NAME_MISMATCH:
+		return where + ", for " + strings.Join(quoted(c.names()), " or ") + ":"
+	case pb.OriginCause_ORIGIN_CAUSE_SERVER_NAME:
+		return "the server " + where + " has a certificate that would do " + c.otherName(v) + ":"
+	case pb.OriginCause_ORIGIN_CAUSE_HOST_NOT_FORWARDED:
+		return "if viewers ask for " + quote(c.viewersName(leaf)) + " (--host-header shows whether that helps):"
+	case pb.OriginCause_ORIGIN_CAUSE_LOAD_BALANCER_NAME:
+		return "the certificate " + where + " is for " + join(quoted(leaf.GetDnsNames())) + ":"
+	case pb.OriginCause_ORIGIN_CAUSE_EXPIRED:
+		if p.GetFailure() == pb.Failure_FAILURE_CERT_INTERMEDIATE_EXPIRED {
+			return ""
+		}
+	case pb.OriginCause_ORIGIN_CAUSE_CERTIFICATE_INVALID:
+		if p.GetFailure() != pb.Failure_FAILURE_CERT_MALFORMED {
+			return ""
+		}
+	case pb.OriginCause_ORIGIN_CAUSE_INTERMEDIATE_MISSING:
+		return ""
 	}
-	return "load a certificate for " + wanted + " on " + where + "."
+	return where + ":"
 }
 
 // refusalHint says what to look at, before what the profile says about it.

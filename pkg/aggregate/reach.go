@@ -8,14 +8,14 @@ import (
 
 // reachFindings judge the way to the addresses: connect and handshake, each address by itself (rule 6).
 func (f *facts) reachFindings() []*pb.Finding {
-	spots := survey(f.reach)
+	used, unused := f.split(f.reach)
+	spots := survey(used)
 	if f.reachability() != pb.Reachability_REACHABILITY_UNSPECIFIED {
 		return append(f.differ(spots), f.unexpected(spots)...)
 	}
 	if f.client.misfit() != pb.OriginCause_ORIGIN_CAUSE_UNSPECIFIED {
 		return append(f.differ(spots), f.misfit()...)
 	}
-	spots, unused := f.split(spots)
 	findings, spots := f.exchangeFindings(spots)
 	findings = append(findings, f.differ(spots)...)
 	findings = append(findings, f.brokenUnused(unused, spots)...)

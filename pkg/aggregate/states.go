@@ -303,7 +303,7 @@ func (f *facts) addReach(v *sight) {
 
 // see makes the agent and its region judged ones by an ok or a fail.
 func (a *agent) see(v *sight) {
-	if v.state != unknown {
+	if v.state != unknown && !v.thing.unused {
 		a.judged, a.region.judged = true, true
 	}
 }
