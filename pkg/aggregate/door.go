@@ -134,7 +134,9 @@ func (f *facts) notOpen(g group, all []*spot) *pb.Finding {
 		e.Blame = pb.Blame_BLAME_TARGET // shut from wherever it was tried
 	}
 	e.Summary = "expected open: " + f.contrastSummary(e, g.spots, contrast)
-	e.Hint = f.blockHint(e, g.spots)
+	if e.Hint = f.handshakeHint(e.GetFailure(), join(e.GetAddresses())); e.GetHint() == "" || len(e.GetFailures()) > 1 {
+		e.Hint = f.blockHint(e, g.spots)
+	}
 	return e
 }
 

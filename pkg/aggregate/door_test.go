@@ -328,6 +328,10 @@ func TestWordsOfDoors(t *testing.T) {
 			[]string{"expected blocked: ap and eu are answered by TLS (tls_alert) from 203.0.113.10:443"},
 		},
 		{
+			"something else than TLS where it should be open", tlsDoor(wantOpen).in("ap", tls(ip1, "", notTLS)),
+			[]string{"expected open: ap: something else than TLS", "the port is open and speaks no TLS"},
+		},
+		{
 			"a response where it should be shut", httpDoor(wantRefused).in("ap", gets(ip1, 200)),
 			[]string{"expected refused: ap", "gets 200 OK from 203.0.113.10:443"},
 		},

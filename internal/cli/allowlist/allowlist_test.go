@@ -203,6 +203,19 @@ func TestAllProblemsAreListedUpTo20(t *testing.T) {
 	}
 }
 
+// TestTheDocumentsExampleIsOne reads the file that docs/allowlist.md shows.
+func TestTheDocumentsExampleIsOne(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/allowlist.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```yaml\n")
+	example, _, found := strings.Cut(rest, "```")
+	if rules, err := Parse("f.yaml", []byte(example)); !found || err != nil || len(rules) != 1 || len(rules[0].Doors) != 3 {
+		t.Errorf("%v, %v", rules, err)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.yaml")
 	if _, err := Load(path); !errors.Is(err, os.ErrNotExist) {

@@ -35,7 +35,7 @@ func Report(q Question, ranges *Ranges, rules *Rules) (*pb.CoverReport, error) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("prefix list %s: its contents are not known; if it is %s's own, say so by --prefix-list %s.", id, q.Provider, id))
 	}
 	for _, g := range rules.groups {
-		r.Warnings = append(r.Warnings, groupWarnings(g, r)...)
+		r.Warnings = append(r.Warnings, groupWarnings(g, r, rules.listed[g.GetId()])...)
 	}
 	return r, nil
 }
@@ -133,7 +133,7 @@ func familyName(f pb.Family) string {
 
 // groupWarnings are the traps of a group's weight: rules that do not fit are not there, and half of
 // the provider stands outside.
-func groupWarnings(g *pb.SecurityGroup, r *pb.CoverReport) (out []string) {
+func groupWarnings(g *pb.SecurityGroup, r *pb.CoverReport, listed *[2]bool) (out []string) {
 	who := fmt.Sprintf("security group %s", g.GetId())
 	for i, weight := range []int32{g.GetWeightIpv4(), g.GetWeightIpv6()} {
 		name, missing := familyName(families[i]), int32(len(r.GetFamilies()[i].GetMissing()))
@@ -141,8 +141,8 @@ func groupWarnings(g *pb.SecurityGroup, r *pb.CoverReport) (out []string) {
 		case weight > g.GetMaxWeight():
 			out = append(out, fmt.Sprintf("%s: its inbound rules weigh %d for %s, of at most %d; the provider's prefix list alone weighs %d each time it is there, so open both ports in one rule, or have the quota raised.",
 				who, weight, name, g.GetMaxWeight(), listWeight))
-		case weight >= listWeight && weight+listWeight > g.GetMaxWeight() && missing == 0:
-			out = append(out, fmt.Sprintf("%s: its inbound rules weigh %d for %s, of at most %d; a prefix list that weighs %d does not fit a second time (80 and 443): open both ports in one rule, or have the quota raised.",
+		case listed != nil && listed[i] && weight+listWeight > g.GetMaxWeight():
+			out = append(out, fmt.Sprintf("%s: its inbound rules weigh %d for %s, of at most %d; the provider's prefix list, which weighs %d, does not fit a second time (80 and 443): open both ports in one rule, or have the quota raised.",
 				who, weight, name, g.GetMaxWeight(), listWeight))
 		case missing > 0 && weight+missing > g.GetMaxWeight():
 			out = append(out, fmt.Sprintf("%s: its inbound rules weigh %d for %s, and the %d missing blocks make that %d of at most %d; the provider's managed prefix list weighs %d.",

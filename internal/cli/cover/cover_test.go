@@ -165,7 +165,7 @@ func TestCover(t *testing.T) {
 			"the CDN's prefix list", group(permission("tcp", "443-443", theList)), published,
 			Question{Lists: []string{"pl-1"}},
 			[]string{"full", "IPv4 full", noSix},
-			[]string{"IPv6", "weigh 55 for IPv4, of at most 60; a prefix list that weighs 55 does not fit a second time (80 and 443)"},
+			[]string{"IPv6", "weigh 55 for IPv4, of at most 60; the provider's prefix list, which weighs 55, does not fit a second time (80 and 443)"},
 		},
 		{
 			"the CDN's prefix list, twice: 110 of 60", group(permission("tcp", "443-443", theList), permission("tcp", "80-80", theList)), published,
@@ -183,7 +183,7 @@ func TestCover(t *testing.T) {
 			"the prefix list for port 80 alone", group(permission("tcp", "80-80", theList)), published,
 			Question{Lists: []string{"pl-1"}},
 			[]string{"none", "IPv4 none missing 198.51.100.0/24 203.0.113.0/24", noSix},
-			[]string{"IPv6"},
+			[]string{"IPv6", "does not fit a second time"},
 		},
 		{
 			"a prefix list that is not known may admit what is missing", group(permission("tcp", "443-443", theList)), published,

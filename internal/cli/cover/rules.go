@@ -37,6 +37,7 @@ type Rules struct {
 	lists    [2]bool          // whether the provider's prefix list is admitted too
 	unknown  []string         // other prefix lists that are admitted
 	groups   []*pb.SecurityGroup
+	listed   map[string]*[2]bool // by group: whether the provider's prefix list stands in it, for any port
 	warnings []string
 }
 
@@ -105,7 +106,7 @@ func readGroups(path string, data []byte, q Question) (*Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Rules{}
+	r := &Rules{listed: map[string]*[2]bool{}}
 	var admitted []netip.Prefix
 	for _, g := range groups {
 		one := &pb.SecurityGroup{Id: g.GroupId, Name: g.GroupName, MaxWeight: int32(q.MaxRules)}
@@ -166,14 +167,21 @@ func (p awsPermission) blocks() (list []netip.Prefix, err error) {
 // weigh adds what a permission weighs, whatever its ports: the quota is for all of them. A group that
 // is referred to counts for both families.
 func (r *Rules) weigh(g *pb.SecurityGroup, p awsPermission, q Question) {
+	listed := r.listed[g.GetId()]
+	if listed == nil {
+		listed = &[2]bool{}
+		r.listed[g.GetId()] = listed
+	}
 	g.WeightIpv4 += int32(len(p.IpRanges) + len(p.UserIdGroupPairs))
 	g.WeightIpv6 += int32(len(p.Ipv6Ranges) + len(p.UserIdGroupPairs))
 	for _, l := range p.PrefixListIds {
 		switch {
 		case slices.Contains(q.Lists, l.PrefixListId):
 			g.WeightIpv4 += listWeight
+			listed[0] = true
 		case slices.Contains(q.ListsIPv6, l.PrefixListId):
 			g.WeightIpv6 += listWeight
+			listed[1] = true
 		case !slices.Contains(g.GetUnknownPrefixLists(), l.PrefixListId):
 			g.UnknownPrefixLists = append(g.UnknownPrefixLists, l.PrefixListId)
 		}

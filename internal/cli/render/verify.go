@@ -248,8 +248,14 @@ func (v *Verification) lastLine(done []*Check) string {
 		fmt.Sprintf("%d as expected, %d not, %d not known", count[markOK], count[markFail], count[markUnknown]),
 	}
 	if v.against {
-		words = append(words, fmt.Sprintf("since last: %d newly broken, %d newly fixed, %d unchanged, %d new",
-			changed["newly broken"], changed["newly fixed"], changed["unchanged"], changed["new"]))
+		text := "since last:"
+		for i, change := range []string{"newly broken", "newly fixed", "no longer known", "unchanged", "new"} {
+			if i > 0 {
+				text += ","
+			}
+			text += fmt.Sprintf(" %d %s", changed[change], change)
+		}
+		words = append(words, text)
 	}
 	return strings.Join(append(words, human(time.Since(v.start))), " · ")
 }
