@@ -110,6 +110,8 @@ func (f *facts) regionalResolution(shut, all []*spot) []*pb.Finding {
 		case because(fails, stale): // it does what it should
 			r.Block = pb.BlockKind_BLOCK_KIND_UNSPECIFIED
 		case contradicted(g.spots[0]):
+		case cutOff(fails): // who asks directly does not get there either
+			r.Block, r.Blame = pb.BlockKind_BLOCK_KIND_UNSPECIFIED, pb.Blame_BLAME_PATH
 		case because(fails, confirmed), code == pb.FindingCode_FINDING_CODE_DNSSEC_BOGUS, code == pb.FindingCode_FINDING_CODE_CNAME_BROKEN:
 			// Resolvers that do not validate, or hold an old answer, do not see it; it is the zone's all the same.
 			r.Block, r.Blame = pb.BlockKind_BLOCK_KIND_UNSPECIFIED, pb.Blame_BLAME_ZONE
@@ -120,6 +122,18 @@ func (f *facts) regionalResolution(shut, all []*spot) []*pb.Finding {
 		findings = append(findings, r)
 	}
 	return findings
+}
+
+// cutOff says whether the zone's own servers are silent for all who fail, while servers above them answer.
+func cutOff(fails []*sight) bool {
+	return !slices.ContainsFunc(fails, func(v *sight) bool {
+		silent := func(w *said) bool {
+			f := w.at().GetFailure()
+			return (f == pb.Failure_FAILURE_DNS_TIMEOUT || f == pb.Failure_FAILURE_DNS_UNREACHABLE) && v.agent.heard[w.thing.family()]
+		}
+		return aboutName(v.failure) || wrongData(v.failure) || len(v.agent.said) == 0 ||
+			slices.ContainsFunc(v.agent.said, func(w *said) bool { return !silent(w) })
+	})
 }
 
 // unresolvable is a name that resolves nowhere. That there is no such name is the zone's word if its own servers

@@ -65,9 +65,9 @@ func (f *facts) reason(a *answer) reason {
 	p := f.pictures[f.questionOf(a.sight)]
 	here := p.places[a.agent.region]
 	switch {
-	case a.state == bad:
+	case a.state == bad && f.comparable(a.sight):
 		return f.failureReason(a, here)
-	case a.data == nil:
+	case a.data == nil || !f.comparable(a.sight):
 		return unasked
 	case here == nil:
 		if p.steers {
@@ -95,6 +95,17 @@ func (f *facts) reason(a *answer) reason {
 		return stale
 	}
 	return odd
+}
+
+// comparable says whether an answer can be compared with what the zone's own servers were asked: for the same part
+// of the network, with recursion, and for data that a zone has, rather than makes for each reply or counts up.
+func (f *facts) comparable(v *sight) bool {
+	dns := f.m.GetSpec().GetDns()
+	switch f.questionOf(v).kind {
+	case "SOA", "RRSIG", "NSEC", "NSEC3", "ANY":
+		return false
+	}
+	return dns.GetClientSubnet() == "" && !dns.GetNoRecursion() && dns.GetClass() != "CH"
 }
 
 // failureReason finds why a resolver says that there is nothing, or something that cannot be, while the zone's
@@ -137,19 +148,24 @@ func (f *facts) translated(a *answer, here *place) bool {
 }
 
 // runsDown says whether an answer's TTL shows that it is from a cache, and older than what the zone has: it is
-// less than the zone gives, or others have the same with another one. Of a record that is gone no TTL is known;
-// there it is enough that the resolver does not make up others.
+// less than the zone gives, others have the same with another one, or it is no number that anybody sets. Of a
+// record that is gone no TTL is known; there it also takes a resolver that makes up no others.
 func (f *facts) runsDown(a *answer, here *place) bool {
 	ttl, ok := f.remaining(a.sight)
 	if !ok || ttl == 0 {
 		return false
 	}
 	count := f.counts[a.data]
-	if count[0] < count[1] || ttl < here.ttl {
-		return true
+	counted := count[0] < count[1] || ttl%roundTTL != 0
+	if len(here.values) == 0 {
+		return counted && f.random(a) == bad
 	}
-	return len(here.values) == 0 && f.random(a) == bad
+	return counted || ttl < here.ttl
 }
+
+// roundTTL is what the TTLs that people set are multiples of, in seconds. One that is no multiple was counted
+// down by a cache, nine times in ten.
+const roundTTL = 10
 
 // madeUp says whether there is proof that an answer is not the zone's. An address that is private is no proof:
 // who asks from inside may have a view of its own.
@@ -174,9 +190,13 @@ func privateValue(value string) bool {
 	return err == nil && (ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast())
 }
 
-// severalReplies says whether replies with different data came to one query.
+// severalReplies says whether replies with different data came to one query that was sent once: to two of them two
+// caches behind one address may each have answered.
 func (f *facts) severalReplies(a *answer) bool {
 	s := a.at()
+	if s.GetAttempts() > 1 {
+		return false
+	}
 	var first *dataset
 	for _, r := range s.GetEvidence().GetReplies() {
 		if r.GetMismatched() || r.GetTruncated() || r.GetRcode() != "NOERROR" || r.GetLeftOut() > 0 {

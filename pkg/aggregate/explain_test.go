@@ -33,6 +33,7 @@ func invented(before []*pb.Step, addresses ...string) []*pb.Step {
 
 // injected adds a second reply with other data to the first query.
 func injected(data string, steps []*pb.Step) []*pb.Step {
+	steps[0].Attempts = 1
 	e := steps[0].Evidence
 	e.Replies = append(e.Replies, &pb.DNSReply{Transport: "udp", Rcode: "NOERROR", Answers: []*pb.Record{{Name: "www.example", Type: "A", Data: data, Ttl: 60}}})
 	return steps
@@ -134,6 +135,21 @@ func TestDifferences(t *testing.T) {
 			[]string{calm, "WARN answers_stale [ap] agents=ap blame=resolver medium"},
 		},
 		{
+			"the same with a TTL that nobody has counted down",
+			dnsWorld("A").in("ap", invented(aged(1, 3600, c)), zoneDenies(nxdomain)),
+			[]string{calm, "WARN answers_unexplained [ap] blame=unknown medium"},
+		},
+		{
+			"the TTL was lowered with the change, and one cache alone has the old answer: nobody sets a TTL of 2873",
+			dnsWorld("A").in("ap", aged(1, 2873, c), zoneSays(a)),
+			[]string{calm, "WARN answers_stale [ap] agents=ap blame=resolver medium"},
+		},
+		{
+			"an answer that was asked for another part of the network is not compared",
+			forSubnet(dnsWorld("A").in("ap", aged(1, 33, c), zoneSays(a))),
+			[]string{calm},
+		},
+		{
 			"the same, where nobody looked whether it makes things up",
 			dnsWorld("A").in("ap", aged(1, 33, c), zoneDenies(nxdomain)),
 			[]string{calm, "WARN answers_unexplained [ap] blame=unknown medium"},
@@ -163,6 +179,12 @@ func TestDifferences(t *testing.T) {
 	})
 }
 
+// forSubnet asks for another network's answer.
+func forSubnet(w *world) *world {
+	w.m.Spec.GetDns().ClientSubnet = "198.51.100.0/24"
+	return w
+}
+
 // typed sets the type that steps asked for.
 func typed(kind string, steps []*pb.Step) []*pb.Step {
 	for _, s := range steps {
@@ -179,6 +201,11 @@ func TestSuspectAnswers(t *testing.T) {
 			"two replies with different data to one query: somebody on the way",
 			dnsWorld("A").in("ap", injected(a, aged(1, 60, c)), zoneSays(a)).in("eu", same(2)),
 			[]string{"fail", "ERROR answers_suspect [ap] agents=ap blame=path medium"},
+		},
+		{
+			"two replies to a query that was sent twice: two caches behind one address may differ",
+			dnsWorld("A").in("ap", attemptsOf(2, injected(a, aged(1, 33, c))), zoneSays(a)).in("eu", same(2)),
+			[]string{"ok", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
 		},
 		{
 			"two replies, and what was taken is what the zone says: no harm was done",
@@ -201,7 +228,12 @@ func TestSuspectAnswers(t *testing.T) {
 			[]string{"fail", "ERROR answers_suspect [ap] agents=ap blame=resolver medium"},
 		},
 		{
-			"the same with a TTL that runs down: the old host may be somebody else's by now",
+			"the same with the TTL of before a change, counted down: the old host may be somebody else's by now",
+			dnsWorld("A").in("ap", answeredTLS(aged(1, 2873, c), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
+			[]string{"ok", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
+		},
+		{
+			"the same with a TTL that is less than the zone's",
 			dnsWorld("A").in("ap", answeredTLS(aged(1, 33, c), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
 			[]string{"ok", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
 		},

@@ -155,7 +155,7 @@ func (f *facts) lameDelegation(zone string, lame []*said, seats []*seat) *pb.Fin
 	l := aboutSights(pb.FindingCode_FINDING_CODE_LAME_DELEGATION, sightsOf(lame), sightsOf(served))
 	l.Block, l.Blame = pb.BlockKind_BLOCK_KIND_UNSPECIFIED, pb.Blame_BLAME_ZONE
 	l.Regions = saidIn(lame)
-	l.Addresses = collect(lame, func(w *said) string { return w.at().GetAddress() })
+	l.Addresses = collect(lame, (*said).address)
 	l.Confidence = f.confidence(sightsOf(lame))
 	l.Summary = lameSummary(zone, lame, served)
 	l.Hint = "let " + join(serversOf(lame)) + " serve " + shown(zone) + ", or take " + verb(serversOf(lame), "it", "them") +
@@ -217,7 +217,7 @@ func (f *facts) insideDelegations() []*pb.Finding {
 		l := aboutSights(pb.FindingCode_FINDING_CODE_LAME_DELEGATION, sightsOf(all), nil)
 		l.Severity, l.Stage, l.Blame = pb.Severity_SEVERITY_WARN, pb.Stage_STAGE_DNS, pb.Blame_BLAME_ZONE
 		l.Regions = saidIn(all)
-		l.Addresses = collect(all, func(w *said) string { return w.at().GetAddress() })
+		l.Addresses = collect(all, (*said).address)
 		l.Confidence = f.confidence(sightsOf(all))
 		l.Summary = shown(zone) + " is delegated to " + join(serversOf(all)) + ", which the internet has no way to."
 		l.Hint = "give " + join(serversOf(all)) + " a public address, or take " + verb(serversOf(all), "it", "them") + " out of the public NS records."

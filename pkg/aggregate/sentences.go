@@ -324,11 +324,23 @@ func (f *facts) resolverHint(r *pb.Finding, spots []*spot) string {
 	if carrier(r.GetFailure()) {
 		return "compare the certificate of " + servers + " from " + join(r.GetRegions()) + " with the others' (`elsewhere tls`): something on the way may answer in its place."
 	}
+	if r.GetBlame() == pb.Blame_BLAME_PATH {
+		return "the zone's own servers do not answer " + join(r.GetRegions()) + " either, and those above them do: look for what drops queries between " +
+			join(r.GetRegions()) + " and " + join(collect(f.agents, func(a *agent) string { return silentServers(a, r) })) + "."
+	}
 	if aboutName(r.GetFailure()) {
 		return "ask the zone's own servers from " + join(r.GetRegions()) + "; if they have the record, " + servers +
 			" holds an old answer or filters it."
 	}
 	return "check whether " + servers + " can reach the zone's servers, and its DNSSEC validation."
+}
+
+// silentServers is one of the zone's own servers that does not answer an agent of r's regions, "" for the others.
+func silentServers(a *agent, r *pb.Finding) string {
+	if len(a.said) == 0 || !slices.Contains(r.GetRegions(), a.region.name) {
+		return ""
+	}
+	return a.said[0].server()
 }
 
 // contradictionHint says what a resolver needs that says otherwise than the zone's own servers; "" if that is not

@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -24,6 +25,14 @@ type said struct {
 
 // about is the zone's server that was asked.
 func (w *said) about() *pb.AuthorityEvidence { return w.at().GetEvidence().GetAuthority() }
+
+// address is the server's, "" if its name leads to none.
+func (w *said) address() string {
+	if _, err := netip.ParseAddrPort(w.thing.text); err != nil {
+		return ""
+	}
+	return w.thing.text
+}
 
 // maxChain bounds the CNAMEs that are followed from zone to zone.
 const maxChain = 16
@@ -146,7 +155,7 @@ func compareData(a, b *dataset) int {
 
 // server names a zone's server for a sentence: name and address.
 func (w *said) server() string {
-	name, address := w.about().GetServer(), w.at().GetAddress()
+	name, address := w.about().GetServer(), w.address()
 	switch {
 	case name == "":
 		return shown(address)

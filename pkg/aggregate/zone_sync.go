@@ -232,7 +232,7 @@ func (f *facts) unsyncedZone(p *poll, sides map[*dataset][]*ballot, seen []*said
 	u := plainFinding(pb.FindingCode_FINDING_CODE_ANSWERS_UNSYNCED)
 	u.Stage, u.Blame = pb.Stage_STAGE_DNS, pb.Blame_BLAME_ZONE
 	u.Regions = saidIn(seen)
-	u.Addresses = collect(seen, func(w *said) string { return w.at().GetAddress() })
+	u.Addresses = collect(seen, (*said).address)
 	u.Confidence = f.confidence(sightsOf(seen))
 	u.Evidence = evidence(sightsOf(seen), nil)
 	zone := shown(seen[0].about().GetZone())

@@ -173,7 +173,7 @@ func TestLameDelegation(t *testing.T) {
 		{
 			"all servers are silent for one region and answer another: the region's trouble, not the zone's",
 			dnsWorld("A").in("ap", unnamed(1, servfail), referred(), ownFails(1, dnsSilent)).in("eu", good()),
-			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium"},
+			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail blame=path medium"},
 		},
 		{
 			"a zone delegated to a private address: worth a warning, and no more: inside it may work",
