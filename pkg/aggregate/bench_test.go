@@ -3,6 +3,8 @@ package aggregate
 import (
 	"fmt"
 	"testing"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
 // bigWorld is n agents in four regions that look at two addresses by TLS: one region in ten thousand
@@ -24,6 +26,26 @@ func bigWorld(n int) *world {
 
 func BenchmarkJudge10000(b *testing.B) {
 	w := bigWorld(10_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if v := w.judge(); len(v.GetFindings()) == 0 {
+			b.Fatal("nothing found")
+		}
+	}
+}
+
+// BenchmarkJudgeOrigin10000 is agents in four regions that look at an origin of two addresses for a client: one
+// region gets no answer from the second one, which has an old certificate too.
+func BenchmarkJudgeOrigin10000(b *testing.B) {
+	w := originWorld(strict())
+	for i := range 10_000 {
+		region := [...]string{"ap", "eu", "sa", "us"}[i%4]
+		second := visited(ip2, hands{wrong: []pb.Failure{expired}}, 200)
+		if region == "ap" {
+			second = blocked(ip2, timeout)
+		}
+		w.in(fmt.Sprintf("%s/%05d", region, i), query(i%200, none, "203.0.113.10", "203.0.113.11"), then(visited(ip1, hands{}, 200), second))
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		if v := w.judge(); len(v.GetFindings()) == 0 {

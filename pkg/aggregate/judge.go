@@ -25,6 +25,17 @@ func Judge(m *pb.Measurement, results []*pb.Result) *pb.Verdict {
 	return &pb.Verdict{Outcome: f.outcome(findings), Findings: findings, Judge: Version}
 }
 
+// Judged names the regions of m that something is known of, sorted: those where an agent came to an end, good
+// or bad, by itself. What Judge does not say of another region is not well; it is not known.
+func Judged(m *pb.Measurement, results []*pb.Result) []string {
+	return collect(gather(m, results).regions, func(r *region) string {
+		if r.judged {
+			return r.name
+		}
+		return ""
+	})
+}
+
 // outcome is FAIL with any ERROR; otherwise INCONCLUSIVE with too few vantage points or an asked
 // region without a judged agent; otherwise OK.
 func (f *facts) outcome(findings []*pb.Finding) pb.Outcome {

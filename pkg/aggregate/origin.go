@@ -24,6 +24,8 @@ type client struct {
 	host     string // that it sends, its own or the viewer's; the domain if none is forwarded
 	port     uint16
 	versions []string // that it offers
+
+	configured bool // the question names them
 }
 
 // newClient is the client that a spec names, or nil.
@@ -71,6 +73,7 @@ func hostName(text string) string {
 
 // speak sets the versions that it offers: as it is configured, or else its own.
 func (c *client) speak(configured []string) {
+	c.configured = len(configured) > 0
 	for _, more := range [][]string{c.GetDefaultVersions(), c.GetVersions()} {
 		if len(configured) == 0 {
 			configured = more

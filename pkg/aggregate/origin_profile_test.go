@@ -44,6 +44,7 @@ func TestShippedProfiles(t *testing.T) {
 // The three ways to stand behind a load balancer that an article of AWS tells of (domain.md, 1c).
 func TestTopologies(t *testing.T) {
 	p := shipped(t, "cloudfront")
+	old := hands{version: "TLS 1.0", suite: suiteCBC, offer: noVersion, accepts: accepting("TLS 1.0", []string{suiteCBC})}
 	byItsOwnName := func(o *pb.OriginSpec) { o.Url = "https://alb-1.eu-west-1.elb.amazonaws.com/" }
 	runVerdicts(t, []verdictCase{
 		{
@@ -78,6 +79,16 @@ func TestTopologies(t *testing.T) {
 			"the same server as a target of a load balancer that ends TLS: nobody looks at its certificate",
 			everywhere(shipped(t, "aws-alb"), func() []*pb.Step { return visited(ip1, hands{wrong: []pb.Failure{selfSigned, expired}}, 200) }),
 			[]string{"ok"},
+		},
+		{
+			"the server speaks what the client can be made to speak, and documents do not say for certain what it speaks by default",
+			everywhere(p, func() []*pb.Step { return visited(ip1, old, 200) }),
+			[]string{"fail", "ERROR protocol_mismatch [ap eu] at 203.0.113.10:443 tls_version_unsupported blame=target high → protocol 502?"},
+		},
+		{
+			"the same, and the question says what the client is made to speak",
+			asking(everywhere(p, func() []*pb.Step { return visited(ip1, old, 200) }), func(o *pb.OriginSpec) { o.Versions = []string{"TLS 1.1", "TLS 1.2"} }),
+			[]string{"fail", "ERROR protocol_mismatch [ap eu] at 203.0.113.10:443 tls_version_unsupported blame=target high → protocol 502"},
 		},
 		{
 			"a silent port: documents conflict about the status",

@@ -175,9 +175,7 @@ func (t *talk) mismatch(v *sight) {
 	switch {
 	case apart && (t.whole || v.failure == pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED):
 		v.because = []pb.OriginCause{pb.OriginCause_ORIGIN_CAUSE_PROTOCOL}
-		if !t.ssl3Alone() && slices.ContainsFunc(t.accepted, func(version string) bool { return slices.Contains(t.GetUnverifiedVersions(), version) }) {
-			v.doubt = "unverified_versions"
-		}
+		v.doubt = t.doubts()
 	case t.refuses(leafIn(t.own.GetEvidence().GetTls().GetChain())) == pb.Severity_SEVERITY_ERROR:
 		v.because = []pb.OriginCause{pb.OriginCause_ORIGIN_CAUSE_KEY}
 	case closed && !t.clashes():
@@ -188,6 +186,23 @@ func (t *talk) mismatch(v *sight) {
 	default:
 		v.because = []pb.OriginCause{pb.OriginCause_ORIGIN_CAUSE_TLS_NEGOTIATION}
 	}
+}
+
+// doubts is the field of the profile that "no version in common" rests on although it is not verified: the client
+// may have a version that the server accepts after all, or come with others than it is said to by default. ""
+// if there is no such doubt.
+func (t *talk) doubts() string {
+	accepts := func(versions []string) bool {
+		return slices.ContainsFunc(t.accepted, func(version string) bool { return slices.Contains(versions, version) })
+	}
+	switch {
+	case t.ssl3Alone():
+	case accepts(t.GetUnverifiedVersions()):
+		return "unverified_versions"
+	case !t.configured && accepts(t.GetVersions()) && t.GetSources()["default_versions"].GetUnverified():
+		return "default_versions"
+	}
+	return ""
 }
 
 // clashes says whether none of the suites that the server accepts is the client's.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -33,8 +34,12 @@ func served(m *pb.Measurement, t theme) []string {
 		return nil
 	}
 	var table [][]string
+	judged := aggregate.Judged(m, m.GetResults())
 	for _, region := range regions(m) {
 		mark, said := servedFrom(m, region)
+		if mark == markOK && !slices.Contains(judged, region) {
+			mark, said = markUnknown, "not known: no agent of the region could go all the way"
+		}
 		table = append(table, []string{t.strong.Render(Clean(region)), t.mark(mark).Render(mark.String() + " " + said)})
 	}
 	return grid(table)

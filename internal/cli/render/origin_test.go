@@ -127,6 +127,7 @@ FAIL · 5 asked, 4 answered, 1 lost · x
 func TestAHealthyOriginIsALineForEachRegion(t *testing.T) {
 	spec, r := healthyOrigin()
 	m := &pb.Measurement{Id: "x", State: pb.State_STATE_FINISHED, Spec: spec, Results: []*pb.Result{r}, Verdict: &pb.Verdict{Outcome: pb.Outcome_OUTCOME_OK}}
+	m.Asks = []*pb.Ask{{Agent: r.GetAgent(), Vantage: r.GetVantage(), State: pb.AskState_ASK_STATE_ANSWERED}}
 	want := "origin https://origin.example.com/ --profile cloudfront from world\neu-west  ✓ Amazon CloudFront can serve it: 1 agent, 203.0.113.10:443, TLS 1.2 TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, 200\nOK · 0 asked, 0 answered · x\n"
 	if diff := cmp.Diff(want, printed(t, m, Screen{})); diff != "" {
 		t.Error(diff)
