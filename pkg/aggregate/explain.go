@@ -89,7 +89,7 @@ func (f *facts) reason(a *answer) reason {
 		return stale
 	case p.chooses:
 		return confirmed // one more choice of many
-	case p.steers && f.handshake(a) == good:
+	case p.steers && f.handshake(a, here) == good:
 		return steering
 	case !p.steers && f.runsDown(a, here):
 		return stale
@@ -181,7 +181,7 @@ func (f *facts) madeUp(a *answer, p *picture, here *place) bool {
 	case f.severalReplies(a), here.denies() && len(here.values) == 0 && f.random(a) == good:
 		return true
 	}
-	return f.handshake(a) == bad && !f.runsDown(a, here)
+	return f.handshake(a, here) == bad && !f.runsDown(a, here)
 }
 
 // privateValue says whether a value is an address of a private network.
@@ -227,34 +227,33 @@ func (f *facts) replyData(asked string, r *pb.DNSReply) *dataset {
 }
 
 // handshake is how the name's handshake with an answered address ended: good if the certificate is the name's,
-// bad if it is not, and nobody else's trouble explains it.
-func (f *facts) handshake(a *answer) state {
-	result := unknown
+// bad if it is not, while an address of the zone's own shows one that is. A name whose servers have none, or
+// behind something that shows its own for all, proves nothing by it.
+func (f *facts) handshake(a *answer, here *place) state {
+	there, home := unknown, unknown
 	for _, s := range a.agent.steps {
-		if s.GetKind() != pb.StepKind_STEP_KIND_TLS_HANDSHAKE || !isAnswered(a, s) {
+		if s.GetKind() != pb.StepKind_STEP_KIND_TLS_HANDSHAKE || s.GetRole() != pb.Role_ROLE_TARGET && s.GetVariant() != pb.Variant_VARIANT_ANSWERED_ADDRESS {
 			continue
 		}
+		ap, err := netip.ParseAddrPort(s.GetAddress())
+		if err != nil {
+			continue
+		}
+		ip := ap.Addr().Unmap().String()
+		answered, foreign := slices.Contains(a.values, ip), slices.ContainsFunc(s.GetFailures(), notTheName)
 		switch {
-		case clean(s):
+		case answered && clean(s):
 			return good
-		case s.GetRole() == pb.Role_ROLE_VARIANT && slices.ContainsFunc(s.GetFailures(), notTheName):
-			result = bad
+		case answered && foreign && s.GetRole() == pb.Role_ROLE_VARIANT:
+			there = bad
+		case !answered && here.values[ip] && !foreign && (clean(s) || certFailure(s)):
+			home = good
 		}
 	}
-	return result
-}
-
-// isAnswered says whether a handshake was with an address that was answered, for its sake or as the target's.
-func isAnswered(a *answer, s *pb.Step) bool {
-	switch s.GetRole() {
-	case pb.Role_ROLE_VARIANT:
-		return s.GetVariant() == pb.Variant_VARIANT_ANSWERED_ADDRESS && s.Beside != nil && int(s.GetBeside()) == a.step
-	case pb.Role_ROLE_TARGET:
-		ap, err := netip.ParseAddrPort(s.GetAddress())
-		return err == nil && slices.Contains(a.values, ap.Addr().Unmap().String())
-	default:
-		return false
+	if home == good {
+		return there
 	}
+	return unknown
 }
 
 // notTheName says whether a failure shows that whoever answers is not entitled to the name.

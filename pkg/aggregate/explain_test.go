@@ -224,18 +224,28 @@ func TestSuspectAnswers(t *testing.T) {
 		},
 		{
 			"the certificate there is not the name's, and the TTL is not one that runs down",
-			dnsWorld("A").in("ap", answeredTLS(aged(1, 3600, c), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
+			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 3600, c), a+":443"), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
 			[]string{"fail", "ERROR answers_suspect [ap] agents=ap blame=resolver medium"},
 		},
 		{
 			"the same with the TTL of before a change, counted down: the old host may be somebody else's by now",
-			dnsWorld("A").in("ap", answeredTLS(aged(1, 2873, c), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
+			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 2873, c), a+":443"), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
 			[]string{"ok", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
 		},
 		{
 			"the same with a TTL that is less than the zone's",
-			dnsWorld("A").in("ap", answeredTLS(aged(1, 33, c), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
+			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 33, c), a+":443"), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
 			[]string{"ok", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
+		},
+		{
+			"nor is the one at an address of the zone's own: the name has none to show, or something shows its own for all",
+			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 3600, c), a+":443", mismatch), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
+			[]string{"ok", "WARN answers_unexplained [ap] blame=unknown medium"},
+		},
+		{
+			"nothing shakes hands at an address of the zone's own: it may be no name for TLS",
+			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 3600, c), a+":443", hung), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
+			[]string{"ok", "WARN answers_unexplained [ap] blame=unknown medium"},
 		},
 		{
 			"nobody shakes hands there: no proof",

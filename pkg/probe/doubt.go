@@ -20,7 +20,7 @@ import (
 const (
 	secondLook     = 2 * time.Second // For a query that stands beside another one.
 	identityGrace  = time.Second
-	maxDoubtful    = 2 // Addresses that a contradicted answer is tried at.
+	maxDoubtful    = 3 // Addresses that a contradicted answer is tried at, one of the zone's own among them.
 	maxBogons      = 3 // Addresses of an answer that are named.
 	randomLabel    = 16
 	doubtfulPort   = 443
@@ -168,7 +168,8 @@ func unlikely(name string) string {
 
 // contradicted compares what the resolvers answered, once they all have, with what the zone's own servers
 // say. Where they have nothing in common, a handshake with the answered address tells whether the name is
-// at home there all the same (domain.md, 5.4).
+// at home there all the same (domain.md, 5.4), and one with an address of theirs whether it has a
+// certificate at home.
 func (t *trace) contradicted(ctx context.Context, asking *sync.WaitGroup, name string, said map[string][]string) {
 	switch t.job.GetSpec().GetCheck().(type) {
 	case *pb.Spec_Dns, *pb.Spec_Tcp:
@@ -181,7 +182,8 @@ func (t *trace) contradicted(ctx context.Context, asking *sync.WaitGroup, name s
 		if s.doubted != nil {
 			s.doubted(ctx, t)
 		}
-		for _, text := range s.pb.GetEvidence().GetAddresses() {
+		theirs := said[s.pb.GetType()]
+		for _, text := range slices.Concat(theirs[:min(len(theirs), 1)], s.pb.GetEvidence().GetAddresses()) {
 			ip, err := netip.ParseAddr(text)
 			if err != nil || len(tried) == maxDoubtful || slices.Contains(tried, text) {
 				continue

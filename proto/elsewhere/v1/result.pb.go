@@ -189,7 +189,7 @@ const (
 	// A query for the DS or DNSKEY RRset of the zone.
 	Variant_VARIANT_KEYS Variant = 8
 	// A connect or handshake with an address that the agent's resolver answered and the zone's own
-	// servers did not.
+	// servers did not; or with one of theirs, to compare with.
 	Variant_VARIANT_ANSWERED_ADDRESS Variant = 9
 	// Another port of the same address.
 	Variant_VARIANT_OTHER_PORT Variant = 10
