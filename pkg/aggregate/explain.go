@@ -122,7 +122,7 @@ func (f *facts) failureReason(a *answer, here *place) reason {
 		return odd
 	case !denial(a.failure):
 		return unasked
-	case !here.gives():
+	case !here.gives() && !f.givesOther(a):
 		return confirmed
 	case extended(s, withheld...):
 		return odd
@@ -134,6 +134,18 @@ func (f *facts) failureReason(a *answer, here *place) reason {
 		return stale
 	}
 	return odd
+}
+
+// givesOther says whether the zone's own servers have the other family's addresses of a host whose name is said
+// not to exist: that is said of both families (RFC 8020).
+func (f *facts) givesOther(a *answer) bool {
+	if a.failure != pb.Failure_FAILURE_DNS_NXDOMAIN || f.m.GetSpec().GetDns() != nil {
+		return false
+	}
+	return slices.ContainsFunc([]string{"A", "AAAA"}, func(kind string) bool {
+		p := f.pictures[question{a.at().GetName(), kind}]
+		return p != nil && p.places[a.agent.region] != nil && p.places[a.agent.region].gives()
+	})
 }
 
 // inZone says whether a name is in the zone of a SOA record.

@@ -326,6 +326,11 @@ func TestDenials(t *testing.T) {
 			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_nxdomain blame=resolver medium"},
 		},
 		{
+			"no such name in either family, while the zone's own servers have IPv4: whichever was asked first",
+			tcpWorld().in("ap", typed("AAAA", unnamed(1, nxdomain)), typed("AAAA", ownFails(1, nodata)), unnamed(1, nxdomain), own(1, "A", "203.0.113.10")),
+			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_nxdomain block=dns blame=resolver medium"},
+		},
+		{
 			"one of the zone's servers has no such name: that is why a resolver says so",
 			dnsWorld("A").in("ap", denying(40, 60, unnamed(1, nxdomain)), own(1, "A", a), ownFails(2, nxdomain)).in("eu", aged(2, 50, a), own(1, "A", a), ownFails(2, nxdomain)),
 			[]string{"fail", "ERROR answers_unsynced [ap eu] at 192.0.2.201:53 192.0.2.202:53 blame=zone high"},
