@@ -25,7 +25,7 @@ func (w *world) impose(ctx context.Context, s scenario) error {
 			return err
 		}
 	}
-	return nil
+	return w.divert(ctx, "add", s)
 }
 
 // hook is where the rules of a place see packets.
@@ -41,7 +41,7 @@ func hook(place string) string {
 
 // lift removes what impose has loaded.
 func (w *world) lift(ctx context.Context, s scenario) error {
-	var errs []error
+	errs := []error{w.divert(ctx, "del", s)}
 	done := map[space]bool{}
 	for _, place := range s.places() {
 		if where := w.place(place); !done[where] { // two of them are the router's

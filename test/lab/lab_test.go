@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -38,8 +37,8 @@ func TestLab(t *testing.T) {
 		w.hold(t)
 		return
 	}
-	r := &report{}
-	t.Cleanup(func() { r.print(t) })
+	r := &report{all: len(inTargets) + len(inAgents)}
+	t.Cleanup(func() { r.conclude(t) })
 	t.Run("Scenarios", func(t *testing.T) { w.runAll(t, r, inTargets, atOnce) })
 	t.Run("Agents", func(t *testing.T) { w.runAll(t, r, inAgents, 1) })
 	if *faultsOnly {
@@ -110,13 +109,13 @@ func (w *world) runScenario(t *testing.T, s scenario) row {
 		result.outcome = "no answer"
 		return result
 	}
-	result.measurement, result.took = m, answer.took
+	result.measurement, result.took, result.exit = m, answer.took, answer.exit
 	if err := record(s.name, answer); err != nil {
 		t.Error(err)
 	}
 	wrong := slices.Concat(s.want.differences(answer.exit, m), inconsistencies(m), w.unseen(s.want, m))
 	result.accused = s.want.falselyAccused(m)
-	result.outcome = "right"
+	result.outcome = right
 	if len(wrong) > 0 {
 		result.outcome = "WRONG"
 		t.Errorf("%s\nelsewhere %s\n%s\nit said:\n%s", s.says, s.command(), strings.Join(wrong, "\n"), describe(m))
@@ -252,48 +251,4 @@ func (w *world) testInterrupted(t *testing.T) {
 	if m.GetState() != pb.State_STATE_CANCELLED || m.GetLedger().GetLost() != 8 || m.GetSpec().GetTcp().GetHost() != "203.0.113.201" {
 		t.Errorf("the newest measurement is %s with ledger %v, want it cancelled and 8 lost", m.GetState(), m.GetLedger())
 	}
-}
-
-// report collects what was said, for the matrix at the end.
-type report struct {
-	mu   sync.Mutex
-	rows []row
-}
-
-// row is one scenario's line.
-type row struct {
-	scenario    scenario
-	measurement *pb.Measurement
-	took        interface{ Seconds() float64 }
-	outcome     string
-	accused     int
-}
-
-func (r *report) add(one row) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.rows = append(r.rows, one)
-}
-
-// print writes the matrix: scenario, proof, finding, regions, result.
-func (r *report) print(t *testing.T) {
-	var b strings.Builder
-	accused := 0
-	for _, one := range r.rows {
-		accused += one.accused
-		seconds := 0.0
-		if one.took != nil {
-			seconds = one.took.Seconds()
-		}
-		fmt.Fprintf(&b, "%-20s %-44s %-58s %5.1f s  %s\n",
-			one.scenario.name, one.scenario.proof(), findings(one.measurement), seconds, one.outcome)
-	}
-	t.Logf("the matrix:\n%-20s %-44s %-58s %7s  %s\n%s%d scenarios, %d false accusations",
-		"scenario", "fault proved by", "finding (regions)", "took", "result", b.String(), len(r.rows), accused)
-}
-
-// proof says in short how the fault was proved: the first proof that shows it.
-func (s scenario) proof() string {
-	p := s.proofs[0]
-	return fmt.Sprintf("%s: %s", p.tool, p.sees)
 }

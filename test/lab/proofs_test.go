@@ -22,7 +22,7 @@ import (
 // Elsewhere is asked.
 type proof struct {
 	from string // agents, separated by spaces
-	tool string // connect, dig, openssl, curl or send
+	tool string // connect, dig, openssl, curl, send or time
 	at   string // the address, or the name that dig asks the agent's resolver for; see the tool
 	sees string
 }
@@ -53,6 +53,8 @@ func (w *world) see(ctx context.Context, s scenario, p proof, from *vantage) err
 		saw, err = w.curl(ctx, from, p.at, s.name+"."+zone)
 	case "send":
 		saw, err = from.send(ctx, p.at)
+	case "time":
+		saw, err = from.time(p.at)
 	default:
 		err = fmt.Errorf("no tool %q", p.tool)
 	}
@@ -171,6 +173,24 @@ func (v *vantage) send(ctx context.Context, at string) (string, error) {
 	return "answered", nil // by an alert, a FIN or a RST: none of them comes for what did not arrive
 }
 
+// time connects, and says how long that takes: "IP:PORT DURATION" is answered by "slow" if it is longer.
+func (v *vantage) time(at string) (string, error) {
+	address, limit, _ := strings.Cut(at, " ")
+	least, err := time.ParseDuration(limit)
+	if err != nil {
+		return "", err
+	}
+	begin := time.Now()
+	saw, err := v.connect(address)
+	if took := time.Since(begin); err == nil && saw == "open" && took-lingering > least {
+		return "slow", nil
+	}
+	return saw, err
+}
+
+// lingering is how long connect looks what comes after a connection was accepted.
+const lingering = 300 * time.Millisecond
+
 // connect tries once, for 2.5 s, which is three SYNs, and says what the kernel says: "open",
 // "refused", "silent", "icmp 3/13 from 10.4.1.1", "reset after connect".
 func (v *vantage) connect(at string) (saw string, err error) {
@@ -266,7 +286,7 @@ func queuedICMP(fd int) string {
 
 // linger looks for a RST or a FIN right after the connection was accepted.
 func linger(fd int) (string, error) {
-	if n, err := wait(fd, unix.POLLIN, 300*time.Millisecond); err != nil || n == 0 {
+	if n, err := wait(fd, unix.POLLIN, lingering); err != nil || n == 0 {
 		return "open", err
 	}
 	n, err := unix.Read(fd, make([]byte, 1))

@@ -330,9 +330,6 @@ func (d *drawn) ask() string {
 	if len(d.from) < len(regions()) {
 		ask += " --from " + strings.Join(d.from, ",")
 	}
-	if d.odd.how == asleep {
-		ask += " --timeout 20s"
-	}
 	return ask
 }
 

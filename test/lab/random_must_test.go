@@ -106,6 +106,13 @@ func (t *teller) tellNames() {
 			}
 		}
 	}
+	// The zone's own servers have the name: who heard them there knows that its resolver's denial is its own.
+	for region, failure := range bad {
+		if failure == pb.Failure_FAILURE_DNS_NXDOMAIN && t.hears(region) {
+			t.claim(pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE, region, "", obstacle{failures: []pb.Failure{failure}})
+			delete(bad, region)
+		}
+	}
 	code := pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE
 	switch failures := slices.Compact(slices.Sorted(maps.Values(bad))); {
 	case good:
@@ -119,22 +126,30 @@ func (t *teller) tellNames() {
 	}
 }
 
-// tellViews compares what regions are answered, in the family that a stray address would be of.
+// hears says whether an agent of a region reaches the zone's own servers.
+func (d *drawn) hears(region string) bool {
+	return slices.ContainsFunc(d.asked(), func(a *vantage) bool { return a.region == region && !d.odd.cuts(a.id, false) })
+}
+
+// tellViews compares what regions are answered with what the zone's own servers say there, or else with the
+// others, in the family that a stray address would be of.
 func (t *teller) tellViews() {
-	views := map[string]bool{}
+	views, odd := map[string]bool{}, false
 	for _, a := range t.asked() {
 		to, _, _ := t.resolves(a)
 		view := ""
 		for _, i := range to {
-			if h := t.hosts[i]; h.addr.Is6() == t.hosts[0].addr.Is6() {
+			h := t.hosts[i]
+			if h.addr.Is6() == t.hosts[0].addr.Is6() {
 				view += " " + h.addr.String()
 			}
+			odd = odd || h.stray && t.hears(a.region)
 		}
 		if view != "" {
 			views[view] = true
 		}
 	}
-	if len(views) > 1 {
+	if odd || len(views) > 1 {
 		t.claims[claim{code: pb.FindingCode_FINDING_CODE_ANSWERS_UNEXPLAINED}] = manner{}
 	}
 }

@@ -11,7 +11,7 @@ func resolvers() []scenario {
 	regional := func(region string, failure pb.Failure) want {
 		return fails(&pb.Finding{
 			Code: pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE, Regions: []string{region},
-			Stage: pb.Stage_STAGE_DNS, Failure: failure, Failures: []pb.Failure{failure},
+			Stage: pb.Stage_STAGE_DNS, Failure: failure, Failures: []pb.Failure{failure}, Block: pb.BlockKind_BLOCK_KIND_DNS,
 			// Both agents of the region ask the same resolver: one perspective.
 			Confidence: pb.Confidence_CONFIDENCE_MEDIUM,
 		})
@@ -191,7 +191,10 @@ func expectations() []scenario {
 
 // agentScenarios make agents faulty, for whatever they are asked: they run one after the other.
 func agentScenarios() []scenario {
-	return []scenario{noEgress(), noEgressBesideBlock(), noEgressInsideBlock(), noEgressByReject(), deafAgent(), deafRegion(), stopped(), killed(), drained()}
+	return []scenario{
+		noEgress(), noEgressBesideBlock(), noEgressInsideBlock(), noEgressByReject(), deafAgent(), deafRegion(), stopped(), killed(), drained(),
+		noControls(), withoutSix(),
+	}
 }
 
 // cutOff are the rules that leave an agent of ap-south the coordinator and its resolver.
@@ -347,4 +350,39 @@ func drained() scenario {
 		ask:  "tcp NAME:443",
 		want: fails(shut("ap-south", "203.0.113.88", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)),
 	}
+}
+
+func noControls() scenario {
+	return scenario{
+		name: "no-controls", says: "the target is silent from everywhere, and so is all that is known to be good: nobody is accused",
+		hosts: []host{at("198.18.200.70")},
+		faults: []fault{
+			{"router", "ip daddr 198.18.200.70 counter drop"},
+			{"router", "ip daddr { 198.51.100.10, 198.51.100.11 } counter drop"},
+		},
+		proofs: []proof{
+			{all, "connect", "198.18.200.70:443", "silent"},
+			{all, "connect", "198.51.100.10:443", "silent"},
+			{all, "connect", "198.51.100.11:8443", "silent"},
+		},
+		ask: "tcp NAME:443",
+		want: unsure(
+			&pb.Finding{Code: pb.FindingCode_FINDING_CODE_VANTAGE_FAULT, Regions: everywhere(), Blame: pb.Blame_BLAME_AGENT},
+			&pb.Finding{Code: pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE, Regions: everywhere()},
+		),
+	}
+}
+
+func withoutSix() scenario {
+	s := scenario{
+		name: "without-six", says: "a region's agents have lost IPv6, the target has both families",
+		hosts:  []host{at("198.18.200.71"), at("2001:db8:18::c871")},
+		proofs: []proof{{all, "connect", "198.18.200.71:443", "open"}},
+		ask:    "tcp NAME:443", want: warns(faulty(pb.Blame_BLAME_AGENT, "us-east", "us-1", "us-2")),
+	}
+	for _, a := range agentsIn("us-east") {
+		s.faults = append(s.faults, fault{a, "oif eth0 meta l4proto tcp meta nfproto ipv6 counter drop"})
+		s.proofs = append(s.proofs, proof{a, "connect", "[2001:db8:51::10]:443", "silent"})
+	}
+	return s
 }

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"net/netip"
+	"slices"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -15,6 +16,7 @@ type scenario struct {
 	// faults are nftables rules for the forward chain of the router, its nat chain ("middlebox"), or
 	// the output chain of an agent. Names like $ap_south and $ap_2 are defined.
 	faults         []fault
+	detours        []detour
 	resolverFaults []resolverFault
 	texts          []string // TXT records that the name has besides
 	records        []string // lines of the zone besides
@@ -35,8 +37,8 @@ type resolverFault struct{ region, answer string }
 // start again, or "drain" (SIGTERM) and start again.
 type harm struct{ agent, how string }
 
-// want is what must be said. Of a finding, the fields that are set here must be as they are here;
-// findings of severity INFO are not looked at, others must all be listed.
+// want is what must be said. Of a finding, the fields that are set here must be as they are here. Findings
+// of severity WARN and ERROR must all be listed, those of severity INFO may be.
 type want struct {
 	exit     int
 	outcome  pb.Outcome
@@ -83,6 +85,15 @@ func fails(findings ...*pb.Finding) want {
 func unsure(findings ...*pb.Finding) want {
 	w := warns(findings...)
 	w.exit, w.outcome = 3, pb.Outcome_OUTCOME_INCONCLUSIVE
+	return w
+}
+
+// noting is the same verdict, with findings that are good to know.
+func (w want) noting(findings ...*pb.Finding) want {
+	for _, f := range findings {
+		f.Severity = pb.Severity_SEVERITY_INFO
+	}
+	w.findings = slices.Concat(w.findings, findings)
 	return w
 }
 
@@ -137,6 +148,7 @@ func targetScenarios() []scenario {
 	for _, part := range [][]scenario{
 		healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), interception(), expectations(),
 		meddling(), traces(), handshakes(), chains(), pages(), brokenPages(), redirectedPages(), brokenNames(), delegations(), encrypted(),
+		twoFaults(), families(), slowLinks(), endings(), goodCertificates(), doors(),
 	} {
 		table = append(table, part...)
 	}

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,9 +27,14 @@ func (w want) differences(exit int, m *pb.Measurement) []string {
 	if diff := gocmp.Diff(ledger, m.GetLedger(), protocmp.Transform()); diff != "" {
 		add("ledger (-want +got):\n%s", diff)
 	}
-	got := serious(m)
+	got := slices.Clone(m.GetVerdict().GetFindings())
 	for _, f := range w.findings {
-		i := slices.IndexFunc(got, func(g *pb.Finding) bool { return g.GetCode() == f.GetCode() })
+		i := slices.IndexFunc(got, func(g *pb.Finding) bool {
+			return g.GetCode() == f.GetCode() && (len(f.GetRegions()) == 0 || slices.Equal(g.GetRegions(), f.GetRegions()))
+		})
+		if i < 0 { // the same about other regions shows the difference
+			i = slices.IndexFunc(got, func(g *pb.Finding) bool { return g.GetCode() == f.GetCode() })
+		}
 		if i < 0 {
 			add("%s is missing", f.GetCode())
 			continue
@@ -41,7 +45,9 @@ func (w want) differences(exit int, m *pb.Measurement) []string {
 		got = slices.Delete(got, i, i+1)
 	}
 	for _, f := range got {
-		add("%s %s is said besides: %.300s", f.GetSeverity(), f.GetCode(), f.GetSummary())
+		if f.GetSeverity() > pb.Severity_SEVERITY_INFO {
+			add("%s %s is said besides: %.300s", f.GetSeverity(), f.GetCode(), f.GetSummary())
+		}
 	}
 	for _, words := range w.mentions {
 		if first := m.GetVerdict().GetFindings(); len(first) == 0 || !strings.Contains(first[0].GetSummary()+" "+first[0].GetHint(), words) {
@@ -148,22 +154,6 @@ func inconsistencies(m *pb.Measurement) []string {
 		}
 	}
 	return wrong
-}
-
-// findings is a verdict in a few words: "regional_block (ap-south)".
-func findings(m *pb.Measurement) string {
-	var words []string
-	for _, f := range serious(m) {
-		about := f.GetRegions()
-		if len(f.GetAgents()) > 0 && f.GetSeverity() == pb.Severity_SEVERITY_WARN {
-			about = f.GetAgents()
-		}
-		if len(about) == len(regions()) {
-			about = []string{"everywhere"}
-		}
-		words = append(words, fmt.Sprintf("%s (%s)", shortCode(f.GetCode()), strings.Join(about, " ")))
-	}
-	return cmp.Or(strings.Join(words, ", "), "–")
 }
 
 // shortCode is a finding's code as people read it.

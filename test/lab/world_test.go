@@ -37,6 +37,7 @@ type world struct {
 	issuer    *probetest.CA // with an intermediate, which authority is without
 	scenarios []scenario
 	wardrobe  wardrobe // see random_faults_test.go
+	slow      slowness // see slow_test.go
 
 	closing sync.Once
 	mu      sync.Mutex
@@ -73,7 +74,7 @@ func newWorld(t *testing.T, scenarios []scenario) *world {
 	t.Cleanup(func() { w.close(t.Failed() || *keepFiles) })
 	w.closeOnSignal()
 	begin := time.Now()
-	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.wireFar, w.wireCrowd, w.serve, w.serveNames, w.serveMetadata}
+	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.wireFar, w.wireCrowd, w.wireDetour, w.serve, w.serveNames, w.serveMetadata}
 	if !*faultsOnly {
 		steps = append(steps, w.startCoordinator, w.startAgents)
 	}
