@@ -120,6 +120,8 @@ func (f *facts) failureReason(a *answer, here *place) reason {
 			return confirmed
 		}
 		return odd
+	case a.failure == pb.Failure_FAILURE_DNS_DNSSEC_BOGUS && f.spoilt(a, here):
+		return odd
 	case !denial(a.failure):
 		return unasked
 	case !here.gives() && !f.givesOther(a):
@@ -146,6 +148,25 @@ func (f *facts) givesOther(a *answer) bool {
 		p := f.pictures[question{a.at().GetName(), kind}]
 		return p != nil && p.places[a.agent.region] != nil && p.places[a.agent.region].gives()
 	})
+}
+
+// spoilt says whether what a resolver could not validate is not what the zone's own servers give there: other
+// data, or without the signatures that come with it.
+func (f *facts) spoilt(a *answer, here *place) bool {
+	p := f.pictures[f.questionOf(a.sight)]
+	for _, s := range a.agent.steps {
+		if p.chooses || p.steers || s.GetVariant() != pb.Variant_VARIANT_CHECKING_DISABLED || s.Beside == nil || int(s.GetBeside()) != a.step {
+			continue
+		}
+		got, whole := f.rrset(s)
+		if whole && len(got) > 0 && len(here.values) > 0 && !slices.ContainsFunc(got, func(value string) bool { return here.values[value] }) {
+			return true
+		}
+	}
+	return a.at().GetEvidence().GetDnssec().GetReason() == pb.BogusReason_BOGUS_REASON_SIGNATURE_MISSING &&
+		slices.ContainsFunc(here.shown.at().GetEvidence().GetReplies(), func(r *pb.DNSReply) bool {
+			return !r.GetMismatched() && slices.ContainsFunc(r.GetAnswers(), func(rr *pb.Record) bool { return rr.GetType() == "RRSIG" })
+		})
 }
 
 // inZone says whether a name is in the zone of a SOA record.

@@ -351,11 +351,49 @@ func TestDenials(t *testing.T) {
 			[]string{"fail", "ERROR bogon_answer [ap eu] dns_bogon block=dns blame=resolver medium"},
 		},
 		{
+			"what a resolver could not validate is what the zone's own servers give: the zone",
+			dnsWorld("A").in("ap", unvalidated(unnamed(1, bogus), a), zoneSays(a)).in("eu", ok(2)),
+			[]string{"fail", "ERROR dnssec_bogus [ap] dns_dnssec_bogus blame=zone medium"},
+		},
+		{
+			"what a resolver could not validate is not what the zone's own servers give: something on its way",
+			dnsWorld("A").in("ap", unvalidated(unnamed(1, bogus), "192.0.2.66"), zoneSays(a)).in("eu", ok(2)),
+			[]string{"fail", "ERROR dnssec_bogus [ap] dns_dnssec_bogus block=dns blame=resolver medium"},
+		},
+		{
+			"the signatures that the zone's own servers give do not come to the resolver",
+			dnsWorld("A").in("ap", unsigned(unnamed(1, bogus)), signed(own(1, "A", a))).in("eu", ok(2)),
+			[]string{"fail", "ERROR dnssec_bogus [ap] dns_dnssec_bogus block=dns blame=resolver medium"},
+		},
+		{
+			"the zone's own servers give none either",
+			dnsWorld("A").in("ap", unsigned(unnamed(1, bogus)), own(1, "A", a)).in("eu", ok(2)),
+			[]string{"fail", "ERROR dnssec_bogus [ap] dns_dnssec_bogus blame=zone medium"},
+		},
+		{
 			"a link that a resolver remembers as broken and the zone's own servers have",
 			dnsWorld("A").in("ap", denying(40, 60, unnamed(1, brokenName)), aliased("new.example", 60, own(1, "A", a))),
 			[]string{"ok", "WARN answers_stale [ap] dns_cname_broken agents=ap blame=resolver medium"},
 		},
 	})
+}
+
+// unvalidated is what the resolver gives without validation.
+func unvalidated(before []*pb.Step, data string) []*pb.Step {
+	return beside(pb.Variant_VARIANT_CHECKING_DISABLED, before, addressed(answers(1, "A", data), data))
+}
+
+// unsigned says that the resolver misses signatures.
+func unsigned(steps []*pb.Step) []*pb.Step {
+	steps[0].Evidence.Dnssec = &pb.DNSSECEvidence{Reason: pb.BogusReason_BOGUS_REASON_SIGNATURE_MISSING}
+	return steps
+}
+
+// signed adds a signature to an answer.
+func signed(steps []*pb.Step) []*pb.Step {
+	r := steps[0].Evidence.Replies[0]
+	r.Answers = append(r.Answers, &pb.Record{Name: "www.example", Type: "RRSIG", Data: "A 13 2 60 …"})
+	return steps
 }
 
 // foreignSOA makes the SOA of a denial another zone's.

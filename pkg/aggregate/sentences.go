@@ -357,6 +357,8 @@ func (f *facts) contradictionHint(fails []*sight, servers string) string {
 			hint += " until " + moment(end)
 		}
 		return hint + ", or have the name flushed there."
+	case because(fails, odd) && fails[0].failure == pb.Failure_FAILURE_DNS_DNSSEC_BOGUS:
+		return "the zone's own servers answer otherwise there, so what comes to " + servers + " is not the zone's: look at what its queries go through."
 	case because(fails, odd):
 		return "the zone's own servers answer from there, so " + servers + " withholds the name: ask its operator about filters."
 	case because(fails, confirmed):

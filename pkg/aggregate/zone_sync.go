@@ -171,8 +171,11 @@ func (p *poll) sure(sides map[*dataset][]*ballot) bool {
 		total += len(b.all)
 	}
 	chosen := p.kind == "A" || p.kind == "AAAA" || p.kind == "CNAME"
+	has := func(is func(*dataset) bool) bool { return slices.ContainsFunc(slices.Collect(maps.Keys(sides)), is) }
 	switch {
-	case slices.ContainsFunc(slices.Collect(maps.Keys(sides)), func(d *dataset) bool { return d.denied == pb.Failure_FAILURE_DNS_NXDOMAIN }):
+	case !has(func(d *dataset) bool { return d.denied == pb.Failure_FAILURE_NONE }):
+		return false // in one way or the other there is nothing
+	case has(func(d *dataset) bool { return d.denied == pb.Failure_FAILURE_DNS_NXDOMAIN }):
 		return true
 	case bySerial(sides):
 		return !chosen || p.ttl() > shortTTL || least >= fewSamples

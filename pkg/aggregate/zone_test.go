@@ -303,6 +303,13 @@ func TestUnsynced(t *testing.T) {
 			[]string{"fail", "ERROR answers_unsynced [ap] at 192.0.2.201:53 192.0.2.202:53 blame=zone medium"},
 		},
 		{
+			"one says that there is no such name, the other that there is no such record: there is nothing either way",
+			dnsWorld("A").many(8, func() []*pb.Step {
+				return slices.Concat(unnamed(1, nodata), ownFails(1, nodata), ownFails(2, nxdomain))
+			}),
+			[]string{"fail", "ERROR unresolvable [ap eu] dns_nodata blame=zone medium"},
+		},
+		{
 			"servers that answer for a part of the network (RFC 7871) choose",
 			dnsWorld("A").many(8, func() []*pb.Step {
 				return slices.Concat(resolved(), scoped(own(1, "A", young)), own(2, "A", old))
