@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,19 +144,26 @@ func broken(links []*pb.CNAMELink) bool {
 	return false
 }
 
-// telling says whether a variant got through, and so tells what is in the way of the step beside it.
+// telling says whether a variant got through, and so tells what is in the way of the step beside it. One that
+// went as that step did tells nothing.
 func telling(s *pb.Step, all []*pb.Step) bool {
+	var beside *pb.Step
+	if i := int(s.GetBeside()); i >= 0 && i < len(all) {
+		beside = all[i]
+	}
+	t, other := s.GetEvidence().GetTls(), beside.GetEvidence().GetTls()
 	switch s.GetVariant() {
-	case pb.Variant_VARIANT_OTHER_NAME, pb.Variant_VARIANT_NO_NAME, pb.Variant_VARIANT_SMALL_HELLO, pb.Variant_VARIANT_SMALL_SEGMENTS:
+	case pb.Variant_VARIANT_OTHER_NAME, pb.Variant_VARIANT_NO_NAME, pb.Variant_VARIANT_SMALL_HELLO, pb.Variant_VARIANT_SMALL_SEGMENTS, pb.Variant_VARIANT_ORIGIN_NAME:
+		if len(t.GetChain()) > 0 && len(other.GetChain()) > 0 && slices.Equal(s.GetFailures(), beside.GetFailures()) {
+			return false
+		}
 		// A certificate or an alert is the server's too, and tells if the step beside got none.
-		t := s.GetEvidence().GetTls()
-		beside := int(s.GetBeside())
-		return stepMark(s) == markOK || len(t.GetChain()) > 0 ||
-			t.GetAlert() != nil && beside < len(all) && all[beside].GetEvidence().GetTls().GetAlert() == nil
+		return stepMark(s) == markOK || len(t.GetChain()) > 0 || t.GetAlert() != nil && other.GetAlert() == nil
+	case pb.Variant_VARIANT_PROFILE_OFFER: // It may be asked for no certificates; what was agreed on, tells.
+		return (t.GetVersion() == "") != (other.GetVersion() == "")
 	case pb.Variant_VARIANT_CHECKING_DISABLED, pb.Variant_VARIANT_RANDOM_LABEL, pb.Variant_VARIANT_OTHER_PORT, pb.Variant_VARIANT_OTHER_FAMILY:
 		return stepMark(s) == markOK
-	case pb.Variant_VARIANT_UNSPECIFIED, pb.Variant_VARIANT_IDENTITY, pb.Variant_VARIANT_KEYS, pb.Variant_VARIANT_ANSWERED_ADDRESS, pb.Variant_VARIANT_CNAME_LINK,
-		pb.Variant_VARIANT_PROFILE_OFFER, pb.Variant_VARIANT_ORIGIN_NAME:
+	case pb.Variant_VARIANT_UNSPECIFIED, pb.Variant_VARIANT_IDENTITY, pb.Variant_VARIANT_KEYS, pb.Variant_VARIANT_ANSWERED_ADDRESS, pb.Variant_VARIANT_CNAME_LINK:
 	}
 	return false
 }

@@ -77,7 +77,7 @@ func refusals(m *pb.Measurement, region string) (all []string) {
 		}
 		said := Clean(f.GetSummary())
 		if p := f.GetPrediction(); p != nil {
-			said = viewersGet(p) + ": " + Clean(p.GetText()) + partly(m, f, region)
+			said = strings.TrimRight(viewersGet(p)+" "+statuses(m, region, p), " ") + ": " + Clean(p.GetText()) + partly(m, f, region) + unless(f)
 		}
 		if !slices.Contains(all, said) {
 			all = append(all, said)
@@ -95,6 +95,22 @@ func viewersGet(p *pb.Prediction) string {
 		return "likely " + Clean(p.GetStatus())
 	}
 	return Clean(p.GetStatus())
+}
+
+// statuses are those of the origin's own responses, where viewers get them.
+func statuses(m *pb.Measurement, region string, p *pb.Prediction) string {
+	if p.GetStatus() != "" {
+		return ""
+	}
+	return strings.Join(gather(m, region).pages, ", ")
+}
+
+// unless says what else a finding may be, that nobody but the client itself can know: agents have not its addresses.
+func unless(f *pb.Finding) string {
+	if f.GetPrediction().GetCause() != pb.OriginCause_ORIGIN_CAUSE_FIREWALL || f.GetConfidence() != pb.Confidence_CONFIDENCE_LOW {
+		return ""
+	}
+	return " (unless it admits " + Clean(f.GetPrediction().GetProfile()) + "'s own addresses alone)"
 }
 
 // partly says at which addresses, if a finding is about some of those that agents of a region looked at.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -22,7 +23,7 @@ func originSpec() *pb.Spec {
 // offered is a handshake by the client's own hello.
 func offered(address string) *pb.Step {
 	s := step(handshake, address, 9*time.Millisecond)
-	s.Role, s.Variant = pb.Role_ROLE_VARIANT, pb.Variant_VARIANT_PROFILE_OFFER
+	s.Role, s.Variant, s.Beside = pb.Role_ROLE_VARIANT, pb.Variant_VARIANT_PROFILE_OFFER, proto.Int32(1)
 	s.Evidence = &pb.Evidence{Tls: &pb.TLSEvidence{Version: "TLS 1.2", CipherSuite: "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}}
 	return s
 }
@@ -155,8 +156,15 @@ func TestWhatIsSaidOfARegion(t *testing.T) {
 			"✓ Amazon CloudFront can serve it: 1 agent, 192.0.2.1:443, TLS 1.2 TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, 200",
 		},
 		"an error of the origin's own is passed on": {
-			visit("192.0.2.1:443"), &pb.Finding{Severity: pb.Severity_SEVERITY_ERROR, Regions: []string{"eu"}, Prediction: &pb.Prediction{Text: "it answers 503"}},
-			"✗ the origin's own error: it answers 503",
+			[]*pb.Step{fetched("192.0.2.1:443", 503, pb.Failure_FAILURE_HTTP_STATUS)},
+			&pb.Finding{Severity: pb.Severity_SEVERITY_ERROR, Regions: []string{"eu"}, Prediction: &pb.Prediction{Text: "it failed"}},
+			"✗ the origin's own error 503: it failed",
+		},
+		"what is shut for all may admit the client alone": {
+			nil, &pb.Finding{Severity: pb.Severity_SEVERITY_ERROR, Regions: []string{"eu"}, Confidence: pb.Confidence_CONFIDENCE_LOW, Prediction: &pb.Prediction{
+				Profile: "cloudfront", Status: "502 or 504", Text: "blocked", Cause: pb.OriginCause_ORIGIN_CAUSE_FIREWALL,
+			}},
+			"✗ 502 or 504: blocked (unless it admits cloudfront's own addresses alone)",
 		},
 		"an error that no profile speaks of is told as it is": {
 			nil, &pb.Finding{Severity: pb.Severity_SEVERITY_ERROR, Regions: []string{"eu"}, Summary: "it does not resolve."},
