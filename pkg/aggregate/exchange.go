@@ -56,18 +56,14 @@ func (f *facts) exchangeFindings(spots []*spot) (findings []*pb.Finding, left []
 	if !f.exchanges() {
 		return nil, spots
 	}
-	passedOn := f.passedOn(spots)
+	relayed := f.relayed(spots)
 	type bundle struct {
 		code pb.FindingCode
 		way  string
 	}
 	told := map[bundle][]*spot{}
 	for _, s := range spots {
-		if passedOn[s] {
-			left = append(left, &spot{thing: s.thing, region: s.region, oks: through(s.fails)})
-			continue
-		}
-		byCode, way := f.told(s)
+		byCode, way := f.told(s, relayed)
 		left = append(left, way)
 		for code, fails := range byCode {
 			b := bundle{code, responses(fails)}
@@ -84,13 +80,17 @@ func (f *facts) exchangeFindings(spots []*spot) (findings []*pb.Finding, left []
 }
 
 // told takes the responses that tell by themselves what is wrong out of a shut spot, by what they tell.
-func (f *facts) told(s *spot) (byCode map[pb.FindingCode][]*sight, way *spot) {
+func (f *facts) told(s *spot, relayed func(*sight) bool) (byCode map[pb.FindingCode][]*sight, way *spot) {
 	if !s.shut() {
 		return nil, s
 	}
 	byCode, way = map[pb.FindingCode][]*sight{}, &spot{thing: s.thing, region: s.region}
 	for _, v := range s.fails {
 		code := f.toldBy(v.at())
+		if relayed(v) {
+			way.oks = append(way.oks, through([]*sight{v})...)
+			continue
+		}
 		if code == pb.FindingCode_FINDING_CODE_UNSPECIFIED {
 			way.fails = append(way.fails, v)
 			continue

@@ -166,7 +166,12 @@ func (f *facts) foretell(finding *pb.Finding, fails []*sight) {
 func (f *facts) foretellBlock(b *pb.Finding, fails []*sight) {
 	switch {
 	case f.client == nil:
-	case b.GetBlock() != pb.BlockKind_BLOCK_KIND_UNSPECIFIED && b.GetBlock() != pb.BlockKind_BLOCK_KIND_HTTP_DENY:
+	case b.GetBlock() == pb.BlockKind_BLOCK_KIND_HTTP_DENY: // No client's document is about that.
+		b.Prediction = &pb.Prediction{
+			Profile: f.client.GetName(), Cause: pb.OriginCause_ORIGIN_CAUSE_UPSTREAM, Text: "the origin answers " + responses(fails) + " there",
+		}
+		b.Summary = strings.TrimSuffix(b.GetSummary(), ".") + " → " + f.client.answers(b.GetPrediction()) + "."
+	case b.GetBlock() != pb.BlockKind_BLOCK_KIND_UNSPECIFIED:
 		f.client.state(b, pb.OriginCause_ORIGIN_CAUSE_FIREWALL, "")
 	default:
 		f.foretell(b, fails)

@@ -52,41 +52,52 @@ func waited(s *pb.Step) time.Duration {
 	return longest
 }
 
-// passedOn are the spots where all responses are of status 4xx, which the client passes on to viewers as
-// they are: that is no trouble with the origin, unless it serves those who ask from somewhere else and
-// denies them (403, 451) to these.
-func (f *facts) passedOn(spots []*spot) map[*spot]bool {
-	if f.client == nil {
-		return nil
-	}
+// relayed says which responses the client passes on to viewers as they are: those of status 4xx. That is no
+// trouble with the origin, unless it serves those who ask from somewhere else and denies them (403, 451) to
+// these.
+func (f *facts) relayed(spots []*spot) func(*sight) bool {
 	serves := map[*thing]bool{}
 	for _, s := range spots {
 		serves[s.thing] = serves[s.thing] || s.open()
 	}
-	refusal := func(v *sight) bool {
-		status := v.at().GetEvidence().GetHttp().GetStatus()
-		return v.failure == pb.Failure_FAILURE_HTTP_STATUS && status < http.StatusInternalServerError &&
+	return func(v *sight) bool {
+		return f.client != nil && v.failure == pb.Failure_FAILURE_HTTP_STATUS &&
+			v.at().GetEvidence().GetHttp().GetStatus() < http.StatusInternalServerError &&
 			(v.block != pb.BlockKind_BLOCK_KIND_HTTP_DENY || !serves[v.thing])
 	}
-	passed := map[*spot]bool{}
-	for _, s := range spots {
-		passed[s] = s.shut() && !slices.ContainsFunc(s.fails, func(v *sight) bool { return !refusal(v) })
+}
+
+// stillWaiting are the exchanges that agents gave up before the client would have, where no other agent of the
+// region came to an end.
+func (f *facts) stillWaiting() []*sight {
+	type place struct {
+		region *region
+		thing  *thing
 	}
-	return passed
+	ended := map[place]bool{}
+	for _, v := range f.reach {
+		if v.state != unknown {
+			ended[place{v.agent.region, v.thing}] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(f.impatient), func(v *sight) bool {
+		return v.thing.unused || ended[place{v.agent.region, v.thing}]
+	})
 }
 
 // lostPatience states that agents did not wait as long as the client does.
 func (f *facts) lostPatience() []*pb.Finding {
-	if len(f.impatient) == 0 {
+	waiting := f.stillWaiting()
+	if len(waiting) == 0 {
 		return nil
 	}
-	p := aboutSights(pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE, f.impatient, nil)
+	p := aboutSights(pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE, waiting, nil)
 	p.Stage, p.Failure, p.Failures = pb.Stage_STAGE_HTTP, pb.Failure_FAILURE_HTTP_TIMEOUT, []pb.Failure{pb.Failure_FAILURE_HTTP_TIMEOUT}
-	p.Regions = regionNames(f.impatient)
-	p.Addresses = collect(f.impatient, func(v *sight) string { return v.thing.text })
+	p.Regions = regionNames(waiting)
+	p.Addresses = collect(waiting, func(v *sight) string { return v.thing.text })
 	p.Confidence = pb.Confidence_CONFIDENCE_LOW
 	longest := time.Duration(0)
-	for _, v := range f.impatient {
+	for _, v := range waiting {
 		longest = max(longest, waited(v.at()))
 	}
 	p.Summary = join(p.GetRegions()) + ": " + seen(p.GetFailure()) + " " + join(p.GetAddresses()) + " within " + longest.Round(time.Second).String() +

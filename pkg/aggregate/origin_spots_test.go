@@ -29,6 +29,16 @@ func TestWhatIsNotKnownOfAnOrigin(t *testing.T) {
 			[]string{"inconclusive", "WARN insufficient_vantage [ap eu] at 203.0.113.10:443 http_timeout blame=unknown low"},
 		},
 		{
+			"one agent of the region gives up, and its fellow gets a response",
+			originWorld(strict()).in("ap/1", silentFor(6, visited(ip1, hands{}, 0))).in("ap/2", visited(ip1, hands{}, 200)),
+			[]string{"ok"},
+		},
+		{
+			"the client's hello is reset, and the version that was tried beside met silence",
+			meets(hands{version: "TLS 1.3", suite: suite13, offer: tlsReset, accepts: append(accepting("TLS 1.3", []string{suite13}), &pb.VersionSupport{Version: "TLS 1.2", Failure: hung})}),
+			[]string{"inconclusive", "WARN insufficient_vantage [ap eu] agents=ap,eu blame=unknown low"},
+		},
+		{
 			"an agent's own trouble is nobody else's",
 			originWorld(strict()).in("ap", tcp(ip1, timeout), failing4()).in("eu", visited(ip1, hands{}, 200)),
 			[]string{"inconclusive", "WARN vantage_fault [ap] tcp_timeout agents=ap blame=agent medium"},

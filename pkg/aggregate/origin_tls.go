@@ -29,20 +29,34 @@ func (v *sight) beside(kind pb.Variant) int {
 // talk gathers what the handshakes at v's address show.
 func (c *client) talk(v *sight) *talk {
 	t := &talk{client: c, own: v.agent.steps[v.own], offer: v.beside(pb.Variant_VARIANT_PROFILE_OFFER)}
-	if e := v.agent.enumerated(v.thing.text); e != nil {
-		for _, version := range e.GetEvidence().GetTls().GetVersions() {
-			if version.GetSupported() {
-				t.accepted, t.whole = append(t.accepted, version.GetVersion()), true
-				if slices.Contains(c.versions, version.GetVersion()) {
-					t.suites = append(t.suites, version.GetCipherSuites()...)
-				}
-			}
-		}
-	}
+	t.learn(v.agent.enumerated(v.thing.text))
 	if own := t.own.GetEvidence().GetTls(); len(t.accepted) == 0 && own.GetVersion() != "" {
 		t.accepted, t.suites = []string{own.GetVersion()}, []string{own.GetCipherSuite()}
 	}
 	return t
+}
+
+// learn takes what an enumeration found out. A version of the client's that met silence may be there.
+func (t *talk) learn(enumeration *pb.Step) {
+	unsure := false
+	for _, tried := range enumeration.GetEvidence().GetTls().GetVersions() {
+		ours := slices.Contains(t.versions, tried.GetVersion())
+		switch {
+		case !tried.GetSupported():
+			unsure = unsure || ours && !spoke(tried.GetFailure())
+		case ours:
+			t.suites = append(t.suites, tried.GetCipherSuites()...)
+			fallthrough
+		default:
+			t.accepted = append(t.accepted, tried.GetVersion())
+		}
+	}
+	t.whole = len(t.accepted) > 0 && !unsure
+}
+
+// spoke says whether a server refused a hello: by its own word, or by ending the connection.
+func spoke(f pb.Failure) bool {
+	return answered(f) || f == pb.Failure_FAILURE_TLS_CLOSED || f == pb.Failure_FAILURE_TLS_RESET
 }
 
 // enumerated is the step that found out what the server at an address accepts; else that of another
@@ -112,16 +126,23 @@ func (c *client) decide(t *talk, own, offered *sight, attempts int32) choice {
 		return takeOffer
 	case offered != nil && offered.state == bad && answered(offered.failure) && offered.failure != own.failure:
 		return takeOffer
+	case (offered == nil || offered.state == unknown) && own.state == bad && negotiated(own.failure):
+		return takeNothing // What the agent's library has not in common with the server, the client may have.
 	case own.state == bad:
 		return takeOwn // It failed too, and its variants say why.
 	case offered != nil && offered.state == bad && offered.at().GetAttempts() >= attempts:
 		return takeOffer
-	case offered != nil && stageOf(offered.at().GetFailure()) == pb.Stage_STAGE_TLS && t.whole && len(t.common()) == 0:
+	case offered != nil && spoke(offered.at().GetFailure()) && t.whole && len(t.common()) == 0:
 		return takeApart
 	case own.state == good && !t.covered():
 		return takeNothing
 	}
 	return takeOwn
+}
+
+// negotiated says whether a handshake failed for what one side offers and the other one wants.
+func negotiated(f pb.Failure) bool {
+	return f == pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED || f == pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER || f == pb.Failure_FAILURE_TLS_ALERT
 }
 
 // covered says whether the agent's own handshake agreed on what the client offers too, so that the client's
@@ -143,7 +164,10 @@ func (t *talk) common() []string {
 // fails it all the same.
 func (t *talk) explain(v *sight) {
 	own := t.own.GetFailure()
-	asked := v.at().GetEvidence().GetTls().GetClientCertificateRequested() || t.own.GetEvidence().GetTls().GetClientCertificateRequested()
+	asked := v.at().GetEvidence().GetTls().GetClientCertificateRequested()
+	if len(v.at().GetEvidence().GetTls().GetChain()) == 0 { // A hello of TLS 1.3 does not come to see that.
+		asked = asked || t.own.GetEvidence().GetTls().GetClientCertificateRequested()
+	}
 	if v.state == good && (own == pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED || asked && t.GetRefusesClientCertificateRequest()) {
 		v.state, v.failure = bad, pb.Failure_FAILURE_TLS_CLIENT_CERT_REQUIRED
 	}

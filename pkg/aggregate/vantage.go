@@ -86,7 +86,7 @@ func (f *facts) nobodyJudged() *pb.Finding {
 		return a.ask.GetState() == pb.AskState_ASK_STATE_PENDING
 	})
 	judged := slices.ContainsFunc(f.agents, func(a *agent) bool { return a.judged })
-	if judged || len(f.impatient) > 0 || waiting && f.m.GetState() <= pb.State_STATE_RUNNING {
+	if judged || len(f.stillWaiting()) > 0 || waiting && f.m.GetState() <= pb.State_STATE_RUNNING {
 		return nil
 	}
 	n := plainFinding(pb.FindingCode_FINDING_CODE_INSUFFICIENT_VANTAGE)

@@ -146,7 +146,7 @@ const all = "us-1 us-2 eu-1 eu-2 ap-1 ap-2 sa-1 sa-2"
 func targetScenarios() []scenario {
 	var table []scenario
 	for _, part := range [][]scenario{
-		healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), interception(), expectations(),
+		healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), interception(), expectations(), shutDoors(),
 		meddling(), traces(), handshakes(), chains(), pages(), brokenPages(), redirectedPages(), brokenNames(), delegations(), encrypted(),
 		twoFaults(), families(), slowLinks(), endings(), goodCertificates(), doors(),
 	} {
