@@ -118,7 +118,7 @@ func (f *facts) exchangeFinding(code pb.FindingCode, spots []*spot, good []*sigh
 	fails := failsOf(spots)
 	e.Confidence = f.confidence(fails)
 	e.Summary = join(e.GetRegions()) + ": " + f.targetURL() + " at " + join(e.GetAddresses()) + " " +
-		verb(e.GetAddresses(), "answers", "answer") + " " + responses(fails) + f.responseWords(code, fails) + inBrackets(sole(fails))
+		verb(e.GetAddresses(), "answers", "answer") + " " + cmp.Or(responses(fails), "without a status") + f.responseWords(code, fails) + inBrackets(sole(fails))
 	if responses(good) != "" {
 		e.Summary += ", while " + join(regionNames(good)) + " " + verb(regionNames(good), "gets", "get") + " " + responses(good)
 		if other := collect(good, func(v *sight) string { return v.thing.text }); joined(other) != joined(e.GetAddresses()) {
