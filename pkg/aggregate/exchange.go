@@ -129,7 +129,7 @@ func (f *facts) exchangeFinding(code pb.FindingCode, spots []*spot, good []*sigh
 	if e.Hint = exchangeHint(code, fails); f.client != nil && code == pb.FindingCode_FINDING_CODE_UPSTREAM_ERROR {
 		e.Hint = ""
 	}
-	f.foretell(e, fails)
+	f.foretellResponse(e, fails)
 	return e
 }
 

@@ -1,6 +1,8 @@
 package aggregate
 
 import (
+	"cmp"
+	"strconv"
 	"strings"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -149,16 +151,33 @@ func (f *facts) foretell(finding *pb.Finding, fails []*sight) {
 	if f.client == nil {
 		return
 	}
-	if finding.GetCode() == pb.FindingCode_FINDING_CODE_EDGE_ERROR {
-		f.client.state(finding, pb.OriginCause_ORIGIN_CAUSE_EDGE, "")
-		return
-	}
 	cause := mainCause(fails)
 	var more []pb.OriginCause
 	for _, v := range fails {
 		more = append(more, v.causes()...)
 	}
 	f.client.state(finding, cause, doubtOf(fails), more...)
+}
+
+// foretellResponse does so for a response of the origin's own, which viewers get with its status.
+func (f *facts) foretellResponse(e *pb.Finding, fails []*sight) {
+	if f.client == nil {
+		return
+	}
+	cause := pb.OriginCause_ORIGIN_CAUSE_UPSTREAM
+	if e.GetCode() == pb.FindingCode_FINDING_CODE_EDGE_ERROR {
+		cause = pb.OriginCause_ORIGIN_CAUSE_EDGE
+	}
+	p := f.client.predict(cause, "")
+	p.Status = cmp.Or(p.GetStatus(), statuses(fails))
+	f.client.tell(e, p)
+}
+
+// statuses are those of responses as a prediction has them: "502 or 503".
+func statuses(sights []*sight) string {
+	return strings.Join(collect(sights, func(v *sight) string {
+		return strconv.FormatUint(uint64(v.at().GetEvidence().GetHttp().GetStatus()), 10)
+	}), " or ")
 }
 
 // foretellBlock does so for what is shut to some regions alone: whatever way that shows in, it is something
@@ -168,7 +187,7 @@ func (f *facts) foretellBlock(b *pb.Finding, fails []*sight) {
 	case f.client == nil:
 	case b.GetBlock() == pb.BlockKind_BLOCK_KIND_HTTP_DENY: // No client's document is about that.
 		b.Prediction = &pb.Prediction{
-			Profile: f.client.GetName(), Cause: pb.OriginCause_ORIGIN_CAUSE_UPSTREAM, Text: "the origin answers " + responses(fails) + " there",
+			Profile: f.client.GetName(), Cause: pb.OriginCause_ORIGIN_CAUSE_UPSTREAM, Status: statuses(fails), Text: "the origin answers " + responses(fails) + " there",
 		}
 		b.Summary = strings.TrimSuffix(b.GetSummary(), ".") + " → " + f.client.answers(b.GetPrediction()) + "."
 	case b.GetBlock() != pb.BlockKind_BLOCK_KIND_UNSPECIFIED:

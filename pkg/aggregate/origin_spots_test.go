@@ -82,7 +82,7 @@ func TestOriginsByRegionAndAddress(t *testing.T) {
 		{
 			"denied in one region, which viewers there get to see",
 			originWorld(strict()).in("ap", visited(ip1, hands{}, 403)).in("eu", good(ip1)),
-			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 http_status block=http_deny blame=target medium → upstream"},
+			[]string{"fail", "ERROR regional_block [ap] at 203.0.113.10:443 http_status block=http_deny blame=target medium → upstream 403"},
 		},
 		{
 			"one address of two is closed: the client fails whenever it takes that one",

@@ -292,12 +292,12 @@ func TestEveryCause(t *testing.T) {
 		{
 			"23: what the origin is a proxy for is broken, and that is passed on",
 			everywhere(strict(), func() []*pb.Step { return visited(ip1, hands{}, 502) }),
-			[]string{"fail", "ERROR upstream_error [ap eu] at 203.0.113.10:443 http_status blame=target high → upstream"},
+			[]string{"fail", "ERROR upstream_error [ap eu] at 203.0.113.10:443 http_status blame=target high → upstream 502"},
 		},
 		{
 			"23, 25: the origin is the edge of another CDN",
 			everywhere(strict(), func() []*pb.Step { return byEdge(visited(ip1, hands{}, 502)) }),
-			[]string{"fail", "ERROR edge_error [ap eu] at 203.0.113.10:443 http_status blame=target high → edge"},
+			[]string{"fail", "ERROR edge_error [ap eu] at 203.0.113.10:443 http_status blame=target high → edge 502"},
 		},
 		{
 			"a certificate of the client is asked for, and not even needed",

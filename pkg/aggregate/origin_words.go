@@ -14,7 +14,12 @@ const maxTerms = 512
 // state adds to a finding what the client answers for a cause, in the terms of its documents, and what to
 // change. More causes are named beside the first one.
 func (c *client) state(finding *pb.Finding, cause pb.OriginCause, doubt string, more ...pb.OriginCause) {
-	p := c.predict(cause, doubt)
+	c.tell(finding, c.predict(cause, doubt), more...)
+}
+
+// tell adds a prediction to a finding, in words too.
+func (c *client) tell(finding *pb.Finding, p *pb.Prediction, more ...pb.OriginCause) {
+	cause := p.GetCause()
 	finding.Prediction = p
 	terms, fixes := []string{p.GetText()}, []string{c.row(cause).GetFix()}
 	for _, other := range more {
@@ -53,8 +58,10 @@ func (c *client) answers(p *pb.Prediction) string {
 	switch unverified := p.GetSource().GetUnverified(); {
 	case p.GetStatus() == "" && p.GetText() == "":
 		return c.label() + " may not be able to use it; its profile does not say what it answers"
-	case p.GetStatus() == "":
+	case p.GetCause() == pb.OriginCause_ORIGIN_CAUSE_UPSTREAM, p.GetCause() == pb.OriginCause_ORIGIN_CAUSE_EDGE:
 		return c.label() + " passes the origin’s own response on"
+	case p.GetStatus() == "":
+		return c.label() + " passes it on"
 	case unverified:
 		return c.label() + " likely answers " + p.GetStatus() + " (unverified)"
 	default:

@@ -826,8 +826,8 @@ type Prediction struct {
 	Profile string `protobuf:"bytes,1,opt,name=profile,proto3" json:"profile,omitempty"`
 	// The cause.
 	Cause OriginCause `protobuf:"varint,2,opt,name=cause,proto3,enum=elsewhere.v1.OriginCause" json:"cause,omitempty"`
-	// The status that viewers get: "502", "504", or "502 or 504" where documents conflict. Empty: they
-	// get the origin's response.
+	// The status that viewers get: "502", "504", or "502 or 504" where documents conflict; of a response of
+	// the origin's own, which they get as it is, its status.
 	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
 	// The cause in the documents' own terms.
 	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
