@@ -18,6 +18,8 @@ func TestCompletionKnowsCommandsTypesFormatsAndRegions(t *testing.T) {
 		"types as they are typed":      {"dns example.com aa", []string{"aaaa"}, []string{"AAAA"}},
 		"no types before the name":     {"dns ''", nil, []string{"AAAA"}},
 		"an option of dig":             {"dns example.com +", []string{"+short", "+trace", "+bufsize="}, nil},
+		"types of a propagation":       {"propagation example.com A", []string{"A", "AAAA"}, nil},
+		"places of a propagation":      {"propagation example.com A --expect 192.0.2.1 from ''", []string{"world", "eu-west"}, nil},
 		"classes":                      {"dns example.com -c ''", []string{"IN", "CH"}, []string{"A"}},
 		"types after -t":               {"dns example.com -t ''", []string{"A", "HTTPS"}, nil},
 		"versions of TLS":              {"tls example.com --tls-version ''", []string{"ssl3", "tls1.3"}, nil},

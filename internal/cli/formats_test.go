@@ -222,7 +222,7 @@ func TestVersionSaysProgramGoAndJudge(t *testing.T) {
 
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	w := newWorld(t)
-	for _, name := range []string{"dns", "tcp", "tls", "http", "origin", "agents", "measurements", "show", "watch", "version"} {
+	for _, name := range []string{"dns", "tcp", "tls", "http", "origin", "propagation", "agents", "measurements", "show", "watch", "version"} {
 		got := w.run(t, name, "--help")
 		if got.code != 0 || got.err != "" || !strings.Contains(got.out, "Examples:\n  elsewhere "+name) {
 			t.Errorf("%s: exit %d\n%s", name, got.code, got.out)

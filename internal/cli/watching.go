@@ -29,6 +29,7 @@ type watching struct {
 	client pb.MeasurementServiceClient
 	every  time.Duration // 0: as the times to live say
 	turns  render.Turns
+	from   string
 	last   *pb.Measurement
 }
 
@@ -44,8 +45,7 @@ func (w *watching) run(ctx context.Context, while time.Duration) error {
 			w.turns.Abort()
 			return w.endpoint.explain(ctx, err)
 		case err == nil:
-			w.last = m
-			w.request.From = m.GetId() // the same agents
+			w.keep(m)
 		}
 		pause := min(w.pause(w.last), time.Until(end))
 		over := pause <= 0
@@ -66,6 +66,18 @@ func (w *watching) run(ctx context.Context, while time.Duration) error {
 		case <-ctx.Done():
 			return w.interrupted(nil)
 		}
+	}
+}
+
+// keep keeps the last measurement, whose agents are asked again. For people all turns are from the place that
+// they named.
+func (w *watching) keep(m *pb.Measurement) {
+	if w.last == nil {
+		w.from = w.request.GetFrom()
+	}
+	w.last, w.request.From = m, m.GetId()
+	if w.screen.Format == render.Table || w.screen.Format == "" {
+		m.From = w.from
 	}
 }
 
@@ -118,11 +130,14 @@ func (w *watching) pause(m *pb.Measurement) time.Duration {
 	first := usualPause
 	known := false
 	for _, one := range render.PropagationOf(m).GetPropagation().GetPerspectives() {
-		if one.GetServing() || one.GetUntil() == nil {
+		left := usualPause
+		switch {
+		case one.GetServing() || !one.GetJudged():
 			continue
+		case one.GetUntil() != nil: // both by the coordinator's clock
+			left = one.GetUntil().AsTime().Sub(m.GetFinishTime().AsTime()) + cacheSlack
 		}
-		// Both by the coordinator's clock.
-		if left := one.GetUntil().AsTime().Sub(m.GetFinishTime().AsTime()) + cacheSlack; !known || left < first {
+		if !known || left < first {
 			first, known = left, true
 		}
 	}

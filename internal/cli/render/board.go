@@ -105,7 +105,8 @@ func (b *bars) lines() []string {
 		p := PropagationOf(b.m).GetPropagation()
 		out = []string{
 			b.theme.strong.Render(asked(b.m)),
-			b.theme.strong.Render(bar(p.GetServing(), p.GetJudged(), 2*barCells)) + gap + turnSum(b.m, b.now.Add(-b.behind)),
+			turnSum(b.m, b.now.Add(-b.behind)),
+			b.theme.strong.Render(bar(p.GetServing(), p.GetJudged(), 2*barCells)) + gap + fmt.Sprintf("%d/%d", p.GetServing(), p.GetJudged()),
 		}
 		out = append(out, regionBars(p, b.theme)...)
 	}

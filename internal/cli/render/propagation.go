@@ -55,6 +55,9 @@ func propagation(m *pb.Measurement, t theme, now time.Time) (lines []string) {
 // headline is the sum in one sentence: how many serve it, and until when the others do not.
 func headline(m *pb.Measurement, now time.Time) string {
 	p := PropagationOf(m).GetPropagation()
+	if p.GetJudged() == 0 {
+		return fmt.Sprintf("none of %d perspectives could be judged for %s", p.GetUnknown(), wantedData(m.GetSpec().GetDns()))
+	}
 	out := fmt.Sprintf("%d of %d perspectives (%d %%) serve %s", p.GetServing(), p.GetJudged(), percent(p.GetServing(), p.GetJudged()), wantedData(m.GetSpec().GetDns()))
 	switch {
 	case len(p.GetAuthorities()) > 0:
@@ -83,13 +86,8 @@ func laggards(all []*pb.Perspective) string {
 	return fmt.Sprintf("%d of the zone's own servers serve", len(seen))
 }
 
-// percent is how many of a hundred; all of them only where all are.
-func percent(k, n int32) int32 {
-	if n == 0 {
-		return 0
-	}
-	return k * 100 / n
-}
+// percent is how many of a hundred; all of them only where all are. n is not 0.
+func percent(k, n int32) int32 { return k * 100 / n }
 
 // wantedData is the name, the type and the data that are looked for.
 func wantedData(d *pb.DNSSpec) string {
@@ -175,9 +173,9 @@ func regionBars(p *pb.Propagation, t theme) []string {
 // perspectives are a line for each resolver as a region sees it, what is not yet as expected first; where
 // they are many, those that are as expected are counted.
 func perspectives(p *pb.Propagation, t theme, now time.Time) []string {
-	all := slices.Clone(p.GetPerspectives())
+	all, order := slices.Clone(p.GetPerspectives()), []mark{markFail, markUnknown, markOK}
 	slices.SortStableFunc(all, func(a, b *pb.Perspective) int {
-		return cmp.Or(cmp.Compare(worse(perspectiveMark(a)), worse(perspectiveMark(b))), cmp.Compare(a.GetRegion(), b.GetRegion()))
+		return cmp.Or(cmp.Compare(slices.Index(order, perspectiveMark(a)), slices.Index(order, perspectiveMark(b))), cmp.Compare(a.GetRegion(), b.GetRegion()))
 	})
 	var rows [][]string
 	left := int(p.GetServing())
@@ -283,7 +281,7 @@ func rough(d time.Duration) string {
 		return fmt.Sprintf("%d s", d/time.Second)
 	case d < 10*time.Minute && d%time.Minute != 0:
 		return fmt.Sprintf("%d min %d s", d/time.Minute, d%time.Minute/time.Second)
-	case d < time.Hour:
+	case d.Round(time.Minute) < time.Hour:
 		return fmt.Sprintf("%d min", d.Round(time.Minute)/time.Minute)
 	case d < 48*time.Hour:
 		if d = d.Round(time.Minute); d%time.Hour == 0 {
