@@ -39,6 +39,8 @@ func healthyQuestions() []string {
 		"tls healthy-http." + zone + " --expect open",
 		"http https://page." + zone + "/ --expect-status 200 --expect-body hello",
 		"dns healthy-tls." + zone + " AAAA --expect 2001:db8:113::12",
+		"origin https://healthy-origin." + zone + "/ --profile cloudfront",
+		"propagation healthy-record." + zone + " A --expect 203.0.113.16",
 	}
 }
 
@@ -84,6 +86,9 @@ func (w *world) testHealthyUnderLoss(t *testing.T) {
 	slices.Sort(seen.took)
 	t.Logf("%d measurements in %.0f s, median %s, slowest %s; warnings: %v; the router dropped %d of %d packets (%.1f %%)", n,
 		time.Since(begin).Seconds(), seen.took[n/2], seen.took[n-1], seen.warns, all[1], all[0], 100*float64(all[1])/float64(all[0]))
+	if err := keep("lab-loss.json", map[string]any{"measurements": n, "packets": all[0], "dropped": all[1], "warnings": seen.warns, "failed": t.Failed()}); err != nil {
+		t.Error(err)
+	}
 	if share := float64(all[1]) / float64(all[0]); share < 0.03 || share > 0.07 {
 		t.Errorf("the loss was %.1f %%, want 5 %%", 100*share)
 	}

@@ -53,7 +53,7 @@ const shift = 32
 type drawn struct {
 	index    int
 	check    string // tcp, tls, http or dns
-	expect   string // of a port: open, blocked or nothing
+	expect   string // of the way: open, blocked, refused, dropped or nothing
 	from     []string
 	hosts    []target
 	troubles []trouble
@@ -90,8 +90,8 @@ func draw(seed uint64, index int) *drawn {
 	r := rand.New(rand.NewPCG(seed, uint64(index)))
 	d := &drawn{index: index, from: regions(), odd: drawCondition(seed, index/shift)}
 	d.check = oneOf(r, "tcp", "tcp", "tls", "tls", "http", "http", "dns")
-	if d.check == "tcp" && r.IntN(3) == 0 {
-		d.expect = oneOf(r, "open", "blocked")
+	if d.check != "dns" && r.IntN(4) == 0 {
+		d.expect = oneOf(r, "open", "blocked", "refused", "dropped")
 	}
 	if r.IntN(5) == 0 {
 		d.from = some(r, regions(), 1+r.IntN(3))

@@ -53,8 +53,12 @@ func (d *drawn) truth() must {
 	if d.check != "dns" {
 		t.look()
 		t.tellDissent()
-		t.tellReach()
-		t.tellCertificates()
+		if t.expect != "" {
+			t.tellDoors()
+		} else {
+			t.tellReach()
+			t.tellCertificates()
+		}
 		t.tellAgents()
 	}
 	t.conclude()
@@ -173,7 +177,9 @@ func (t *teller) look() {
 			k := claim{region: a.region, addr: port(h)}
 			if o.stage == pb.Stage_STAGE_AGENT {
 				t.claims[claim{code: pb.FindingCode_FINDING_CODE_VANTAGE_FAULT, agent: a.id}] = manner{}
-				unseen[k] = true
+			}
+			if o.stage == pb.Stage_STAGE_AGENT || o.block == pb.BlockKind_BLOCK_KIND_LARGE_PACKET_DROP && t.expect != "" && t.expect != "open" {
+				unseen[k] = true // of a door that should be shut, a path that is broken says nothing
 				continue
 			}
 			t.judged[a.region], t.judgedAt[k] = true, true
@@ -227,7 +233,9 @@ func (t *teller) settleBroken() {
 	for _, s := range t.stands {
 		for i := len(s.met) - 1; i >= 0; i-- {
 			if s.met[i].why == isBroken {
-				t.claim(pb.FindingCode_FINDING_CODE_UPSTREAM_ERROR, s.region, s.addr, s.met[i])
+				if t.expect == "" {
+					t.claim(pb.FindingCode_FINDING_CODE_UPSTREAM_ERROR, s.region, s.addr, s.met[i])
+				}
 				s.open = append(s.open, s.shut[i])
 				s.shut, s.met = slices.Delete(s.shut, i, i+1), slices.Delete(s.met, i, i+1)
 			}
@@ -251,16 +259,8 @@ func (t *teller) tellReach() {
 	for _, s := range shut {
 		regions[s.region] = true
 	}
-	for _, s := range t.stands {
-		if t.expect == "blocked" && len(s.open) > 0 {
-			t.claim(pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED, s.region, s.addr)
-		}
-	}
 	for _, s := range shut {
 		switch {
-		case t.expect == "blocked":
-		case t.expect == "open":
-			t.claim(pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED, s.region, s.addr, s.met...)
 		case len(open) == 0 && len(regions) > 1:
 			t.claim(pb.FindingCode_FINDING_CODE_TARGET_DOWN, s.region, s.addr, s.met...)
 		case len(open) == 0:
@@ -269,6 +269,42 @@ func (t *teller) tellReach() {
 			t.claim(cause(s, open, shut), s.region, s.addr, s.met...)
 		}
 	}
+}
+
+// tellDoors holds each region's door against what is expected of it: open, shut, or shut in one way.
+func (t *teller) tellDoors() {
+	for _, s := range t.stands {
+		var odd []string // shut, but not in the way that is expected
+		for i, o := range s.met {
+			if !o.shutAs(t.expect) {
+				odd = append(odd, s.shut[i])
+			}
+		}
+		switch {
+		case t.expect != "open" && len(s.open) > 0:
+			t.claim(pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED, s.region, s.addr)
+		case !s.isShut():
+		case len(odd) == len(s.shut):
+			t.claim(pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED, s.region, s.addr, s.met...)
+		default:
+			for _, agent := range odd {
+				t.claims[claim{code: pb.FindingCode_FINDING_CODE_AGENTS_DIFFER, agent: agent}] = manner{}
+			}
+		}
+	}
+}
+
+// shutAs says whether what is met shuts a door as it is expected to be shut.
+func (o obstacle) shutAs(expect string) bool {
+	switch expect {
+	case "blocked":
+		return true
+	case "refused":
+		return slices.Contains([]string{refused, prohibited, noPort, resetLater, sniReset, isClosed}, o.why)
+	case "dropped":
+		return slices.Contains([]string{dropped, sniDrop, isHung, isHungPage}, o.why)
+	}
+	return false
 }
 
 // cause is what a region and an address that is shut for it are an example of, where something is open.

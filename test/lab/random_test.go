@@ -166,11 +166,11 @@ func (w *world) runDrawn(t *testing.T, sum *summary, d *drawn, s scenario) {
 		})
 	}
 	if err := w.prove(t.Context(), s); err != nil {
-		sum.fault(d, t.Name())
+		sum.fault(t.Name())
 		t.Fatalf("%v\n%s\n%s", err, d, sum.replay(d))
 	}
 	if err := w.counted(t.Context(), s); err != nil {
-		sum.fault(d, t.Name())
+		sum.fault(t.Name())
 		t.Fatalf("%v\n%s\n%s", err, d, sum.replay(d))
 	}
 	answer := w.run(t.Context(), append(strings.Fields(s.ask), "-J")...)
@@ -240,7 +240,7 @@ type summary struct {
 
 	mu                                   sync.Mutex
 	cases, right, accused, missed, other int
-	unproved                             []string
+	unproved                             []string // cases
 	packets, lost                        int
 	kinds, codes                         map[string]int
 	slowest                              time.Duration
@@ -252,7 +252,7 @@ func (s *summary) replay(d *drawn) string {
 }
 
 // fault notes a case whose faults could not be proved.
-func (s *summary) fault(_ *drawn, name string) {
+func (s *summary) fault(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unproved = append(s.unproved, name)
@@ -303,8 +303,26 @@ func (d *drawn) kinds() []string {
 	return slices.Compact(kinds)
 }
 
+// figures are what is kept of it.
+type figures struct {
+	Seed             uint64         `json:"seed"`
+	Cases            int            `json:"cases"`
+	Right            int            `json:"right"`
+	FalseAccusations int            `json:"falseAccusations"`
+	Missed           int            `json:"missed"`
+	OtherDifferences int            `json:"otherDifferences"`
+	NotProved        int            `json:"notProved"`
+	LossPercent      float64        `json:"lossPercent"`
+	Drawn            map[string]int `json:"drawn"` // in how many cases
+	Found            map[string]int `json:"found"` // findings of severity WARN and ERROR
+}
+
 // print writes the figures.
 func (s *summary) print(t *testing.T) {
+	f := figures{
+		s.seed, s.cases, s.right, s.accused, s.missed, s.other, len(s.unproved),
+		100 * float64(s.lost) / max(1, float64(s.packets)), s.kinds, s.codes,
+	}
 	list := func(counts map[string]int) string {
 		var b strings.Builder
 		for _, k := range slices.Sorted(maps.Keys(counts)) {
@@ -312,8 +330,10 @@ func (s *summary) print(t *testing.T) {
 		}
 		return b.String()
 	}
-	share := 100 * float64(s.lost) / max(1, float64(s.packets))
 	t.Logf("drawn, in how many cases:\n%sfindings of severity WARN or ERROR:\n%s"+
 		"seed %d: %d cases, %d right; %d false accusations, %d missed, %d other differences; %d not proved; loss %.1f %% of %d packets; the longest took %.1f s",
-		list(s.kinds), list(s.codes), s.seed, s.cases, s.right, s.accused, s.missed, s.other, len(s.unproved), share, s.packets, s.slowest.Seconds())
+		list(f.Drawn), list(f.Found), f.Seed, f.Cases, f.Right, f.FalseAccusations, f.Missed, f.OtherDifferences, f.NotProved, f.LossPercent, s.packets, s.slowest.Seconds())
+	if err := keep("lab-random.json", f); err != nil {
+		t.Error(err)
+	}
 }

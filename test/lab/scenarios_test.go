@@ -177,6 +177,19 @@ func healthy() []scenario {
 			ask:    "http https://NAME/", want: fine(),
 		},
 		{
+			name: "healthy-origin", says: "an origin that its CDN would serve",
+			hosts:  []host{own("203.0.113.15", web(greet))},
+			proofs: []proof{{"us-1 ap-1", "curl", "https://NAME/ 203.0.113.15", "200"}},
+			ask:    "origin https://NAME/ --profile cloudfront", want: fine(),
+		},
+		{
+			name: "healthy-record", says: "a record that all resolvers serve",
+			hosts:  []host{at("203.0.113.16")},
+			proofs: []proof{{all, "dig", "healthy-record." + zone, "NOERROR 203.0.113.16"}},
+			ask:    "propagation NAME A --expect 203.0.113.16",
+			want:   fine().noting(&pb.Finding{Code: pb.FindingCode_FINDING_CODE_PROPAGATION}),
+		},
+		{
 			name: "healthy-dns", says: "a name that resolves everywhere",
 			hosts:  hosts("13"),
 			proofs: []proof{{all, "dig", "healthy-dns." + zone, "NOERROR 203.0.113.13"}},
