@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -25,10 +26,8 @@ import (
 // update puts what is really printed into the documents.
 var update = flag.Bool("update", false, "put what is printed into docs/origin.md and README.md")
 
-const (
-	originPort   = 8443
-	originSubnet = "127.83.0."
-)
+// originPort is where the origins are. The command lines in the documents have it.
+const originPort = 8443
 
 // origins is a little internet of origins, with something wrong with each but the first ones.
 type origins struct {
@@ -37,12 +36,13 @@ type origins struct {
 	records  map[string]string // The addresses of names, for both regions unless a case says otherwise.
 	hosts    int
 	aia      string
+	subnet   string // "127.83.0." in the documents, and another one where more than one test may run.
 }
 
 // at is a new address for a name.
 func (o *origins) at(name string) netip.AddrPort {
 	o.hosts++
-	ip := fmt.Sprint(originSubnet, 10+o.hosts)
+	ip := fmt.Sprint(o.subnet, 10+o.hosts)
 	o.records[name] = strings.TrimSpace(o.records[name] + " " + ip)
 	return netip.AddrPortFrom(netip.MustParseAddr(ip), originPort)
 }
@@ -96,13 +96,16 @@ func (o *origins) does(name string, listen func(netip.AddrPort) (*probetest.Host
 // newOrigins makes the certificates and starts every origin.
 func newOrigins(t *testing.T) *origins {
 	t.Helper()
-	o := &origins{t: t, records: map[string]string{}}
+	o := &origins{t: t, records: map[string]string{}, subnet: "127.83.0."}
+	if !*update {
+		o.subnet = fmt.Sprintf("127.83.%d.", 1+rand.IntN(250))
+	}
 	authority := func(name string, issuer *probetest.Entity) *probetest.Entity {
 		return o.make(probetest.Draft{Authority: true, Issuer: issuer, Leaf: probetest.Leaf{Names: []string{name}}})
 	}
 	o.root = authority("Example Root", nil)
 	o.r3 = authority("Example CA R3", o.root)
-	library := closing(t, must[*probetest.Host](t)(probetest.ListenHTTP(netip.MustParseAddrPort(originSubnet+"9:0"), nil, func() http.HandlerFunc {
+	library := closing(t, must[*probetest.Host](t)(probetest.ListenHTTP(netip.MustParseAddrPort(o.subnet+"9:0"), nil, func() http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(o.r3.DER) }
 	}())))
 	o.aia = "http://" + library.Addr().String() + "/r3.crt"
@@ -125,8 +128,6 @@ func (o *origins) network() {
 	o.good("half.example", nil, nil)
 	o.does("half.example", probetest.ListenClosed)
 	o.good("regional.example", nil, nil)
-	good := &tls.Config{Certificates: []tls.Certificate{probetest.Served(o.leaf("v6.example", nil), o.r3)}, MinVersion: tls.VersionTLS12}
-	closing(o.t, must[*probetest.Host](o.t)(probetest.ListenHTTP(netip.AddrPortFrom(netip.IPv6Loopback(), originPort), good, http.NotFoundHandler())))
 	o.records["v6.example"] = "::1"
 }
 
@@ -208,7 +209,7 @@ func addresses(name, ips string) (records []string) {
 
 // zones are the root and the two zones below it that hold all names, each at one server.
 func (o *origins) zones() map[string]probetest.Nameserver {
-	const root, example, amazon = originSubnet + "5", originSubnet + "6", originSubnet + "7"
+	root, example, amazon := o.subnet+"5", o.subnet+"6", o.subnet+"7"
 	top := []string{". 1 IN SOA a. b. 1 1 1 1 1", ". 1 IN NS a.root.", "a.root. 1 IN A " + root}
 	below := map[string][]string{}
 	for zone, server := range map[string]string{"example.": example, "amazonaws.com.": amazon} {
@@ -233,7 +234,7 @@ func (o *origins) zones() map[string]probetest.Nameserver {
 // watch starts a real network of two agents that look at the origins, and returns the machine to ask it from.
 func (o *origins) watch() world {
 	o.t.Helper()
-	control := closing(o.t, must[*probetest.Host](o.t)(probetest.Listen(netip.AddrPortFrom(netip.MustParseAddr(originSubnet+"8"), originPort), probetest.Accept)))
+	control := closing(o.t, must[*probetest.Host](o.t)(probetest.Listen(netip.AddrPortFrom(netip.MustParseAddr(o.subnet+"8"), originPort), probetest.Accept)))
 	o.records["control.example"] = control.Addr().Addr().String()
 	tree := closing(o.t, must[*probetest.Tree](o.t)(probetest.ServeTree(o.zones())))
 	var agents []network.Agent
@@ -245,11 +246,11 @@ func (o *origins) watch() world {
 			}
 			zone[name] = probetest.Name{Records: addresses(name, ips)}
 		}
-		resolver := closing(o.t, must[*probetest.DNSServer](o.t)(probetest.ServeDNS(netip.MustParseAddrPort(fmt.Sprintf("%s%d:0", originSubnet, 2+i)), zone, true)))
+		resolver := closing(o.t, must[*probetest.DNSServer](o.t)(probetest.ServeDNS(netip.MustParseAddrPort(fmt.Sprintf("%s%d:0", o.subnet, 2+i)), zone, true)))
 		agents = append(agents, network.Agent{ID: region + "-1", Vantage: &pb.Vantage{Region: region, Asn: uint32(64500 + i)}, Env: &probe.Env{
-			Resolvers: []netip.AddrPort{resolver.Addr()}, Hints: []netip.AddrPort{tree.At(originSubnet + "5")},
+			Resolvers: []netip.AddrPort{resolver.Addr()}, Hints: []netip.AddrPort{tree.At(o.subnet + "5")},
 			Controls: []string{"control.example:8443"}, Roots: []*x509.Certificate{o.root.Certificate},
-			Egress: probe.Egress{Allow: []netip.Prefix{netip.MustParsePrefix("127.83.0.0/24"), netip.MustParsePrefix("::1/128")}},
+			Egress: probe.Egress{Allow: []netip.Prefix{netip.MustParsePrefix("127.83.0.0/16"), netip.MustParsePrefix("::1/128")}},
 		}})
 	}
 	n := must[*network.Network](o.t)(network.Start(o.t.Context(), network.Options{Dir: o.t.TempDir(), Agents: agents}))
