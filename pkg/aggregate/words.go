@@ -268,7 +268,7 @@ func inWords(fails []*sight) string {
 		}
 	case pb.Failure_FAILURE_TLS_NOT_TLS, pb.Failure_FAILURE_TLS_MALFORMED,
 		pb.Failure_FAILURE_HTTP_MALFORMED, pb.Failure_FAILURE_HTTP_TOO_LARGE, pb.Failure_FAILURE_HTTP_REDIRECT_LOOP:
-		return shownUpTo(2*maxText, s.GetEvidence().GetText())
+		return shownUpTo(2*maxText, strings.Join(strings.Fields(s.GetEvidence().GetText()), " ")) // pages are indented
 	default:
 	}
 	return ""
