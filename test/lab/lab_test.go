@@ -90,6 +90,12 @@ func (w *world) runScenario(t *testing.T, s scenario) row {
 		t.Error(err)
 		return result
 	}
+	if s.before != nil {
+		if err := s.before(t.Context(), w); err != nil {
+			t.Error(err)
+			return result
+		}
+	}
 	if err := w.prove(t.Context(), s); err != nil {
 		t.Error(err)
 		return result

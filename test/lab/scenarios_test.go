@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 
@@ -18,8 +19,9 @@ type scenario struct {
 	faults         []fault
 	detours        []detour
 	resolverFaults []resolverFault
-	texts          []string // TXT records that the name has besides
-	records        []string // lines of the zone besides
+	texts          []string                            // TXT records that the name has besides
+	records        []string                            // lines of the zone besides
+	before         func(context.Context, *world) error // what has to happen before the proofs
 	proofs         []proof
 	harm           harm
 	ask            string // the command line, with NAME for the target's name
@@ -148,7 +150,7 @@ func targetScenarios() []scenario {
 	for _, part := range [][]scenario{
 		healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), interception(), expectations(), shutDoors(),
 		meddling(), traces(), handshakes(), chains(), pages(), brokenPages(), redirectedPages(), brokenNames(), delegations(), encrypted(),
-		twoFaults(), families(), slowLinks(), endings(), goodCertificates(), doors(),
+		twoFaults(), families(), slowLinks(), endings(), goodCertificates(), doors(), differentNames(),
 	} {
 		table = append(table, part...)
 	}

@@ -167,8 +167,9 @@ func (w *world) serveNames(ctx context.Context) error {
 		return err
 	}
 	for r, region := range regions() {
-		files["unbound-"+region+".conf"] = w.unboundConf(r)
+		files["unbound-"+region+".conf"] = w.unboundConf(resolverOf(r), region)
 	}
+	files["unbound-public.conf"] = w.unboundConf(publicName, "")
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o644); err != nil {
 			return err
@@ -234,41 +235,44 @@ func controlZoneFile() string {
 		"a IN A 198.51.100.10\na IN AAAA 2001:db8:51::10\nb IN A 198.51.100.11\nb IN AAAA 2001:db8:51::11\n"
 }
 
-// unboundConf configures the resolver of the region with this index, with its faults: names that it
-// says do not exist, names that it is sent to the wrong server for, and names that it makes up.
-func (w *world) unboundConf(region int) string {
+// unboundConf configures the resolver of a region, with its faults: names that it says do not exist,
+// names that it is sent to the wrong server for, and names that it makes up. A resolver for everybody
+// has no region and no faults.
+func (w *world) unboundConf(address, region string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `server:
-	interface: %s
+	interface: %[1]s
+	outgoing-interface: %[1]s
 	access-control: 0.0.0.0/0 allow
-	directory: %q
+	directory: %[2]q
 	chroot: ""
 	username: ""
 	pidfile: ""
 	use-syslog: no
 	do-ip6: no
-%s`, resolverOf(region), w.dir, w.validation(region))
-	stubs := map[string]string{zone: authoritative, controlZone: authoritative}
-	for _, name := range moreZones() {
-		stubs[name] = authoritative
+%[3]s`, address, w.dir, w.validation(region))
+	stubs := differing()
+	stubs["example"] = []string{topServer}
+	for _, name := range append(moreZones(), zone, controlZone) {
+		stubs[name] = []string{authoritative}
 	}
 	for _, s := range w.scenarios {
 		name := s.name + "." + zone
 		for _, f := range s.resolverFaults {
 			switch {
-			case f.region != regions()[region]:
+			case f.region != region:
 			case f.answer == "NXDOMAIN":
 				fmt.Fprintf(&b, "\tlocal-zone: %q always_nxdomain\n", name)
 			case f.answer == "SERVFAIL":
-				stubs[name] = refuser
+				stubs[name] = []string{refuser}
 			default:
 				kind := kindOf(netip.MustParseAddr(f.answer))
 				fmt.Fprintf(&b, "\tlocal-zone: %q redirect\n\tlocal-data: \"%s %s %s\"\n", name, name, kind, f.answer)
 			}
 		}
 	}
-	for name, server := range stubs {
-		fmt.Fprintf(&b, "stub-zone:\n\tname: %q\n\tstub-addr: %s\n", name, server)
+	for name, servers := range stubs {
+		fmt.Fprintf(&b, "stub-zone:\n\tname: %q\n\tstub-addr: %s\n", name, strings.Join(servers, "\n\tstub-addr: "))
 	}
 	return b.String() + "remote-control:\n\tcontrol-enable: no\n"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -37,7 +38,9 @@ const (
 const validating = "ap-south"
 
 // nameServers are the addresses of named.
-func nameServers() []string { return []string{rootServer, topServer, authoritative, refuser} }
+func nameServers() []string {
+	return append([]string{rootServer, topServer, authoritative, refuser}, differingServers()...)
+}
 
 // moreZones are the zones beside the one that has a name for each scenario.
 func moreZones() []string { return []string{overdueZone, lameZone, leadsZone, sidewaysZone} }
@@ -133,8 +136,8 @@ func zoneFiles() map[string]string {
 		"overdue.example. NS ns.lab.example.\n" +
 		"sideways.example. NS md-both.lab.example.\n" +
 		"lame.example. NS ns.lab.example.\n" + delegate("lame.example.", "ns.lame.example.", refuser) +
-		delegate("leads.example.", "ns.leads.example.", metadataAddr, metadataIPv6)
-	return map[string]string{
+		delegate("leads.example.", "ns.leads.example.", metadataAddr, metadataIPv6) + differingDelegations()
+	files := map[string]string{
 		"zone.root":  head + "@ NS a.nic.example.\na.nic.example. A " + rootServer + "\n" + delegate("example.", "b.nic.example.", topServer),
 		"zone.top":   head + "@ NS b.nic.example.\nb.nic.example. A " + topServer + "\na.nic.example. A " + rootServer + "\n" + top,
 		lameZone:     head + "@ NS ns.lab.example.\n@ NS ns\nns A " + refuser + "\nwww A 203.0.113.180\n",
@@ -142,6 +145,8 @@ func zoneFiles() map[string]string {
 		sidewaysZone: head + "@ NS md-both.lab.example.\nwww A 203.0.113.183\n",
 		overdueZone:  head + "@ NS ns.lab.example.\nwww A 203.0.113.182\n",
 	}
+	maps.Copy(files, differingFiles())
+	return files
 }
 
 // kindOf is the record type of an address.
@@ -167,7 +172,7 @@ func namedViews() string {
 	view("zones", authoritative, map[string]string{
 		zone: zone, controlZone: controlZone, lameZone: lameZone, leadsZone: leadsZone, sidewaysZone: sidewaysZone, overdueZone: overdueZone + ".signed",
 	})
-	return b.String()
+	return b.String() + differingViews()
 }
 
 // signOverdue signs a zone with signatures that have expired.
@@ -191,8 +196,8 @@ func (w *world) signOverdue(ctx context.Context) error {
 
 // validation is the part of unbound's configuration that says whether it validates: one of them does,
 // below one name, and says why it fails.
-func (w *world) validation(region int) string {
-	if regions()[region] != validating {
+func (w *world) validation(region string) string {
+	if region != validating {
 		return "\tmodule-config: \"iterator\"\n"
 	}
 	return fmt.Sprintf("\tmodule-config: \"validator iterator\"\n\tede: yes\n\ttrust-anchor-file: %q\n",

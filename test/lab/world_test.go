@@ -63,7 +63,7 @@ func regions() []string { return []string{"us-east", "eu-west", "ap-south", "sa-
 
 // tools are the programs that the world and the proofs are made with.
 func tools() []string {
-	return []string{"ip", "nft", "dig", "openssl", "named", "unbound", "dnssec-keygen", "dnssec-signzone", "curl"}
+	return []string{"ip", "nft", "dig", "openssl", "named", "unbound", "knotd", "nsupdate", "dnssec-keygen", "dnssec-signzone", "curl"}
 }
 
 // newWorld builds the world, starts everything in it and waits until all agents are there.
@@ -74,7 +74,7 @@ func newWorld(t *testing.T, scenarios []scenario) *world {
 	t.Cleanup(func() { w.close(t.Failed() || *keepFiles) })
 	w.closeOnSignal()
 	begin := time.Now()
-	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.wireFar, w.wireCrowd, w.wireDetour, w.serve, w.serveNames, w.serveMetadata}
+	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.wireFar, w.wireCrowd, w.wireDetour, w.serve, w.serveNames, w.serveDiffering, w.serveMetadata}
 	if !*faultsOnly {
 		steps = append(steps, w.startCoordinator, w.startAgents)
 	}
@@ -95,7 +95,7 @@ func needs(t *testing.T) string {
 	}
 	for _, tool := range tools() {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("test/lab needs %s (Debian: apt-get install iproute2 nftables bind9 bind9-dnsutils unbound openssl curl)", tool)
+			t.Skipf("test/lab needs %s (Debian: apt-get install iproute2 nftables bind9 bind9-dnsutils knot unbound openssl curl)", tool)
 		}
 	}
 	bin, err := filepath.Abs("../../bin")
@@ -169,7 +169,7 @@ func (w *world) links() []link {
 			[]string{"198.51.100.10/24", "198.51.100.11/24", "2001:db8:51::10/64", "2001:db8:51::11/64"},
 		},
 	}
-	for _, server := range nameServers() {
+	for _, server := range append(nameServers(), oldServer, publicName) {
 		all[1].own = append(all[1].own, server+"/24")
 	}
 	for r := range regions() {

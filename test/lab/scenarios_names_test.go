@@ -1,0 +1,152 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// differentNames are names about which places hear different things.
+func differentNames() []scenario {
+	return slices.Concat(steered(), outOfDate(), madeUp())
+}
+
+// says wants a finding of severity INFO too, in these regions.
+func says(code pb.FindingCode, regions ...string) func(*pb.Measurement) []string {
+	return func(m *pb.Measurement) []string {
+		for _, f := range m.GetVerdict().GetFindings() {
+			if f.GetCode() == code && (len(regions) == 0 || slices.Equal(f.GetRegions(), regions)) {
+				return nil
+			}
+		}
+		return []string{fmt.Sprintf("%s (%v) is missing", code, regions)}
+	}
+}
+
+// answers is a finding about different answers.
+func answers(code pb.FindingCode, blame pb.Blame, regions ...string) *pb.Finding {
+	return &pb.Finding{Code: code, Regions: regions, Stage: pb.Stage_STAGE_DNS, Blame: blame}
+}
+
+// steered are answers that differ because the zone's own servers say so, each in its way.
+func steered() []scenario {
+	perRegion := make([]proof, 0, len(regions()))
+	for r, region := range regions() {
+		perRegion = append(perRegion,
+			proof{region[:2] + "-1", "dig", "www." + geoZone, "NOERROR " + geoAddress(r)},
+			proof{region[:2] + "-2", "dig", "@" + geoServer + " www." + geoZone, "NOERROR " + geoAddress(r)})
+	}
+	return []scenario{
+		{
+			name: "geo", says: "the zone's own server gives each region an answer of its own",
+			proofs: perRegion,
+			ask:    "dns www." + geoZone + " A",
+			want:   fine().showing(says(pb.FindingCode_FINDING_CODE_ANSWERS_GEO)),
+		},
+		{
+			name: "unsynced", says: "one of the zone's two servers, another program, still has the old data",
+			proofs: []proof{
+				{"us-1 ap-1", "dig", "@" + newServer + " www." + splitZone, "NOERROR 203.0.113.221"},
+				{"us-1 ap-1", "dig", "@" + oldServer + " www." + splitZone, "NOERROR 203.0.113.222"},
+			},
+			ask: "dns www." + splitZone + " A --authoritative",
+			want: fails(answers(pb.FindingCode_FINDING_CODE_ANSWERS_UNSYNCED, pb.Blame_BLAME_ZONE, everywhere()...)).
+				mentioning("203.0.113.221", "203.0.113.222", oldServer),
+		},
+	}
+}
+
+// outOfDate are answers that were right once.
+func outOfDate() []scenario {
+	return []scenario{
+		{
+			name: "stale", says: "the resolver of one region still has the address from before a change",
+			before: func(ctx context.Context, w *world) error {
+				return errors.Join(
+					w.prime(ctx, "ap-1", "www."+movedZone),
+					w.update(ctx, "update delete www."+movedZone+" A", "update add www."+movedZone+" 300 A 203.0.113.225"),
+					second(ctx))
+			},
+			proofs: []proof{
+				{"ap-1 ap-2", "dig", "www." + movedZone, "NOERROR 203.0.113.223"},
+				{"us-1 eu-1 sa-1", "dig", "www." + movedZone, "NOERROR 203.0.113.225"},
+				{"ap-1", "dig", "@" + movedServer + " www." + movedZone, "NOERROR 203.0.113.225"},
+			},
+			ask:  "dns www." + movedZone + " A",
+			want: warns(answers(pb.FindingCode_FINDING_CODE_ANSWERS_STALE, pb.Blame_BLAME_RESOLVER, "ap-south")).mentioning("203.0.113.223"),
+		},
+		{
+			name: "negative", says: "the resolver of one region remembers that a name did not exist",
+			before: func(ctx context.Context, w *world) error {
+				return errors.Join(
+					w.prime(ctx, "sa-1", "new."+movedZone),
+					w.update(ctx, "update add new."+movedZone+" 300 A 203.0.113.227"),
+					second(ctx))
+			},
+			proofs: []proof{
+				{"sa-1 sa-2", "dig", "new." + movedZone, "NXDOMAIN"},
+				{"us-1 eu-1 ap-1", "dig", "new." + movedZone, "NOERROR 203.0.113.227"},
+				{"sa-1", "dig", "@" + movedServer + " new." + movedZone, "NOERROR 203.0.113.227"},
+			},
+			ask:  "dns new." + movedZone + " A",
+			want: warns(answers(pb.FindingCode_FINDING_CODE_ANSWERS_STALE, pb.Blame_BLAME_RESOLVER, "sa-east")),
+		},
+		{
+			name: "ns-change", says: "the parent names a server that the zone itself does not",
+			proofs: []proof{
+				{"us-1 ap-1", "dig", "@" + newServer + " www." + swapZone, "NOERROR 203.0.113.226"},
+				{"us-1 ap-1", "dig", "@" + oldServer + " www." + swapZone, "NOERROR 203.0.113.226"},
+			},
+			ask:  "dns www." + swapZone + " A --authoritative",
+			want: fine(),
+		},
+	}
+}
+
+// madeUp are answers that the zone never gave.
+func madeUp() []scenario {
+	return []scenario{
+		{
+			name: "injected", says: "the resolver of one region answers with a server that has no certificate for the name",
+			hosts:          []host{at("203.0.113.228"), without("203.0.113.229").called("-")},
+			resolverFaults: []resolverFault{{"eu-west", "203.0.113.229"}},
+			proofs: []proof{
+				{"eu-1 eu-2", "dig", "injected." + zone, "NOERROR 203.0.113.229"},
+				{"us-1 ap-1 sa-1", "dig", "injected." + zone, "NOERROR 203.0.113.228"},
+				{"eu-1", "dig", "@" + authoritative + " injected." + zone, "NOERROR 203.0.113.228"},
+				{"eu-1", "connect", "203.0.113.229:443", "refused"},
+			},
+			ask:  "dns NAME A",
+			want: fails(answers(pb.FindingCode_FINDING_CODE_ANSWERS_SUSPECT, pb.Blame_BLAME_RESOLVER, "eu-west")).mentioning("203.0.113.229"),
+		},
+		{
+			name: "rewritten", says: "the resolver of one region answers for names that do not exist",
+			resolverFaults: []resolverFault{{"us-east", "203.0.113.230"}},
+			proofs: []proof{
+				{"us-1 us-2", "dig", "rewritten." + zone, "NOERROR 203.0.113.230"},
+				{"eu-1 ap-1 sa-1", "dig", "rewritten." + zone, "NXDOMAIN"},
+				{"us-1", "dig", "@" + authoritative + " rewritten." + zone, "NXDOMAIN"},
+			},
+			ask: "dns NAME A",
+			want: fails(answers(pb.FindingCode_FINDING_CODE_ANSWERS_SUSPECT, pb.Blame_BLAME_RESOLVER, "us-east"),
+				wrongName(pb.FindingCode_FINDING_CODE_UNRESOLVABLE, pb.Failure_FAILURE_DNS_NXDOMAIN, "ap-south", "eu-west", "sa-east")),
+		},
+		{
+			name: "unexplained", says: "two regions' resolvers answer differently, and nobody gets to the zone's own server",
+			hosts:          []host{at("203.0.113.231"), at("203.0.113.232").called("-")},
+			resolverFaults: []resolverFault{{"ap-south", "203.0.113.232"}},
+			faults: []fault{{"router", "ip saddr 10.0.0.0/8 ip daddr { " + rootServer + ", " + topServer + ", " + authoritative + " } udp dport 53 counter drop"},
+				{"router", "ip saddr 10.0.0.0/8 ip daddr { " + rootServer + ", " + topServer + ", " + authoritative + " } tcp dport 53 drop"}},
+			proofs: []proof{
+				{"ap-1 ap-2", "dig", "unexplained." + zone, "NOERROR 203.0.113.232"},
+				{"us-1 eu-1 sa-1", "dig", "unexplained." + zone, "NOERROR 203.0.113.231"},
+				{"us-1 ap-1", "dig", "@" + authoritative + " unexplained." + zone, "no reply"},
+			},
+			ask:  "dns NAME A",
+			want: warns(answers(pb.FindingCode_FINDING_CODE_ANSWERS_UNEXPLAINED, pb.Blame_BLAME_UNKNOWN, "ap-south")),
+		},
+	}
+}
