@@ -150,7 +150,7 @@ func targetScenarios() []scenario {
 	for _, part := range [][]scenario{
 		healthy(), blocks(), outages(), addresses(), resolvers(), certificates(), interception(), expectations(), shutDoors(),
 		meddling(), traces(), handshakes(), chains(), pages(), brokenPages(), redirectedPages(), brokenNames(), delegations(), encrypted(),
-		twoFaults(), families(), slowLinks(), endings(), goodCertificates(), doors(), differentNames(),
+		twoFaults(), families(), slowLinks(), endings(), goodCertificates(), doors(), differentNames(), origins(),
 	} {
 		table = append(table, part...)
 	}

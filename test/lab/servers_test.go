@@ -252,7 +252,7 @@ func (w *world) unboundConf(address, region string) string {
 	do-ip6: no
 %[3]s`, address, w.dir, w.validation(region))
 	stubs := differing()
-	stubs["example"] = []string{topServer}
+	stubs["example"], stubs["com"] = []string{topServer}, []string{topServer}
 	for _, name := range append(moreZones(), zone, controlZone) {
 		stubs[name] = []string{authoritative}
 	}
