@@ -82,8 +82,8 @@ func differingViews() string {
 	}
 	fmt.Fprintf(&b, "view \"new\" {\n\tmatch-destinations { %s; };\n\tzone %q { type primary; file \"split.new\"; };\n\tzone %q { type primary; file %q; };\n};\n",
 		newServer, splitZone, swapZone, swapZone)
-	fmt.Fprintf(&b, "view \"moved\" {\n\tmatch-destinations { %s; };\n\tzone %q { type primary; file %q; allow-update { any; }; };\n};\n",
-		movedServer, movedZone, movedZone)
+	fmt.Fprintf(&b, "view \"moved\" {\n\tmatch-destinations { %s; };\n\tzone %q { type primary; file %q; allow-update { any; }; };\n\tzone %q { type primary; file %q; };\n};\n",
+		movedServer, movedZone, movedZone, swapZone, swapZone)
 	return b.String()
 }
 
