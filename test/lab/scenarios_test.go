@@ -111,6 +111,15 @@ func (w want) mentioning(words ...string) want {
 	return w
 }
 
+// besides is the same verdict, with warnings.
+func (w want) besides(findings ...*pb.Finding) want {
+	for _, f := range findings {
+		f.Severity = pb.Severity_SEVERITY_WARN
+	}
+	w.findings = append(w.findings, findings...)
+	return w
+}
+
 // showing is the same verdict, on this evidence.
 func (w want) showing(shows func(*pb.Measurement) []string) want {
 	w.shows = shows
