@@ -138,16 +138,14 @@ func madeUp() []scenario {
 		},
 		{
 			name: "unexplained", says: "two regions' resolvers answer differently, and nobody gets to the zone's own server",
-			hosts:          []host{at("203.0.113.231"), at("203.0.113.232").called("-")},
-			resolverFaults: []resolverFault{{"ap-south", "203.0.113.232"}},
-			faults: []fault{{"router", "ip saddr 10.0.0.0/8 ip daddr { " + rootServer + ", " + topServer + ", " + authoritative + " } udp dport 53 counter drop"},
-				{"router", "ip saddr 10.0.0.0/8 ip daddr { " + rootServer + ", " + topServer + ", " + authoritative + " } tcp dport 53 drop"}},
+			resolverFaults: []resolverFault{{"ap-south", "203.0.113.232"}}, lies: "www." + muteZone,
+			faults: []fault{{"router", "ip saddr 10.0.0.0/8 ip daddr " + muteServer + " counter drop"}},
 			proofs: []proof{
-				{"ap-1 ap-2", "dig", "unexplained." + zone, "NOERROR 203.0.113.232"},
-				{"us-1 eu-1 sa-1", "dig", "unexplained." + zone, "NOERROR 203.0.113.231"},
-				{"us-1 ap-1", "dig", "@" + authoritative + " unexplained." + zone, "no reply"},
+				{"ap-1 ap-2", "dig", "www." + muteZone, "NOERROR 203.0.113.232"},
+				{"us-1 eu-1 sa-1", "dig", "www." + muteZone, "NOERROR 203.0.113.231"},
+				{"us-1 ap-1", "dig", "@" + muteServer + " www." + muteZone, "no reply"},
 			},
-			ask:  "dns NAME A",
+			ask:  "dns www." + muteZone + " A",
 			want: warns(answers(pb.FindingCode_FINDING_CODE_ANSWERS_UNEXPLAINED, pb.Blame_BLAME_UNKNOWN, "ap-south")),
 		},
 	}

@@ -19,6 +19,7 @@ type scenario struct {
 	faults         []fault
 	detours        []detour
 	resolverFaults []resolverFault
+	lies           string                              // the name that they are about; default: the scenario's
 	texts          []string                            // TXT records that the name has besides
 	records        []string                            // lines of the zone besides
 	before         func(context.Context, *world) error // what has to happen before the proofs

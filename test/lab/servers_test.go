@@ -257,7 +257,7 @@ func (w *world) unboundConf(address, region string) string {
 		stubs[name] = []string{authoritative}
 	}
 	for _, s := range w.scenarios {
-		name := s.name + "." + zone
+		name := cmp.Or(s.lies, s.name+"."+zone)
 		for _, f := range s.resolverFaults {
 			switch {
 			case f.region != region:

@@ -15,24 +15,26 @@ const (
 	geoZone   = "geo.example"   // each region gets an answer of its own
 	splitZone = "split.example" // one of its two servers has old data
 	movedZone = "moved.example" // changes while the world stands
+	muteZone  = "mute.example"  // its server is not heard by agents
 	swapZone  = "swap.example"  // its parent names other servers than it does itself
 
 	geoServer   = "192.0.2.71" // named, with a view for each region
 	newServer   = "192.0.2.72" // named
 	oldServer   = "192.0.2.73" // knotd, with a serial that is one behind
 	movedServer = "192.0.2.74" // named, which takes updates
+	muteServer  = "192.0.2.75" // named
 	publicName  = "192.0.2.66" // unbound, a resolver for everybody
 )
 
 // differing are the zones of this file with their servers, as resolvers ask them.
 func differing() map[string][]string {
 	return map[string][]string{
-		geoZone: {geoServer}, splitZone: {newServer, oldServer}, movedZone: {movedServer}, swapZone: {newServer},
+		geoZone: {geoServer}, splitZone: {newServer, oldServer}, movedZone: {movedServer}, swapZone: {newServer}, muteZone: {muteServer},
 	}
 }
 
 // differingServers are the servers of these zones, all but knotd's, and the public resolver.
-func differingServers() []string { return []string{geoServer, newServer, movedServer} }
+func differingServers() []string { return []string{geoServer, newServer, movedServer, muteServer} }
 
 // geoAddress is what a region gets for www of the zone that answers by region.
 func geoAddress(region int) string { return fmt.Sprintf("203.0.113.%d", 211+region) }
@@ -50,6 +52,7 @@ func differingFiles() map[string]string {
 		"split.new": head(2, newServer, oldServer) + "www A 203.0.113.221\n",
 		"split.old": head(1, newServer, oldServer) + "www A 203.0.113.222\n",
 		movedZone:   head(1, movedServer) + "www A 203.0.113.223\nold A 203.0.113.224\n",
+		muteZone:    head(1, muteServer) + "www A 203.0.113.231\n",
 		swapZone:    head(1, newServer) + "@ NS ns9\nns9 A " + movedServer + "\nwww A 203.0.113.226\n",
 	}
 	for r := range regions() {
@@ -84,6 +87,7 @@ func differingViews() string {
 		newServer, splitZone, swapZone, swapZone)
 	fmt.Fprintf(&b, "view \"moved\" {\n\tmatch-destinations { %s; };\n\tzone %q { type primary; file %q; allow-update { any; }; };\n\tzone %q { type primary; file %q; };\n};\n",
 		movedServer, movedZone, movedZone, swapZone, swapZone)
+	fmt.Fprintf(&b, "view \"mute\" {\n\tmatch-destinations { %s; };\n\tzone %q { type primary; file %q; };\n};\n", muteServer, muteZone, muteZone)
 	return b.String()
 }
 
