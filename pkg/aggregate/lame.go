@@ -97,11 +97,18 @@ func (f *facts) lame(s *seat, all []*seat) []*said {
 	works := func(where func(*seat) bool) bool {
 		return slices.ContainsFunc(all, func(o *seat) bool { return o.zone == s.zone && where(o) && len(o.serves) > 0 })
 	}
-	if !f.enoughRegions(saidIn(s.silent)) || works(func(o *seat) bool { return o.name == s.name }) ||
-		works(func(*seat) bool { return true }) && !f.asksAll() {
+	switch others := works(func(*seat) bool { return true }); {
+	case !f.enoughRegions(saidIn(s.silent)), works(func(o *seat) bool { return o.name == s.name }):
 		return nil
+	case others && !f.asksAll(), !others && f.resolved():
+		return nil // resolvers get there, or did: a firewall may keep agents from servers and let resolvers in
 	}
 	return s.silent
+}
+
+// resolved says whether any resolver has what was asked for.
+func (f *facts) resolved() bool {
+	return slices.ContainsFunc(f.answers, func(a answer) bool { return a.state == good && len(a.values) > 0 })
 }
 
 // asksAll says whether all of a zone's servers are asked, in every way.

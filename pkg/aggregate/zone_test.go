@@ -171,6 +171,11 @@ func TestLameDelegation(t *testing.T) {
 			[]string{"fail", "ERROR lame_delegation [ap eu] at 192.0.2.201:53 dns_timeout blame=zone high"},
 		},
 		{
+			"no server of the zone answers agents, and resolvers have the name: they get there",
+			dnsWorld("A").in("ap", answers(1, "A", a), referred(), ownFails(1, dnsSilent)).in("eu", answers(2, "A", a), referred(), ownFails(1, dnsSilent)),
+			[]string{"ok"},
+		},
+		{
 			"all servers are silent for one region and answer another: the region's trouble, not the zone's",
 			dnsWorld("A").in("ap", unnamed(1, servfail), referred(), ownFails(1, dnsSilent)).in("eu", good()),
 			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail blame=path medium"},
