@@ -126,7 +126,7 @@ func delegations() []scenario {
 // encrypted ask servers over TLS, HTTPS and QUIC, by name and by address.
 func encrypted() []scenario {
 	const good, bad = "203.0.113.150", "203.0.113.151"
-	question := "dns www.anywhere.example A @"
+	question := "dns healthy-dns." + zone + " A @"
 	var table []scenario
 	for _, c := range []struct{ name, says, ask string }{
 		{"dot", "over TLS, by name", "@dot." + zone + " +tls"},
