@@ -135,16 +135,18 @@ func (x trial) listed(region, address string) bool {
 // checkCause: what the code says besides.
 func (x trial) checkCause(f *pb.Finding) {
 	x.Helper()
-	works, way := 0, 0 // whom it works for, and for whom the way to it is open at least
+	works, way, through := 0, 0, 0 // whom it works for, for whom the way to it is open at least, and who comes through
 	for _, address := range f.GetAddresses() {
 		works += len(x.of("", address, good))
 		way += len(x.of("", address, good))
 		for _, a := range x.of("", address, bad) {
-			// A server that says of itself that it is broken is there; one agent that hears so is no region.
-			broken := x.fate(a, address).status >= 500 && !slices.ContainsFunc(x.of(a.region, address, bad), func(other *actor) bool {
-				return x.fate(other, address).status < 500
-			})
-			if broken || stageOf(x.fate(a, address).failure) == pb.Stage_STAGE_CERTIFICATE {
+			e := x.fate(a, address)
+			if e.status >= 500 || stageOf(e.failure) == pb.Stage_STAGE_CERTIFICATE {
+				through++
+			}
+			// A server that says of itself that it is broken is there; one agent of several that hears so is no region.
+			if !slices.ContainsFunc(x.of(a.region, address, bad), func(other *actor) bool { return x.fate(other, address).status < 500 }) ||
+				stageOf(e.failure) == pb.Stage_STAGE_CERTIFICATE {
 				way++
 			}
 		}
@@ -159,7 +161,7 @@ func (x trial) checkCause(f *pb.Finding) {
 			x.Errorf("it works for others: %s", line(f))
 		}
 	case pb.FindingCode_FINDING_CODE_REGIONAL_BLOCK:
-		if way == 0 {
+		if works+through == 0 {
 			x.Errorf("it works for nobody: %s", line(f))
 		}
 	case pb.FindingCode_FINDING_CODE_UPSTREAM_ERROR, pb.FindingCode_FINDING_CODE_REGIONAL_CERTIFICATE, pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED:
