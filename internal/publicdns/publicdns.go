@@ -3,23 +3,18 @@
 package publicdns
 
 import (
-	"bytes"
 	_ "embed" // resolvers.yaml
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"buf.build/go/protovalidate"
-	"buf.build/go/protoyaml"
-	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
+	"github.com/elsewhere-net/elsewhere/pkg/profile/strictyaml"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -51,21 +46,9 @@ func ReadFile(path string) ([]*pb.PublicResolver, error) {
 
 // Parse reads a list from YAML; path is what errors call it. No resolver at all is an empty list, never nil.
 func Parse(path string, data []byte) ([]*pb.PublicResolver, error) {
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s: larger than %d KiB", path, maxFile>>10)
-	}
-	if !utf8.Valid(data) {
-		return nil, fmt.Errorf("%s: it is not UTF-8", path)
-	}
-	// An empty document counts as standing on the line after the last.
-	data = []byte(lineBreaks().Replace(string(data)) + "\n\n")
-	if err := oneDocument(data); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
 	var list pb.PublicResolvers
-	if err := (protoyaml.UnmarshalOptions{Path: path, Validator: rules{}}).Unmarshal(data, &list); err != nil {
-		first, _, _ := strings.Cut(err.Error(), "\n") // what follows shows the line
-		return nil, errors.New(first)
+	if err := (strictyaml.File{Path: path, Max: maxFile, Rules: rules{}}).Unmarshal(data, &list); err != nil {
+		return nil, err
 	}
 	if list.GetVersion() == 0 { // a file of comments alone has nothing that rules are held against
 		return nil, fmt.Errorf("%s: it is empty; a list begins with: version: 1", path)
@@ -74,25 +57,6 @@ func Parse(path string, data []byte) ([]*pb.PublicResolver, error) {
 		list.Resolvers = []*pb.PublicResolver{}
 	}
 	return list.GetResolvers(), nil
-}
-
-// lineBreaks makes one of all that YAML 1.1 takes for a line break (4.2): protoyaml knows no others.
-func lineBreaks() *strings.Replacer {
-	return strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
-}
-
-// oneDocument refuses what would go unnoticed: a field that is there twice, and a second document.
-func oneDocument(data []byte) error {
-	in := yaml.NewDecoder(bytes.NewReader(data))
-	var whole any
-	if err := in.Decode(&whole); err != nil && !errors.Is(err, io.EOF) {
-		first, rest, _ := strings.Cut(err.Error(), "\n")
-		return errors.New(strings.TrimSpace(first + " " + strings.TrimSpace(rest)))
-	}
-	if err := in.Decode(&whole); !errors.Is(err, io.EOF) {
-		return errors.New("it holds more than one document")
-	}
-	return nil
 }
 
 // rules are those of the proto.

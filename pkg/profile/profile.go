@@ -4,17 +4,15 @@ package profile
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
-	"buf.build/go/protoyaml"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/elsewhere-net/elsewhere/pkg/profile/strictyaml"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -69,43 +67,15 @@ func Load(name string) (*pb.Profile, error) {
 	return proto.CloneOf(p), nil
 }
 
-// breaks are the ends of lines of YAML 1.1 that others do not take for such: with them gone, the lines that
-// errors name are those of an editor.
-var breaks = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
-
 // Parse reads the file of a profile. It is strict: what is unknown, wrong or without a source is an error
 // that begins with FILENAME:LINE:COLUMN.
 func Parse(data []byte, filename string) (*pb.Profile, error) {
-	if len(data) > MaxSize {
-		return nil, fmt.Errorf("%s: has %d bytes, more than %d", filename, len(data), MaxSize)
-	}
-	if !utf8.Valid(data) {
-		return nil, fmt.Errorf("%s: is not a text in UTF-8", filename)
-	}
 	p := &pb.Profile{}
-	options := protoyaml.UnmarshalOptions{Path: filename, Validator: checker{}}
-	if err := options.Unmarshal([]byte(breaks.Replace(string(data))), p); err != nil {
-		return nil, oneLine(err, filename)
+	if err := (strictyaml.File{Path: filename, Max: MaxSize, Rules: checker{}}).Unmarshal(data, p); err != nil {
+		return nil, err
 	}
 	if p.GetName() == "" {
 		return nil, fmt.Errorf("%s: is empty, or holds no profile", filename)
 	}
 	return p, nil
-}
-
-// oneLine leaves of an error over several lines, which quote the file, the first that is wrong.
-func oneLine(err error, filename string) error {
-	var wrong []string
-	for line := range strings.Lines(err.Error()) {
-		if strings.HasPrefix(line, filename+":") {
-			wrong = append(wrong, strings.TrimSpace(line))
-		}
-	}
-	switch len(wrong) {
-	case 0: // It is no YAML at all.
-		return fmt.Errorf("%s: %s", filename, strings.Join(strings.Fields(err.Error()), " "))
-	case 1:
-		return errors.New(wrong[0])
-	}
-	return fmt.Errorf("%s (and %d more)", wrong[0], len(wrong)-1)
 }

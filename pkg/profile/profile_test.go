@@ -152,6 +152,9 @@ func TestParseRefusesWhatIsNoText(t *testing.T) {
 		"a list":               "- a",
 		"an alias":             "name: &a x\ntitle: *a",
 		"another end of lines": "name: x\u2028\u2028\u2028\u2028versions: [a]",
+		"an empty document":    "---",
+		"a second document":    whole + "---\n" + whole,
+		"a field twice":        whole + "name: theirs\n",
 	} {
 		if p, err := Parse([]byte(data), "x.yaml"); err == nil {
 			t.Errorf("%s: got %v", sentence, p)
