@@ -50,16 +50,19 @@ func scenes() []scene {
 			want:   []finding{{pb.FindingCode_FINDING_CODE_REGIONAL_BLOCK, "ap-south"}},
 		},
 		{
-			title:  "A port that is refused in another",
-			behind: "sa-east's way to that address leads to a closed port: the kernel answers with RST",
-			words:  []string{"tcp", "db.example:5432"},
-			want:   []finding{{pb.FindingCode_FINDING_CODE_REGIONAL_BLOCK, "sa-east"}},
+			title:  "An origin that browsers reach and a CDN does not",
+			behind: "it speaks TLS 1.2 with ChaCha20 alone, which browsers have and CloudFront has not",
+			words:  []string{"origin", "https://origin.example:8443/"},
+			want:   []finding{{pb.FindingCode_FINDING_CODE_CIPHER_MISMATCH, "ap-south,eu-west,sa-east,us-east"}},
 		},
 		{
-			title:  "A name that one region's resolver answers differently",
-			behind: "each region has a resolver of its own; the one of eu-west has other data",
-			words:  []string{"dns", "news.example", "A"},
-			want:   []finding{{pb.FindingCode_FINDING_CODE_ANSWERS_UNEXPLAINED, "eu-west"}},
+			title:  "A new record that one region does not see yet",
+			behind: "each region has a resolver of its own; the one of eu-west still has the old data",
+			words:  []string{"propagation", "news.example", "CNAME", "--expect", newCDN},
+			want: []finding{
+				{pb.FindingCode_FINDING_CODE_EXPECTATION_FAILED, "eu-west"},
+				{pb.FindingCode_FINDING_CODE_PROPAGATION, "eu-west"},
+			},
 		},
 		{
 			title:  "An expired certificate in one place",
@@ -115,7 +118,10 @@ func run(ctx context.Context, out, errs io.Writer) (err error) {
 		return failed("a temporary directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	n, err := network.Start(ctx, network.Options{Dir: dir, Agents: world.agents()})
+	n, err := network.Start(ctx, network.Options{
+		Dir: dir, Agents: world.agents(),
+		PublicResolvers: []*pb.PublicResolver{}, // This internet has none.
+	})
 	if err != nil {
 		return failed("starting the network: %w", err)
 	}
@@ -176,12 +182,14 @@ func (s scene) request() (*pb.CreateMeasurementRequest, error) {
 	var q *question.Question
 	var err error
 	switch rest := s.words[1:]; s.words[0] {
-	case "dns":
-		q, err = question.DNS(rest, question.DNSFlags{})
 	case "tcp":
 		q, err = question.TCP(rest, question.TCPFlags{})
 	case "http":
 		q, err = question.HTTP(rest, question.HTTPFlags{})
+	case "origin":
+		q, err = question.Origin(rest, question.OriginFlags{})
+	case "propagation":
+		q, err = question.Propagation(rest[:2], question.PropagationFlags{Expect: rest[3:]})
 	default:
 		q, err = question.TLS(rest, question.TLSFlags{})
 	}

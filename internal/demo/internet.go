@@ -38,11 +38,13 @@ type place struct {
 // The ports and the hosts, by the last byte of their address.
 const (
 	httpsPort = 8443
-	dbPort    = 5432
 
-	shopHost, apiHost, dbHost, newsHost, payHost, oldHost, filmsHost, controlHost = 10, 20, 30, 40, 50, 60, 70, 200
+	shopHost, apiHost, originHost, payHost, oldHost, filmsHost, controlHost = 10, 20, 30, 50, 60, 70, 200
 	// detour is added to a host's last byte where a region's way ends somewhere else.
 	detour = 1
+
+	// newCDN and oldCDN are where news.example leads, now and before.
+	newCDN, oldCDN = "new-cdn.example", "old-cdn.example"
 )
 
 // newInternet starts the internet in some free subnet.
@@ -84,8 +86,7 @@ func (i *internet) start() (err error) {
 		i.serveTLS(i.at(shopHost, httpsPort), probetest.Leaf{Names: []string{"shop.example"}, NotAfter: now.AddDate(0, 3, 0)}),
 		i.keep(probetest.Listen(i.at(apiHost, httpsPort), probetest.Accept)),
 		i.keep(probetest.ListenFull(i.at(apiHost+detour, httpsPort))),
-		i.keep(probetest.Listen(i.at(dbHost, dbPort), probetest.Accept)),
-		i.keep(probetest.ListenClosed(i.at(dbHost+detour, dbPort))),
+		i.serveOrigin(),
 		i.serveTLS(i.at(payHost, httpsPort), probetest.Leaf{Names: []string{"pay.example"}, NotAfter: now.AddDate(0, 3, 0)}),
 		i.serveTLS(i.at(payHost+detour, httpsPort), probetest.Leaf{
 			Names: []string{"pay.example"}, NotBefore: now.AddDate(0, -3, 0), NotAfter: now.AddDate(0, 0, -2),
@@ -114,6 +115,19 @@ func (i *internet) serveTLS(at netip.AddrPort, leaf probetest.Leaf) error {
 	return i.keep(probetest.ListenTLS(at, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}))
 }
 
+// serveOrigin serves a page by suites that CloudFront does not offer below TLS 1.3.
+func (i *internet) serveOrigin() error {
+	cert, err := i.ca.Issue(probetest.Leaf{Names: []string{"origin.example"}, NotAfter: time.Now().AddDate(0, 3, 0)})
+	if err != nil {
+		return err
+	}
+	return i.keep(probetest.ListenHTTP(i.at(originHost, httpsPort), &tls.Config{
+		Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12,
+		CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256},
+		NextProtos:   []string{"http/1.1"},
+	}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })))
+}
+
 // serveFilms serves a page, and another one with the same certificate that says no.
 func (i *internet) serveFilms() error {
 	cert, err := i.ca.Issue(probetest.Leaf{Names: []string{"films.example"}, NotAfter: time.Now().AddDate(0, 3, 0)})
@@ -128,20 +142,22 @@ func (i *internet) serveFilms() error {
 	return errors.Join(serve(filmsHost, http.StatusOK), serve(filmsHost+detour, http.StatusForbidden))
 }
 
-// serveDNS starts a resolver for each region; the one of eu-west has another idea of news.example.
+// serveDNS starts a resolver for each region; the one of eu-west has the old record of news.example.
 func (i *internet) serveDNS() error {
 	for n, p := range i.places {
 		zone := probetest.Zone{}
 		for name, host := range map[string]byte{
-			"shop": shopHost, "api": apiHost, "db": dbHost, "news": newsHost, "pay": payHost, "old": oldHost, "films": filmsHost, "control": controlHost,
+			"shop": shopHost, "api": apiHost, "origin": originHost, "pay": payHost, "old": oldHost, "films": filmsHost, "control": controlHost,
 		} {
-			if name == "news" && p.region == "eu-west" {
-				host += detour
-			}
 			zone[name+".example"] = probetest.Name{Records: []string{
 				fmt.Sprintf("%s.example. 60 IN A %s", name, i.at(host, 0).Addr()),
 			}}
 		}
+		cdn := newCDN
+		if p.region == "eu-west" {
+			cdn = oldCDN
+		}
+		zone["news.example"] = probetest.Name{Records: []string{fmt.Sprintf("news.example. 60 IN CNAME %s.", cdn)}}
 		server, err := probetest.ServeDNS(netip.AddrPortFrom(i.at(byte(240+n), 0).Addr(), 5353), zone, true)
 		if err != nil {
 			return err
@@ -150,7 +166,6 @@ func (i *internet) serveDNS() error {
 		i.servers = append(i.servers, server)
 	}
 	i.place("ap-south").leads(i.at(apiHost, httpsPort), i.at(apiHost+detour, httpsPort))
-	i.place("sa-east").leads(i.at(dbHost, dbPort), i.at(dbHost+detour, dbPort))
 	i.place("sa-east").leads(i.at(filmsHost, httpsPort), i.at(filmsHost+detour, httpsPort))
 	i.place("us-east").leads(i.at(payHost, httpsPort), i.at(payHost+detour, httpsPort))
 	return nil
