@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -102,7 +101,7 @@ func (f *facts) unexpected(spots []*spot) []*pb.Finding {
 		}
 		return findings
 	}
-	for _, g := range byOpenAddresses(only(spots, (*spot).open)) {
+	for _, g := range byTheirAddresses(only(spots, (*spot).open)) {
 		findings = append(findings, f.notShut(g, spots))
 	}
 	otherwise := only(shut, func(s *spot) bool {
@@ -201,22 +200,4 @@ func (f *facts) shutUnevenly(s *spot, odd []*sight) *pb.Finding {
 		", while others of the same region find it " + ShortReachability(f.reachability()) + "."
 	d.Hint = "compare the network and provider of " + join(d.GetAgents()) + " with those of the other agents of " + s.region.name + "."
 	return d
-}
-
-// byOpenAddresses puts regions together that are open at just the same addresses.
-func byOpenAddresses(open []*spot) [][]*spot {
-	perRegion := map[*region][]*spot{}
-	for _, s := range open {
-		perRegion[s.region] = append(perRegion[s.region], s)
-	}
-	merged := map[string][]*spot{}
-	for _, spots := range perRegion {
-		k := strings.Join(addressesOf(spots), " ")
-		merged[k] = append(merged[k], spots...)
-	}
-	groups := make([][]*spot, 0, len(merged))
-	for _, spots := range merged {
-		groups = append(groups, sorted(spots))
-	}
-	return groups
 }

@@ -99,21 +99,11 @@ func byCause(spots []*spot) map[pb.OriginCause][]*spot {
 	return groups
 }
 
-// refused states one cause of several. Regions stand together that have it at just the same addresses, so
-// that no finding names a pair of region and address that is not its own.
+// refused states one cause of several, once for each set of regions that have it at just the same addresses.
 func (f *facts) refused(cause pb.OriginCause, spots []*spot) []*pb.Finding {
-	perRegion := map[*region][]*spot{}
-	for _, s := range spots {
-		perRegion[s.region] = append(perRegion[s.region], s)
-	}
-	merged := map[string][]*spot{}
-	for _, own := range perRegion {
-		k := strings.Join(addressesOf(own), " ")
-		merged[k] = append(merged[k], own...)
-	}
-	findings := make([]*pb.Finding, 0, len(merged))
-	for _, own := range merged {
-		findings = append(findings, f.refusal(cause, sorted(own)))
+	var findings []*pb.Finding
+	for _, same := range byTheirAddresses(spots) {
+		findings = append(findings, f.refusal(cause, same))
 	}
 	return findings
 }

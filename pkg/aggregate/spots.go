@@ -303,3 +303,22 @@ func sorted(spots []*spot) []*spot {
 	})
 	return spots
 }
+
+// byTheirAddresses puts regions together that have spots at just the same addresses, so that no finding names a pair
+// of region and address that is not its own.
+func byTheirAddresses(spots []*spot) [][]*spot {
+	perRegion := map[*region][]*spot{}
+	for _, s := range spots {
+		perRegion[s.region] = append(perRegion[s.region], s)
+	}
+	merged := map[string][]*spot{}
+	for _, own := range perRegion {
+		k := strings.Join(addressesOf(own), " ")
+		merged[k] = append(merged[k], own...)
+	}
+	groups := make([][]*spot, 0, len(merged))
+	for _, same := range merged {
+		groups = append(groups, sorted(same))
+	}
+	return groups
+}
