@@ -29,8 +29,8 @@ type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Regions that must see a failure before it is the target's, 1 to 100. Default: 2.
 	MinRegions int32 `protobuf:"varint,1,opt,name=min_regions,json=minRegions,proto3" json:"min_regions,omitempty"`
-	// Agents on different networks that must agree before a finding's confidence is high, 1 to 100.
-	// Default: 2.
+	// Witnesses that must agree before a finding's confidence is high, 1 to 100: agents that share a network
+	// or a provider are one. Default: 2.
 	MinNetworks int32 `protobuf:"varint,2,opt,name=min_networks,json=minNetworks,proto3" json:"min_networks,omitempty"`
 	// Attempts after which silence is a failure, 1 to 10. Default: 2.
 	MinAttempts int32 `protobuf:"varint,3,opt,name=min_attempts,json=minAttempts,proto3" json:"min_attempts,omitempty"`

@@ -359,7 +359,8 @@ type Profile struct {
 	Causes []*ProfileCause `protobuf:"bytes,31,rep,name=causes,proto3" json:"causes,omitempty"`
 	// Where each fact comes from, by the name of the field above.
 	Sources map[string]*Source `protobuf:"bytes,32,rep,name=sources,proto3" json:"sources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How it connects to the origin, as others need not be told: "HTTP/1.1". Default: not known.
+	// The version of HTTP that it speaks to origins, such as "HTTP/1.1"; nothing is judged by it, and agents
+	// ask by HTTP/1.1. Default: not known.
 	HttpVersion   string `protobuf:"bytes,33,opt,name=http_version,json=httpVersion,proto3" json:"http_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -524,9 +524,10 @@ const (
 	Confidence_CONFIDENCE_UNSPECIFIED Confidence = 0
 	// Indirect evidence only.
 	Confidence_CONFIDENCE_LOW Confidence = 1
-	// One agent, or agents that share one network.
+	// One agent, or agents that are one witness: they share a network or a provider.
 	Confidence_CONFIDENCE_MEDIUM Confidence = 2
-	// At least two agents on different networks of the region agree, control ok.
+	// As many witnesses as policy.min_networks says agree, control ok: in each of the regions, or among all
+	// agents where it is about the target.
 	Confidence_CONFIDENCE_HIGH Confidence = 3
 )
 
@@ -827,7 +828,7 @@ type Prediction struct {
 	// The cause.
 	Cause OriginCause `protobuf:"varint,2,opt,name=cause,proto3,enum=elsewhere.v1.OriginCause" json:"cause,omitempty"`
 	// The status that viewers get: "502", "504", or "502 or 504" where documents conflict; of a response of
-	// the origin's own, which they get as it is, its status.
+	// the origin's own, which they get as it is, its status. Empty: documents do not say, or nothing changes.
 	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
 	// The cause in the documents' own terms.
 	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
