@@ -113,7 +113,7 @@ func (f *facts) goodCertificates(spots []*spot) []*pb.Finding {
 		findings = append(findings, d)
 	}
 	oks := oksOf(spots)
-	for _, w := range []*pb.Finding{f.weakCertificate(oks), f.surplus(oks)} {
+	for _, w := range []*pb.Finding{f.weakCertificate(oks), f.surplus(oks), f.oldVersion(oks)} {
 		if w != nil {
 			findings = append(findings, w)
 		}

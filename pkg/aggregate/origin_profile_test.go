@@ -81,12 +81,17 @@ func TestTopologies(t *testing.T) {
 			[]string{"ok"},
 		},
 		{
-			"the server speaks what the client can be made to speak, and documents do not say for certain what it speaks by default",
-			everywhere(p, func() []*pb.Step { return visited(ip1, old, 200) }),
-			[]string{"fail", "ERROR protocol_mismatch [ap eu] at 203.0.113.10:443 tls_version_unsupported blame=target high → protocol 502?"},
+			"the server speaks old versions alone, which the client speaks if its settings allow it: that is no error",
+			everywhere(p, func() []*pb.Step { return visited(ip1, hands{version: "TLS 1.1", suite: suiteCBC}, 200) }),
+			[]string{"ok", "WARN protocol_mismatch [ap eu] at 203.0.113.10:443 blame=target high → protocol 502?"},
 		},
 		{
-			"the same, and the question says what the client is made to speak",
+			"the same, and the settings that are asked about allow it",
+			asking(everywhere(p, func() []*pb.Step { return visited(ip1, hands{version: "TLS 1.1", suite: suiteCBC}, 200) }), func(o *pb.OriginSpec) { o.Versions = []string{"TLS 1.1", "TLS 1.2"} }),
+			[]string{"ok"},
+		},
+		{
+			"the server speaks an older version alone than the client is made to speak",
 			asking(everywhere(p, func() []*pb.Step { return visited(ip1, old, 200) }), func(o *pb.OriginSpec) { o.Versions = []string{"TLS 1.1", "TLS 1.2"} }),
 			[]string{"fail", "ERROR protocol_mismatch [ap eu] at 203.0.113.10:443 tls_version_unsupported blame=target high → protocol 502"},
 		},

@@ -233,3 +233,35 @@ func (t *talk) doubts() string {
 func (t *talk) clashes() bool {
 	return len(t.GetCipherSuites()) > 0 && !slices.ContainsFunc(t.suites, func(s string) bool { return slices.Contains(t.GetCipherSuites(), s) })
 }
+
+// oldVersion warns of servers that agree on no version from TLS 1.2 up (RFC 8996), where it is not certain that the
+// client comes with older ones unless the question says so: it depends on settings that nobody showed.
+func (f *facts) oldVersion(oks []*sight) *pb.Finding {
+	if f.client == nil || f.client.configured || !f.client.GetSources()["default_versions"].GetUnverified() {
+		return nil
+	}
+	var old []*sight
+	var versions []string
+	for _, v := range oks {
+		version := v.at().GetEvidence().GetTls().GetVersion()
+		if version != "TLS 1.0" && version != "TLS 1.1" {
+			continue
+		}
+		old = append(old, v)
+		if !slices.Contains(versions, version) {
+			versions = append(versions, version)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	slices.Sort(versions)
+	p := f.certWarning(old)
+	p.Code, p.Stage = pb.FindingCode_FINDING_CODE_PROTOCOL_MISMATCH, pb.Stage_STAGE_TLS
+	p.Prediction = f.client.predict(pb.OriginCause_ORIGIN_CAUSE_PROTOCOL, "default_versions")
+	p.Summary = join(p.GetRegions()) + ": " + join(p.GetAddresses()) + " " + verb(p.GetAddresses(), "agrees", "agree") + " on " + join(versions) +
+		" at most; " + f.client.label() + " speaks that only if the origin settings allow it, and those are not known."
+	p.Hint = "enable TLS 1.2 at " + join(p.GetAddresses()) + ", or make sure that the origin settings have " + join(versions) +
+		", and say which versions are set with --ssl-protocols."
+	return p
+}
