@@ -146,6 +146,14 @@ func TestWhatIsSaidOfARegion(t *testing.T) {
 			nil,
 			"✓ Amazon CloudFront can serve it: 1 agent, 192.0.2.1:443, TLS 1.2 TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, no agent could ask for a page",
 		},
+		"what the agent's library cannot go on with after the first flight, the client may": {
+			[]*pb.Step{
+				step(connect, "192.0.2.1:443", 1), step(handshake, "192.0.2.1:443", 1), offered("192.0.2.1:443"),
+				step(pb.StepKind_STEP_KIND_HTTP_EXCHANGE, "192.0.2.1:443", 0, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING),
+			},
+			nil,
+			"✓ Amazon CloudFront can serve it: 1 agent, 192.0.2.1:443, TLS 1.2 TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, no agent could ask for a page",
+		},
 		"an address that nobody got to proves nothing": {
 			[]*pb.Step{step(connect, "192.0.2.1:443", 1, pb.Failure_FAILURE_TCP_TIMEOUT)},
 			nil,
@@ -172,6 +180,7 @@ func TestWhatIsSaidOfARegion(t *testing.T) {
 		},
 	} {
 		m := &pb.Measurement{Spec: originSpec(), Results: []*pb.Result{seenFrom("eu", "eu-1", tc.steps...)}, Verdict: &pb.Verdict{}}
+		m.Asks = []*pb.Ask{{Agent: "eu-1", Vantage: m.GetResults()[0].GetVantage(), State: pb.AskState_ASK_STATE_ANSWERED}}
 		if tc.f != nil {
 			m.Verdict.Findings = []*pb.Finding{tc.f}
 		}
