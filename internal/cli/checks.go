@@ -243,6 +243,9 @@ func (s *settings) prepare(cmd *cobra.Command, q *question.Question, err error) 
 	if err != nil {
 		return nil, err
 	}
+	if _, said := s.value("timeout"); said == "" && q.Spec.GetOrigin() != nil {
+		options.Timeout = originTimeout
+	}
 	req, err := q.Request(options)
 	if err != nil {
 		return nil, usage(err)

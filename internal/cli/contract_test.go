@@ -313,6 +313,24 @@ func TestAnUnknownMeasurementIsExit2(t *testing.T) {
 	}
 }
 
+// A CDN waits for an origin's response longer than other checks have time for.
+func TestOriginsHaveAMinuteUnlessTheQuestionSaysOtherwise(t *testing.T) {
+	c := blocked()
+	w := newWorld(t).at(c.serve(t))
+	w.run(t, "origin", "https://origin.example.com")
+	w.run(t, "origin", "https://origin.example.com", "--timeout", "20s")
+	w.run(t, "http", "https://origin.example.com")
+	w["ELSEWHERE_TIMEOUT"] = "7"
+	w.run(t, "origin", "https://origin.example.com")
+	var got []string
+	for _, req := range c.created {
+		got = append(got, req.GetTimeout().AsDuration().String())
+	}
+	if diff := cmp.Diff([]string{"1m0s", "20s", "30s", "7s"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAFlagBeatsTheEnvironment(t *testing.T) {
 	c := blocked()
 	w := newWorld(t).at(c.serve(t))

@@ -23,6 +23,7 @@ const (
 	defaultLimit       = 20
 	maxLimit           = 10_000
 	defaultTimeout     = 30 * time.Second
+	originTimeout      = time.Minute // A CDN waits for a response as long as others have for all.
 	minTimeout         = time.Second
 	maxTimeout         = 10 * time.Minute
 )
@@ -42,7 +43,7 @@ func newSettings(root *cobra.Command, p Program) *settings {
 	f.StringP("limit", "L", "", "agents to ask at most, 1 to 10000 (default 20)")
 	f.BoolP("ipv4", "4", false, "look at IPv4 alone")
 	f.BoolP("ipv6", "6", false, "look at IPv6 alone")
-	f.String("timeout", "", "time for the whole measurement, such as 45s, 2m or 45; 1s to 10m (default 30s)")
+	f.String("timeout", "", "time for the whole measurement, such as 45s, 2m or 45; 1s to 10m (default 30s; origin: 1m)")
 	f.String("coordinator", "", "the coordinator's `HOST:PORT` (default: the one of 'elsewhere up', else "+defaultCoordinator+")")
 	f.String("token", "", "the token to be let in with")
 	f.String("ca", "", "PEM `FILE` with the CA of the coordinator (default: the system's)")
