@@ -48,3 +48,18 @@ func beyondRules(spec *pb.Spec) error {
 	}
 	return badFields(fields)
 }
+
+// wholeDurations checks what the rules let pass: one second and 2³⁰ nanoseconds compare like any duration, and
+// no JSON can be made of a measurement that holds them.
+func wholeDurations(p *pb.Policy) error {
+	bad := func(field string) error {
+		return badFields([]*errdetails.BadRequest_FieldViolation{{Field: "policy." + field, Description: "must be a valid google.protobuf.Duration"}})
+	}
+	switch {
+	case p.GetLatencyFloor() != nil && !p.GetLatencyFloor().IsValid():
+		return bad("latency_floor")
+	case p.GetExpiryWarning() != nil && !p.GetExpiryWarning().IsValid():
+		return bad("expiry_warning")
+	}
+	return nil
+}

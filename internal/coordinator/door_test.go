@@ -7,9 +7,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/elsewhere-net/elsewhere/internal/coordinator"
 	"github.com/elsewhere-net/elsewhere/pkg/profile"
@@ -181,11 +184,16 @@ func doorCases() map[string]struct {
 		"a profile of suites that are unknown": {originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.CipherSuites[0] = "TLS_NOPE" })}), "spec.origin.profile.cipher_suites[0]"},
 		"a profile's fact without a source":    {originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { delete(p.GetSources(), "groups") })}), "spec.origin.profile.groups"},
 		"a profile's User-Agent of two lines":  {originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.UserAgent = "a\r\nX: y" })}), "spec.origin.profile.user_agent"},
-		"a version that the profile has not":   {originCheck(&pb.OriginSpec{Versions: []string{"TLS 1.3"}}), "spec.origin.profile"},
-		"a version that the profile has":       {originCheck(&pb.OriginSpec{Versions: []string{"SSL 3.0"}}), ""},
-		"a handshake by a profile's name":      {tlsCheck(&pb.TLSSpec{Profile: &pb.Profile{Name: "aws-alb"}}), ""},
-		"a handshake by an unknown profile":    {tlsCheck(&pb.TLSSpec{Profile: &pb.Profile{Name: "nope"}}), "spec.tls.profile.name"},
-		"a handshake by an empty profile":      {tlsCheck(&pb.TLSSpec{Profile: &pb.Profile{}}), ""},
+		"a profile's title for a terminal":     {originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.Title = "a\x1b[2J" })}), "spec.origin.profile.title"},
+		"a profile's wait that is none": {originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) {
+			p.ResponseTimeout = &durationpb.Duration{Seconds: 1, Nanos: -1}
+			p.Sources["response_timeout"] = p.GetSources()["groups"]
+		})}), "spec.origin.profile.response_timeout"},
+		"a version that the profile has not": {originCheck(&pb.OriginSpec{Versions: []string{"TLS 1.3"}}), "spec.origin.versions"},
+		"a version that the profile has":     {originCheck(&pb.OriginSpec{Versions: []string{"SSL 3.0"}}), ""},
+		"a handshake by a profile's name":    {tlsCheck(&pb.TLSSpec{Profile: &pb.Profile{Name: "aws-alb"}}), ""},
+		"a handshake by an unknown profile":  {tlsCheck(&pb.TLSSpec{Profile: &pb.Profile{Name: "nope"}}), "spec.tls.profile.name"},
+		"a handshake by an empty profile":    {tlsCheck(&pb.TLSSpec{Profile: &pb.Profile{}}), ""},
 	}
 }
 
@@ -249,5 +257,34 @@ func TestTheDoorOfEachCheck(t *testing.T) {
 				t.Errorf("fields %v, want %s", fields, tc.field)
 			}
 		})
+	}
+}
+
+// TestWhatIsWrongFitsIntoATrailer: grpc-status-details-bin has every word twice, in base64.
+func TestWhatIsWrongFitsIntoATrailer(t *testing.T) {
+	w := newWorld(t, coordinator.Options{})
+	spec := originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.CipherSuites = many(strings.Repeat("é", 400), 512) })})
+	var trailer metadata.MD
+	_, err := w.api.CreateMeasurement(t.Context(), &pb.CreateMeasurementRequest{Spec: spec}, grpc.Trailer(&trailer))
+	if status.Code(err) != codes.InvalidArgument || !strings.HasSuffix(status.Convert(err).Message(), "; and 505 more") {
+		t.Fatalf("%.200v", err)
+	}
+	size := len(status.Convert(err).Message()) * 3 // é is percent-encoded
+	for _, value := range trailer.Get("grpc-status-details-bin") {
+		size += len(value) * 4 / 3
+	}
+	if size > 16<<10 {
+		t.Errorf("the trailer has %d bytes", size)
+	}
+}
+
+// TestWhatNoJSONHoldsIsRefused: the rules compare such durations as if they were good.
+func TestWhatNoJSONHoldsIsRefused(t *testing.T) {
+	w := newWorld(t, coordinator.Options{})
+	for _, nanos := range []int32{2_000_000_000, -1} {
+		r := &pb.CreateMeasurementRequest{Spec: dnsCheck(&pb.DNSSpec{}), Policy: &pb.Policy{ExpiryWarning: &durationpb.Duration{Seconds: 1, Nanos: nanos}}}
+		if _, err := w.api.CreateMeasurement(t.Context(), r); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "policy.expiry_warning") {
+			t.Errorf("%v: %v", r.GetPolicy(), err)
+		}
 	}
 }

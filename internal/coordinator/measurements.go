@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -50,7 +51,7 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 	if err := wholeProfiles(r.GetSpec()); err != nil {
 		return nil, err
 	}
-	if err := beyondRules(r.GetSpec()); err != nil {
+	if err := cmp.Or(beyondRules(r.GetSpec()), wholeDurations(r.GetPolicy())); err != nil {
 		return nil, err
 	}
 	id := newID()

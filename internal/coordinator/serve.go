@@ -27,6 +27,10 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
+// maxViolations and maxViolation, in bytes, bound what a caller is told to be wrong with a request: it comes in
+// a trailer, of which many clients take no more than 16 KiB.
+const maxViolations, maxViolation = 8, 256
+
 // newGRPC makes the server with its bounds: what a caller can make it hold is small.
 func (c *Coordinator) newGRPC() *grpc.Server {
 	s := grpc.NewServer(
@@ -120,12 +124,26 @@ func badSelector(description string) error {
 	return badFields([]*errdetails.BadRequest_FieldViolation{{Field: "from", Description: description}})
 }
 
+// badFields says what is wrong with a request: the first of it.
 func badFields(fields []*errdetails.BadRequest_FieldViolation) error {
-	words := make([]string, len(fields))
-	for i, f := range fields {
-		words[i] = f.GetField() + ": " + f.GetDescription()
+	var words []string
+	for _, f := range fields[:min(len(fields), maxViolations)] {
+		f.Field, f.Description = begin(f.GetField()), begin(f.GetDescription())
+		words = append(words, f.GetField()+": "+f.GetDescription())
+	}
+	if more := len(fields) - len(words); more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
+		fields = fields[:maxViolations]
 	}
 	return withDetails(status.New(codes.InvalidArgument, strings.Join(words, "; ")), &errdetails.BadRequest{FieldViolations: fields})
+}
+
+// begin is the beginning of a text that may be as long as a request.
+func begin(s string) string {
+	if len(s) <= maxViolation {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxViolation], "") + "…"
 }
 
 func noAgent(from, why string) error {

@@ -8,11 +8,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+	"unicode"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/flight"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -155,20 +158,24 @@ func (c *check) ports(field string, ports []string) {
 	}
 }
 
+// maxWait bounds how long a client waits: more is a mistake, and sums of it would overflow.
+const maxWait = 24 * time.Hour
+
 func (c *check) numbers() {
 	p := c.profile
-	for _, n := range []struct {
-		field    string
-		negative bool
-	}{
-		{"connect_timeout", p.GetConnectTimeout().AsDuration() < 0},
-		{"connect_attempts", p.GetConnectAttempts() < 0},
-		{"response_timeout", p.GetResponseTimeout().AsDuration() < 0},
-		{"max_header_bytes", p.GetMaxHeaderBytes() < 0},
-	} {
-		if n.negative {
-			c.bad("must not be negative", at(n.field))
-		}
+	c.wait("connect_timeout", p.GetConnectTimeout())
+	c.wait("response_timeout", p.GetResponseTimeout())
+	if p.GetConnectAttempts() < 0 {
+		c.bad("must not be negative", at("connect_attempts"))
+	}
+	if p.GetMaxHeaderBytes() < 0 {
+		c.bad("must not be negative", at("max_header_bytes"))
+	}
+}
+
+func (c *check) wait(field string, d *durationpb.Duration) {
+	if d != nil && (!d.IsValid() || d.AsDuration() < 0 || d.AsDuration() > maxWait) {
+		c.bad("must be 0 s to 24 h", at(field))
 	}
 }
 
@@ -178,14 +185,29 @@ func (c *check) texts() {
 	if strings.ContainsFunc(p.GetUserAgent(), func(r rune) bool { return r < ' ' || r > '~' }) {
 		c.bad("must be printable ASCII", at("user_agent"))
 	}
+	c.shown(at("title"), p.GetTitle())
+	c.shown(at("ranges"), p.GetRanges())
+	c.shown(at("http_version"), p.GetHttpVersion())
 	for i, s := range p.GetLoadBalancerSuffixes() {
-		if !strings.HasPrefix(s, ".") || s != strings.ToLower(s) {
+		if !strings.HasPrefix(s, ".") || s != strings.ToLower(s) || !printable(s) {
 			c.bad("must begin with a dot and be in lower case", step{field: "load_balancer_suffixes", index: i})
 		}
 	}
 	if err := certificates(p.GetRoots()); err != nil {
 		c.bad(err.Error(), at("roots"))
 	}
+}
+
+// shown checks texts that people see.
+func (c *check) shown(where step, texts ...string) {
+	if !printable(strings.Join(texts, "")) {
+		c.bad("must be without control characters", where)
+	}
+}
+
+// printable says whether nothing in a text steers a terminal.
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) })
 }
 
 // certificates says what is wrong with certificates in PEM.
@@ -212,6 +234,8 @@ func (c *check) causes() {
 			c.bad(cause.GetCause().String()+" is there twice", here, at("cause"))
 		}
 		seen[cause.GetCause()] = true
+		source := cause.GetSource()
+		c.shown(here, cause.GetText(), cause.GetFix(), source.GetDocument(), source.GetNote())
 		if cause.GetSource().GetDocument() == "" {
 			c.bad("has no source: say which document says so", here)
 		}
@@ -227,7 +251,8 @@ func (c *check) sources() {
 			c.bad("has no source: say which document says so, under sources", at(name))
 		}
 	}
-	for name := range sources {
+	for name, source := range sources {
+		c.shown(step{field: "sources", index: -1, key: name}, source.GetDocument(), source.GetNote())
 		if fields.ByName(protoreflect.Name(name)) == nil || !isFact(name) {
 			c.bad(fmt.Sprintf("%q is no field that has a source", name), step{field: "sources", index: -1, key: name})
 		}
