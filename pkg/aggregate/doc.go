@@ -2,16 +2,25 @@
 // different, what is in the way, how sure that is, and what to do about it.
 //
 // Judge is pure: no clock, no I/O, no goroutine, nothing but its arguments. How much evidence it wants is
-// the measurement's Policy (policy.go). It works in stages:
+// the measurement's Policy. It works in stages, each of which reads from its first file to its last:
 //
-//   - facts and states (facts.go, states.go, names.go): what each agent saw of each address, as ok, fail
-//     or unknown. A failure counts only beside a control that passed, or with bytes of the target that
-//     explain it; everything else is unknown and accuses nobody.
-//   - spots (spots.go): what each region as a whole saw of each address: open, shut, or mixed.
-//   - what the zones' own servers say to each place (zone.go, picture.go), and with it why an answer differs
-//     from that (explain.go).
-//   - findings (reach.go, door.go, expect.go, dns.go, views.go, differences.go, lame.go, zone_sync.go,
-//     propagation.go, cert.go, vantage.go), with their words (words.go, sentences.go).
+//	judge     judge.go, facts.go, policy.go, vantage.go: who was asked, what is known, who is left out
+//	states    states.go: what each agent saw of each address, as ok, fail or unknown. A failure counts only
+//	          beside a control that passed, or with bytes of the target that explain it; everything else
+//	          is unknown and accuses nobody
+//	          of a name: names.go, answers.go, ttl.go; of a handshake: interference.go, certstate.go
+//	          for the client of a profile: origin.go, origin_tls.go, origin_cert.go, origin_http.go
+//	spots     spots.go: what each region as a whole saw of each address: open, shut or mixed
+//	          witness.go: which agents are one witness; addresses.go: what a firewall sees of them
+//	zones     zone.go, picture.go: what the zones' own servers say to each place
+//	          explain.go: why an answer differs from that
+//	findings  finding.go: what all of them state; then by what they are about
+//	          the way: reach.go, latency.go, door.go
+//	          names: dns.go, expect.go, views.go, differences.go, lame.go, zone_sync.go, propagation.go
+//	          certificates, responses: cert.go, exchange.go
+//	          the client of a profile: origin_find.go, noipv4.go
+//	words     vocabulary.go: the contract's names as people read them; words.go, sentences.go,
+//	          certwords.go, propagation_words.go, origin_words.go
 //
 // The rules of evidence that comments cite by number are those of the taxonomy. Where it leaves room,
 // this package decides so:
