@@ -240,6 +240,7 @@ func TestAnOriginsOwnServers(t *testing.T) {
 func TestASilentServerOfAnOriginsZone(t *testing.T) {
 	t.Parallel()
 	tree, env := grow(t, lame(tree(), secondNS, probetest.LameSilent), www())
+	env.patience = 3 * time.Second
 	closed := must[*probetest.Host](t)(probetest.ListenClosed(at("127.0.0.2")))
 	r := run(t, env, originSpec(&pb.OriginSpec{Url: fmt.Sprintf("http://www.zone.tld:%d/", closed.Addr().Port())}))
 	if asked := tree.Asked(secondNS); slices.Contains(asked, "AAAA www.zone.tld.") {
