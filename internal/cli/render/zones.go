@@ -41,9 +41,10 @@ func zones(r *pb.Result, deep bool) (out []section) {
 			return strings.Compare(a.about.GetServer()+a.steps[0].GetAddress(), b.about.GetServer()+b.steps[0].GetAddress())
 		})
 		rows := make([][]string, len(servers))
-		// Without a server that the zone itself lists, the zone was not asked whom it lists.
+		// Without a server that the zone itself lists, the zone was not asked whom it lists. One without a name
+		// answered for the zone unasked, as a server of a zone above: no referral was seen.
 		listed := slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetInChild() }) &&
-			slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetInParent() })
+			slices.ContainsFunc(servers, func(n *nameserver) bool { return n.about.GetInParent() && n.about.GetServer() != "" })
 		for i, n := range servers {
 			rows[i] = n.row(deep, listed)
 		}

@@ -19,6 +19,8 @@ func TestZones(t *testing.T) {
 	moved := func() *pb.AuthorityEvidence {
 		return &pb.AuthorityEvidence{InParent: true, InChild: true, Glue: []string{"192.0.2.1"}, Addresses: []string{"192.0.2.2"}}
 	}
+	unasked := server("192.0.2.1:53", &pb.AuthorityEvidence{InParent: true})
+	unasked.Evidence.Authority.Server = ""
 	overTCP := server("192.0.2.1:53", &pb.AuthorityEvidence{})
 	overTCP.Evidence.Replies[0].Transport = "tcp"
 	for name, tc := range map[string]struct {
@@ -40,6 +42,10 @@ func TestZones(t *testing.T) {
 		"the two sides differ": {
 			[]*pb.Step{server("192.0.2.1:53", &pb.AuthorityEvidence{InChild: true}), server("192.0.2.2:53", &pb.AuthorityEvidence{InParent: true})},
 			[]string{"ns.example.com  192.0.2.1:53    at the zone only    ✓ 203.0.113.10", "ns.example.com  192.0.2.2:53    at the parent only  ✓ 203.0.113.10"},
+		},
+		"a server of a zone above answered for the zone, so that no referral was seen": {
+			[]*pb.Step{unasked, server("192.0.2.2:53", &pb.AuthorityEvidence{InChild: true})},
+			[]string{"-               192.0.2.1:53      ✓ 203.0.113.10", "ns.example.com  192.0.2.2:53      ✓ 203.0.113.10"},
 		},
 		"no word over UDP": {
 			[]*pb.Step{overTCP}, []string{"ns.example.com  192.0.2.1:53      ✓ 203.0.113.10 over TCP alone"},
