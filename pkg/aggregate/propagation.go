@@ -20,6 +20,7 @@ const (
 	maxServers      = 64
 	maxAgents       = 16
 	maxValues       = 32
+	maxValueBytes   = 4 << 10 // of one perspective, so that a verdict fits into a message
 )
 
 // perspective is one resolver as the agents of one region see it (rule 5).
@@ -187,24 +188,34 @@ func (f *facts) describe(p *perspective) *pb.Perspective {
 	return d
 }
 
-// served is the first of values as a message can hold them: octets that are no UTF-8, which a TXT record
-// may have, are escaped (RFC 1035, 5.1).
+// served is the first of values, as many and as much of the last as a verdict has room for.
 func served(values []string) []string {
-	all := make([]string, 0, min(len(values), maxValues))
+	all, left := make([]string, 0, min(len(values), maxValues)), maxValueBytes
 	for _, value := range values[:min(len(values), maxValues)] {
-		var b strings.Builder
-		for i := 0; i < len(value); {
-			r, size := utf8.DecodeRuneInString(value[i:])
-			if r == utf8.RuneError && size == 1 {
-				fmt.Fprintf(&b, `\%03d`, value[i])
-			} else {
-				b.WriteString(value[i : i+size])
-			}
-			i += size
+		if left <= 0 {
+			break
 		}
-		all = append(all, b.String())
+		text := cut(left, escaped(cut(left, value)))
+		left -= len(text)
+		all = append(all, text)
 	}
 	return all
+}
+
+// escaped is a value as a message can hold it: octets that are no UTF-8, which a TXT record may have, are
+// escaped (RFC 1035, 5.1).
+func escaped(value string) string {
+	var b strings.Builder
+	for i := 0; i < len(value); {
+		r, size := utf8.DecodeRuneInString(value[i:])
+		if r == utf8.RuneError && size == 1 {
+			fmt.Fprintf(&b, `\%03d`, value[i])
+		} else {
+			b.WriteString(value[i : i+size])
+		}
+		i += size
+	}
+	return b.String()
 }
 
 // publicName is what people call the public resolver at an address, "" if the measurement does not say.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -319,5 +320,22 @@ func TestPublicName(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A verdict is one message of gRPC, of 4 MiB at most, whatever resolvers and zones serve.
+func TestPropagationFitsIntoAMessage(t *testing.T) {
+	w := dnsWorld("TXT", "wanted")
+	for i := range 300 {
+		old := answers(i, "TXT", strings.Repeat("é", 5000), strings.Repeat("\xff", 30_000), strings.Repeat("x", 20_000))
+		w.in(fmt.Sprintf("r%d/%d", i%4, i), old, own(i%8+1, "TXT", strings.Repeat("\xff", 60_000)))
+	}
+	wire, err := proto.Marshal(w.judge())
+	if err != nil || len(wire) > 2<<20 {
+		t.Errorf("the verdict has %d bytes, %v", len(wire), err)
+	}
+	all := numbers(t, w).GetPropagation().GetPerspectives()
+	if len(all) != maxPerspectives || len(all[0].GetValues()) != 1 || !strings.HasSuffix(all[0].GetValues()[0], "x…") {
+		t.Errorf("%d perspectives, the first of which serves %q", len(all), all[0].GetValues())
 	}
 }

@@ -1008,7 +1008,7 @@ type Perspective struct {
 	Agents []string `protobuf:"bytes,4,rep,name=agents,proto3" json:"agents,omitempty"`
 	// Whether it serves what is expected.
 	Serving bool `protobuf:"varint,5,opt,name=serving,proto3" json:"serving,omitempty"`
-	// What it serves: data of the type asked for, in canonical form, sorted; at most 32.
+	// What it serves: data of the type asked for, in canonical form, sorted; at most 32, 4 KiB in all.
 	Values []string `protobuf:"bytes,6,rep,name=values,proto3" json:"values,omitempty"`
 	// Why it serves nothing: NXDOMAIN, NODATA, or what kept it from being judged. Default: FAILURE_NONE.
 	Failure Failure `protobuf:"varint,7,opt,name=failure,proto3,enum=elsewhere.v1.Failure" json:"failure,omitempty"`
