@@ -94,6 +94,9 @@ is, and what to do.`,
 		Example: `  elsewhere tls example.com
   elsewhere tcp example.com:443 from Germany+AWS,JP
   elsewhere dns example.com AAAA --expect 2001:db8::1
+  elsewhere propagation www.example.com A --expect 203.0.113.10 --watch
+  elsewhere origin https://origin.example.com --host-header www.example.com
+  elsewhere allowlist verify partners.yaml
   elsewhere agents`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

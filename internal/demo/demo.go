@@ -143,7 +143,7 @@ func run(ctx context.Context, out, errs io.Writer) (err error) {
 	d.say("That was all, in %.0f s. What to try next:\n"+
 		"  bin/elsewhere up                        a network of your own, until Ctrl-C\n"+
 		"  bin/elsewhere tcp localhost:22          in another terminal: ask it\n"+
-		"  bin/elsewhere tls --help                what else can be asked\n"+
+		"  bin/elsewhere --help                    what else can be asked\n"+
 		"README.md says how to run real agents in three regions.\n", time.Since(began).Seconds())
 	return nil
 }
