@@ -200,11 +200,13 @@ func (f *facts) foretellNames(findings []*pb.Finding) {
 		case pb.FindingCode_FINDING_CODE_NO_IPV4:
 			f.client.state(finding, pb.OriginCause_ORIGIN_CAUSE_NO_IPV4, "")
 		case pb.FindingCode_FINDING_CODE_UNRESOLVABLE, pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE,
-			pb.FindingCode_FINDING_CODE_CNAME_BROKEN, pb.FindingCode_FINDING_CODE_BOGON_ANSWER:
+			pb.FindingCode_FINDING_CODE_CNAME_BROKEN:
 			f.client.state(finding, pb.OriginCause_ORIGIN_CAUSE_DNS, "")
 		case pb.FindingCode_FINDING_CODE_ANSWERS_UNSYNCED, pb.FindingCode_FINDING_CODE_ANSWERS_SUSPECT,
-			pb.FindingCode_FINDING_CODE_LAME_DELEGATION, pb.FindingCode_FINDING_CODE_DNSSEC_BOGUS:
-			f.client.state(finding, pb.OriginCause_ORIGIN_CAUSE_DNS, "dns") // It depends on whom its resolver asks, and how.
+			pb.FindingCode_FINDING_CODE_LAME_DELEGATION, pb.FindingCode_FINDING_CODE_DNSSEC_BOGUS,
+			pb.FindingCode_FINDING_CODE_BOGON_ANSWER:
+			// It depends on whom its resolver asks, and how; and of names with private addresses documents say nothing.
+			f.client.state(finding, pb.OriginCause_ORIGIN_CAUSE_DNS, "dns")
 		}
 	}
 }

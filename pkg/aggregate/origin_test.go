@@ -285,6 +285,11 @@ func TestEveryCause(t *testing.T) {
 			[]string{"fail", "ERROR unresolvable [ap eu] dns_nxdomain blame=zone high → dns 502"},
 		},
 		{
+			"21: it resolves to a private address, of which documents do not say what viewers get",
+			originWorld(strict()).in("ap", unnamed(1, bogon)).in("eu", unnamed(2, bogon)),
+			[]string{"fail", "ERROR bogon_answer [ap eu] dns_bogon blame=zone high → dns 502?"},
+		},
+		{
 			"22: it does not resolve in one region",
 			originWorld(strict()).in("ap", unnamed(1, servfail)).in("eu", query(2, none, "203.0.113.10"), visited(ip1, hands{}, 200)),
 			[]string{"fail", "ERROR regional_resolution_failure [ap] dns_servfail block=dns blame=resolver medium → dns 502"},
