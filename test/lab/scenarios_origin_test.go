@@ -303,7 +303,7 @@ func fineOrigins() []scenario {
 		c.Certificates = nil
 		return nil
 	}
-	const healthy, sni, sixBroken, old = "203.0.113.233", "203.0.113.234", "203.0.113.235", "203.0.113.244"
+	const healthy, sni, sixBroken = "203.0.113.233", "203.0.113.234", "203.0.113.235"
 	return []scenario{
 		{
 			name: "o-healthy", says: "an origin that is fine",
@@ -316,16 +316,6 @@ func fineOrigins() []scenario {
 			hosts:  []host{own(sni, secureSite(byName, greet))},
 			proofs: []proof{{"us-1 ap-1", "openssl", sni + ":443 www." + zone, "ok"}, {"us-1 ap-1", "openssl", sni + ":443 o-sni." + zone, "hostname mismatch"}},
 			ask:    "origin https://NAME/ --host-header www." + zone, want: fine(),
-		},
-		{
-			name: "o-old", says: "row 20: TLS 1.1 at most, which CloudFront speaks if its settings allow it",
-			hosts: []host{own(old, secureSite(func(_ *world, c *tls.Config) error {
-				c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-				return nil
-			}, greet))},
-			proofs: []proof{{"us-1 ap-1", "openssl", old + ":443 -tls1_2", "alert protocol version"}},
-			ask:    "origin https://NAME/",
-			want:   warns(&pb.Finding{Code: pb.FindingCode_FINDING_CODE_PROTOCOL_MISMATCH, Regions: everywhere()}),
 		},
 		{
 			name: "o-six", says: "IPv6 is shut, and CloudFront comes over IPv4",
