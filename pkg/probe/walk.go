@@ -18,9 +18,9 @@ import (
 
 // Budgets of a walk.
 const (
-	walkTimeout   = 8 * time.Second
-	walkGrace     = 3 * time.Second // After everything else of the Job is done.
-	walkPatience  = 2 * time.Second // For one server, over each transport.
+	walkTimeout   = 10 * time.Second // A silent server takes 8, asked in every way.
+	walkGrace     = 3 * time.Second  // After everything else of the Job is done.
+	walkPatience  = 2 * time.Second  // For one server, over each transport.
 	walkSends     = 3
 	walkStagger   = 500 * time.Millisecond
 	walkTries     = 3  // Servers that are asked the way on, at most.
