@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -91,7 +92,8 @@ func (w *world) makeOdd(t *testing.T, c condition) (well func()) {
 	}
 	s := c.scenario(w)
 	well = func() {
-		if err := w.lift(context.WithoutCancel(t.Context()), s); err != nil {
+		ctx := context.WithoutCancel(t.Context())
+		if err := errors.Join(w.lift(ctx, s), w.restart(ctx, c.agents)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -103,6 +105,22 @@ func (w *world) makeOdd(t *testing.T, c condition) (well func()) {
 		t.Fatal(err)
 	}
 	return well
+}
+
+// restart ends agents and starts them again: for a minute they would remember the roots that they could not
+// reach, and not ask the zone's own servers.
+func (w *world) restart(ctx context.Context, agents []string) error {
+	for _, id := range agents {
+		a := w.agent(id)
+		if err := a.proc.signal(syscall.SIGTERM); err != nil { // it says goodbye, and is not online until it is back
+			return err
+		}
+		<-a.proc.done
+		if err := w.startAgent(ctx, a); err != nil {
+			return err
+		}
+	}
+	return w.online(ctx)
 }
 
 // putToSleep stops agents, until they are woken.
