@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -34,15 +35,25 @@ func served(m *pb.Measurement, t theme) []string {
 		return nil
 	}
 	var table [][]string
+	var private []string
 	judged := aggregate.Judged(m, m.GetResults())
 	for _, region := range regions(m) {
 		mark, said := servedFrom(m, region)
 		if mark == markOK && !slices.Contains(judged, region) {
 			mark, said = markUnknown, "not known: no agent of the region could go all the way"
 		}
+		if mark == markOK {
+			for _, address := range inward(m, gather(m, region).addresses) {
+				private = once(private, address)
+			}
+		}
 		table = append(table, []string{t.strong.Render(Clean(region)), t.mark(mark).Render(mark.String() + " " + said)})
 	}
-	return grid(table)
+	lines := grid(table)
+	if len(private) > 0 {
+		lines = append(lines, "note: "+several(private)+gap+"no public address: "+client(m)+" needs a way of its own to get there")
+	}
+	return lines
 }
 
 // servedFrom answers it for one region.
@@ -57,7 +68,22 @@ func servedFrom(m *pb.Measurement, region string) (mark, string) {
 	if len(e.addresses) == 0 {
 		return markUnknown, "not known: no agent of the region got as far as the origin"
 	}
+	if len(inward(m, e.addresses)) > 0 {
+		return markOK, client(m) + " can serve it, if it gets there: " + e.String()
+	}
 	return markOK, client(m) + " can serve it: " + e.String()
+}
+
+// inward are the addresses that the client would come to, of those given, to which the internet has no way.
+func inward(m *pb.Measurement, addresses []string) (out []string) {
+	ipv4 := m.GetSpec().GetOrigin().GetProfile().GetIpv4Only() && m.GetSpec().GetFamily() != pb.Family_FAMILY_IPV6
+	for _, text := range addresses {
+		at, err := netip.ParseAddrPort(text)
+		if ip := at.Addr().Unmap(); err == nil && aggregate.Inside(ip) && (ip.Is4() || !ipv4) {
+			out = append(out, text)
+		}
+	}
+	return out
 }
 
 // client is what people call the profile's client.

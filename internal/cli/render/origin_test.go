@@ -135,6 +135,52 @@ func TestAHealthyOriginIsALineForEachRegion(t *testing.T) {
 	}
 }
 
+func TestAPrivateAddressIsNoPromise(t *testing.T) {
+	const agreed = "TLS 1.2 TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, 200"
+	const wayOfItsOwn = "no public address: Amazon CloudFront needs a way of its own to get there"
+	for sentence, tc := range map[string]struct {
+		addresses []string
+		ipv4Only  bool
+		want      []string
+	}{
+		"a public address": {
+			[]string{"203.0.113.10:443"}, true, []string{"eu  ✓ Amazon CloudFront can serve it: 1 agent, 203.0.113.10:443, " + agreed},
+		},
+		"loopback": {
+			[]string{"127.0.0.1:443"}, true,
+			[]string{"eu  ✓ Amazon CloudFront can serve it, if it gets there: 1 agent, 127.0.0.1:443, " + agreed, "note: 127.0.0.1:443  " + wayOfItsOwn},
+		},
+		"RFC 1918, in the form of IPv6": {
+			[]string{"[::ffff:10.0.0.1]:443"}, true,
+			[]string{"eu  ✓ Amazon CloudFront can serve it, if it gets there: 1 agent, [::ffff:10.0.0.1]:443, " + agreed, "note: [::ffff:10.0.0.1]:443  " + wayOfItsOwn},
+		},
+		"a unique local address that it comes to": {
+			[]string{"[fd00::1]:443"}, false,
+			[]string{"eu  ✓ Amazon CloudFront can serve it, if it gets there: 1 agent, [fd00::1]:443, " + agreed, "note: [fd00::1]:443  " + wayOfItsOwn},
+		},
+		"one that it does not come to, beside a public one": {
+			[]string{"203.0.113.10:443", "[fd00::1]:443"}, true,
+			[]string{"eu  ✓ Amazon CloudFront can serve it: 1 agent, 203.0.113.10:443 and 1 more, " + agreed},
+		},
+		"one of two": {
+			[]string{"203.0.113.10:443", "192.168.0.1:443"}, true,
+			[]string{"eu  ✓ Amazon CloudFront can serve it, if it gets there: 1 agent, 192.168.0.1:443 and 1 more, " + agreed, "note: 192.168.0.1:443  " + wayOfItsOwn},
+		},
+	} {
+		spec := originSpec()
+		spec.GetOrigin().Profile.Ipv4Only = tc.ipv4Only
+		var steps []*pb.Step
+		for _, address := range tc.addresses {
+			steps = append(steps, visit(address)...)
+		}
+		m := &pb.Measurement{Spec: spec, Results: []*pb.Result{seenFrom("eu", "eu-1", steps...)}, Verdict: &pb.Verdict{}}
+		m.Asks = []*pb.Ask{{Agent: "eu-1", Vantage: m.GetResults()[0].GetVantage(), State: pb.AskState_ASK_STATE_ANSWERED}}
+		if diff := cmp.Diff(tc.want, served(m, theme{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", sentence, diff)
+		}
+	}
+}
+
 func TestWhatIsSaidOfARegion(t *testing.T) {
 	for sentence, tc := range map[string]struct {
 		steps []*pb.Step
