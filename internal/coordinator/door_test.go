@@ -2,8 +2,10 @@ package coordinator_test
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -65,6 +67,18 @@ func changed(change func(*pb.Profile)) *pb.Profile {
 	p := ours()
 	change(p)
 	return p
+}
+
+// profiled is a check of TLS for a profile.
+func profiled(p *pb.Profile) *pb.Spec { return tlsCheck(&pb.TLSSpec{Profile: p}) }
+
+// sources are n sources of fields that there are not.
+func sources(n int) map[string]*pb.Source {
+	all := make(map[string]*pb.Source, n)
+	for i := range n {
+		all[strconv.Itoa(i)] = nil
+	}
+	return all
 }
 
 func at(url string) *pb.Spec { return &pb.Spec{Check: &pb.Spec_Http{Http: &pb.HTTPSpec{Url: url}}} }
@@ -275,6 +289,37 @@ func TestWhatIsWrongFitsIntoATrailer(t *testing.T) {
 	}
 	if size > 16<<10 {
 		t.Errorf("the trailer has %d bytes", size)
+	}
+}
+
+// TestAHugeQuestionIsRefusedAtOnce: each has as many faults as a message of 1 MiB holds. To list them all takes 3 to
+// 7 seconds.
+func TestAHugeQuestionIsRefusedAtOnce(t *testing.T) {
+	w := newWorld(t, coordinator.Options{})
+	n := 1<<20/2 - 1<<10
+	for field, spec := range map[string]*pb.Spec{
+		"spec.dns.expect":                         dnsCheck(&pb.DNSSpec{Expect: many("", n)}),
+		"spec.tls.alpn":                           tlsCheck(&pb.TLSSpec{Alpn: many("", n)}),
+		"spec.http.expect_status":                 httpCheck(&pb.HTTPSpec{ExpectStatus: many("", n)}),
+		"spec.origin.versions":                    originCheck(&pb.OriginSpec{Profile: ours(), Versions: many("", n)}),
+		"spec.origin.profile.causes":              originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.Causes = make([]*pb.ProfileCause, n/2) })}),
+		"spec.origin.profile.sources":             originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.Sources = sources(n / 8) })}),
+		"spec.origin.profile.http_ports":          originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.HttpPorts = many("", n/2) })}),
+		"spec.origin.profile.cipher_suites":       originCheck(&pb.OriginSpec{Profile: changed(func(p *pb.Profile) { p.CipherSuites = many("0xC028", n/4) })}),
+		"spec.tls.profile.unverified_curves":      profiled(changed(func(p *pb.Profile) { p.UnverifiedCurves = many("", n/2) })),
+		"spec.tls.profile.load_balancer_suffixes": profiled(changed(func(p *pb.Profile) { p.LoadBalancerSuffixes = many("", n/2) })),
+		"spec.tls.profile.roots":                  profiled(changed(func(p *pb.Profile) { p.Roots = strings.Repeat("x", n) })),
+	} {
+		began := time.Now()
+		_, err := w.api.CreateMeasurement(t.Context(), &pb.CreateMeasurementRequest{Spec: spec})
+		took := time.Since(began)
+		said := status.Convert(err).Message()
+		if status.Code(err) != codes.InvalidArgument || !strings.HasPrefix(said, field+": ") || strings.Contains(said, "; ") {
+			t.Errorf("%s: not one clear error: %.200v", field, err)
+		}
+		if took > 5*time.Second { // 0.3 s, and ten times that with the race detector on a busy machine
+			t.Errorf("%s: it took %v", field, took)
+		}
 	}
 }
 

@@ -109,6 +109,7 @@ func (c *check) identity() {
 
 // names checks that each is the name that a registry gives, which is what agents report, and is there once.
 func (c *check) names(field string, names []string, find func(string) (uint16, bool), nameOf func(uint16) string) {
+	seen := make(map[string]bool, len(names))
 	for i, name := range names {
 		here := step{field: field, index: i}
 		id, ok := find(name)
@@ -117,9 +118,10 @@ func (c *check) names(field string, names []string, find func(string) (uint16, b
 			c.bad(fmt.Sprintf("%q is in no registry of IANA's, and is no number such as 0xC028", name), here)
 		case nameOf(id) != name:
 			c.bad(fmt.Sprintf("%q is %s by IANA's names", name, nameOf(id)), here)
-		case slices.Contains(names[:i], name):
+		case seen[name]:
 			c.bad(fmt.Sprintf("%q is there twice", name), here)
 		}
+		seen[name] = true
 	}
 }
 
