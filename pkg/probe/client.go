@@ -38,7 +38,7 @@ type client struct {
 // silence means to it what it means here.
 func (c *client) patience(ctx context.Context) time.Duration {
 	deadline, bounded := ctx.Deadline()
-	if c == nil || c.waits < httpTimeout || bounded && time.Until(deadline) < c.waits+spacing {
+	if c == nil || c.waits < httpTimeout || bounded && time.Until(deadline)-spacing < c.waits {
 		return httpTimeout
 	}
 	return c.waits

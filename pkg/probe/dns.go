@@ -18,7 +18,7 @@ import (
 // question returns the name and type that a spec asks for.
 func question(spec *pb.DNSSpec) (string, uint16, error) {
 	name := canonical(spec.GetName())
-	if _, ok := dns.IsDomainName(name); !ok || name == "" {
+	if _, ok := dns.IsDomainName(name); !ok || name == "" || strings.ContainsFunc(name, control) {
 		return "", 0, fmt.Errorf("%q is not a domain name", spec.GetName())
 	}
 	mnemonic := spec.GetType()

@@ -18,18 +18,14 @@
 //	certify    examine.go, chain.go: paths.go, flaws.go, trust.go, names.go, ocsp.go, aia.go
 //	exchange   http.go, http_request.go, http_response.go, http_redirect.go, edge.go
 //	           as the client of a profile comes: client.go
-//	beside     control.go, aside.go; what may be asked of an agent: admit.go, egress.go, budget.go
+//	beside     control.go, aside.go
+//	the door   what may be asked of an agent: admit.go, wellformed.go, contract.go, egress.go, budget.go
 package probe
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
-	"strings"
 	"time"
-
-	"github.com/miekg/dns"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -136,61 +132,6 @@ func target(spec *pb.Spec) (host string, port uint16) {
 		return targetOf(c.Origin.GetUrl())
 	}
 	return "", 0
-}
-
-// wellFormed says what is wrong with a spec. The coordinator has validated it; a job that is wrong
-// all the same must not break the agent.
-func wellFormed(spec *pb.Spec) error {
-	switch c := spec.GetCheck().(type) {
-	case *pb.Spec_Dns:
-		if _, _, err := question(c.Dns); err != nil {
-			return err
-		}
-		if r := c.Dns.GetResolver(); r != "" {
-			_, _, err := resolverHost(r, c.Dns.GetTransport())
-			return err
-		}
-		return nil
-	case *pb.Spec_Tcp:
-		return wellFormedHost(c.Tcp.GetHost(), c.Tcp.GetPort(), spec.GetFamily())
-	case *pb.Spec_Tls:
-		if c.Tls.GetServerName() != "" {
-			if err := wellFormedHost(c.Tls.GetServerName(), 1, pb.Family_FAMILY_UNSPECIFIED); err != nil {
-				return err
-			}
-		}
-		if c.Tls.GetProfile() != nil {
-			if err := wholeProfile("tls.profile", c.Tls.GetProfile()); err != nil {
-				return err
-			}
-		}
-		return wellFormedHost(c.Tls.GetHost(), max(c.Tls.GetPort(), 1), spec.GetFamily())
-	case *pb.Spec_Http:
-		return wellFormedHTTP(c.Http, spec.GetFamily())
-	case *pb.Spec_Origin:
-		return wellFormedOrigin(c.Origin, spec.GetFamily())
-	}
-	return fmt.Errorf("the job's check %T is not known to this agent", spec.GetCheck())
-}
-
-func wellFormedHost(host string, port uint32, family pb.Family) error {
-	if port == 0 || port > 65535 {
-		return fmt.Errorf("port %d is not in 1 to 65535", port)
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		if _, ok := dns.IsDomainName(host); !ok || host == "" || strings.ContainsAny(host, "%:/ ") {
-			return fmt.Errorf("%q is neither an address nor a domain name", host)
-		}
-		return nil
-	}
-	if ip.Zone() != "" {
-		return errors.New("an address must not have a zone")
-	}
-	if !inFamily(ip, family) {
-		return fmt.Errorf("%s is not an address of the family asked for", ip)
-	}
-	return nil
 }
 
 // inFamily says whether an address belongs to a family.
