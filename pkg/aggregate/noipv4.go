@@ -1,34 +1,34 @@
 package aggregate
 
 import (
-	"slices"
+	"cmp"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
 // noIPv4 states that the target has IPv6 addresses alone, where the client of the profile comes over IPv4 alone.
-// The name resolves, and no agent need fail to get there. Nil if there is no such client, or an IPv4 address.
+// The name resolves, and no agent need fail to get there. Nil if there is no such client, or an IPv4 address: an
+// agent that one of its resolvers gives one has it.
 func (f *facts) noIPv4() *pb.Finding {
-	spec := f.m.GetSpec()
-	if !spec.GetOrigin().GetProfile().GetIpv4Only() && !spec.GetTls().GetProfile().GetIpv4Only() {
+	if f.client == nil || !f.client.GetIpv4Only() {
 		return nil
 	}
-	six := map[*agent]*sight{}
+	six, four := map[*agent]*sight{}, map[*agent]bool{}
 	for _, a := range f.answers {
-		if a.state == good && f.questionOf(a.sight).kind == "AAAA" && len(a.values) > 0 && six[a.agent] == nil {
-			six[a.agent] = a.sight
+		if a.state != good || len(a.values) == 0 {
+			continue
+		}
+		switch f.questionOf(a.sight).kind {
+		case "A":
+			four[a.agent] = true
+		case "AAAA":
+			six[a.agent] = cmp.Or(six[a.agent], a.sight)
 		}
 	}
 	var without, beside []*sight
 	for _, a := range f.answers {
-		if six[a.agent] == nil || f.questionOf(a.sight).kind != "A" {
-			continue
-		}
-		if f.hasNone(&a) {
-			without, beside = append(without, a.sight), append(beside, six[a.agent])
-		} else if a.state == good && len(a.values) > 0 {
-			without = slices.DeleteFunc(without, func(v *sight) bool { return v.agent == a.agent }) // another resolver had it
-			six[a.agent] = nil
+		if own := six[a.agent]; own != nil && !four[a.agent] && f.questionOf(a.sight).kind == "A" && f.hasNone(&a) {
+			without, beside = append(without, a.sight), append(beside, own)
 		}
 	}
 	if len(without) == 0 {
@@ -41,8 +41,8 @@ func (f *facts) noIPv4() *pb.Finding {
 	n.Confidence = f.confidence(without)
 	n.Evidence = evidence(without, beside)
 	n.Summary = f.targetName() + " has AAAA records and no A record, seen from " + join(n.GetRegions()) + inBrackets(sole(without)) +
-		"; " + f.comer() + " comes over IPv4 alone."
-	n.Hint = "add an A record to the zone, or let " + f.comer() + " come over IPv6 if it can be configured so."
+		"; " + f.client.label() + " comes over IPv4 alone."
+	n.Hint = "add an A record to the zone, or let " + f.client.label() + " come over IPv6 if it can be configured so."
 	return n
 }
 
@@ -56,16 +56,4 @@ func (f *facts) hasNone(a *answer) bool {
 func (f *facts) zoneDenies(a *answer) bool {
 	here := f.placeOf(a.sight)
 	return here != nil && len(here.values) == 0
-}
-
-// comer is whom the target is judged for, in words.
-func (f *facts) comer() string {
-	for _, p := range []*pb.Profile{f.m.GetSpec().GetOrigin().GetProfile(), f.m.GetSpec().GetTls().GetProfile()} {
-		for _, name := range []string{p.GetTitle(), p.GetName()} {
-			if name != "" {
-				return shown(name)
-			}
-		}
-	}
-	return "the profile's client"
 }
