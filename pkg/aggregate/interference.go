@@ -13,8 +13,8 @@ func (v *sight) blockOf() pb.BlockKind {
 }
 
 // interference tells what a handshake that was reset or met silence ran into, by which of its variants
-// got through to the server (domain.md, 6.2). Another name or none at the same address: it was the name.
-// Otherwise a small hello or small segments: it was the size.
+// got through to the server (docs/findings.md, How the way is shut). Another name or none at the same address: it
+// was the name. Otherwise a small hello or small segments: it was the size.
 func (v *sight) interference() pb.BlockKind {
 	failure := v.at().GetFailure()
 	if failure != pb.Failure_FAILURE_TLS_RESET && failure != pb.Failure_FAILURE_TLS_CLOSED && failure != pb.Failure_FAILURE_TLS_TIMEOUT {

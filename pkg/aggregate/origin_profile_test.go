@@ -41,7 +41,7 @@ func TestShippedProfiles(t *testing.T) {
 	}
 }
 
-// The three ways to stand behind a load balancer that an article of AWS tells of (domain.md, 1c).
+// The three ways to stand behind a load balancer that the AWS blog tells of (docs/origin.md: the three topologies).
 func TestTopologies(t *testing.T) {
 	p := shipped(t, "cloudfront")
 	old := hands{version: "TLS 1.0", suite: suiteCBC, offer: noVersion, accepts: accepting("TLS 1.0", []string{suiteCBC})}

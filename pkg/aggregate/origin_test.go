@@ -120,7 +120,7 @@ func otherLeaf(serverName string) *pb.TLSEvidence {
 	}
 }
 
-// One row for each cause that the five articles name (domain.md, 1a), from everywhere.
+// One row for each cause that the five articles name (docs/origin.md), from everywhere.
 func TestEveryCause(t *testing.T) {
 	shut := func(f pb.Failure) *world {
 		return everywhere(strict(), func() []*pb.Step { return blocked(ip1, f) })

@@ -189,7 +189,7 @@ func (t *talk) explain(v *sight) {
 }
 
 // mismatch tells apart what the two have not in common. Alerts do not: some servers say handshake_failure
-// to a version that they do not have, and others just close (domain.md, 4.3).
+// to a version that they do not have, where protocol_version belongs (RFC 8446, 4.2.1), and others just close.
 func (t *talk) mismatch(v *sight) {
 	closed := v.failure == pb.Failure_FAILURE_TLS_CLOSED || v.failure == pb.Failure_FAILURE_TLS_RESET
 	if closed && !t.whole {

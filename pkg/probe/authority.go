@@ -51,7 +51,7 @@ type seat struct {
 }
 
 // authority asks the own servers of the zones that a name and what it leads to belong to, beside the
-// pipeline, and compares what they say with what those in asking are answered (taxonomy.md, 3: rule 4).
+// pipeline, and compares what they say with what those in asking are answered (docs/findings.md, rule 4).
 func (t *trace) authority(ctx context.Context, asking *sync.WaitGroup, name string, qtypes ...uint16) {
 	if !t.env.walkable(name) {
 		return

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// The defaults of a Budget (design.md, 7), and how much more often a DNS server may be asked: one of them
-// answers for many names, and a query is one small packet.
+// The defaults of a Budget (docs/decisions.md, “A target's budget is counted twice”), and how much more often a
+// DNS server may be asked: one of them answers for many names, and a query is one small packet.
 const (
 	defaultBurst     = 50
 	defaultPerSecond = 5

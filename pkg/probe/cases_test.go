@@ -125,7 +125,7 @@ const (
 	oldParent   = pb.Failure_FAILURE_CERT_INTERMEDIATE_EXPIRED
 )
 
-// chainCases are after badssl.com's list of certificates and what it lacks (domain.md, 4.2 and 4.5).
+// chainCases are after badssl.com's list of certificates and what it lacks.
 func chainCases() []chainCase {
 	ago, soon := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	type fs = []pb.Failure

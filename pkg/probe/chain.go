@@ -24,7 +24,8 @@ const (
 )
 
 // judgement is a chain as it was served, and what is wrong with it. The failures are independent: each
-// is found whatever else is wrong (domain.md, 4.2).
+// is found whatever else is wrong, where a library stops at the first: crypto/x509 says of an expired certificate
+// of an unknown authority only that it has expired.
 type judgement struct {
 	servedChain
 	now     time.Time // The coordinator's time.

@@ -86,7 +86,7 @@ func (a *answer) conclude(f pb.Failure) {
 }
 
 // bogon says which of the addresses cannot be public, of those that the operator did not allow
-// (taxonomy.md, 3: rule 17). Nil: none.
+// (docs/findings.md, rule 17). Nil: none.
 func (e Egress) bogon(ips []netip.Addr) error {
 	public := Egress{Allow: e.Allow}
 	var all []string
@@ -168,7 +168,7 @@ func unlikely(name string) string {
 
 // contradicted compares what the resolvers answered, once they all have, with what the zone's own servers
 // say. Where they have nothing in common, a handshake with the answered address tells whether the name is
-// at home there all the same (domain.md, 5.4), and one with an address of theirs whether it has a
+// at home there all the same (docs/gotchas.md, DNS), and one with an address of theirs whether it has a
 // certificate at home.
 func (t *trace) contradicted(ctx context.Context, asking *sync.WaitGroup, name string, said map[string][]string) {
 	switch t.job.GetSpec().GetCheck().(type) {

@@ -26,8 +26,8 @@ type examined struct {
 	text     string       // What the failures leave open, for people.
 }
 
-// certificates judges a chain by the procedure of domain.md 4.2, at the coordinator's time. What is missing
-// of it may be fetched, until ctx ends.
+// certificates judges a chain at the coordinator's time; judgement.judge has the order. What is missing of it
+// may be fetched from where the certificates say (RFC 5280, 4.2.2.1), until ctx ends.
 func (t *trace) certificates(ctx context.Context, c servedChain) examined {
 	now, memory := t.now(), t.env.Chains
 	if profileOf(t.job.GetSpec()).GetRoots() != "" { // What is remembered is by the agent's roots alone.

@@ -10,7 +10,7 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// httpTimeout is the budget of one attempt, from the request to the end of the body (design.md, 4).
+// httpTimeout is the budget of one attempt, from the request to the end of the body.
 const httpTimeout = 10 * time.Second
 
 // leg is one exchange on the way to a page: whom to ask, what for, and why.

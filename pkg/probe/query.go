@@ -10,7 +10,7 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// Budgets of a query (design.md, 4).
+// Budgets of a query (docs/checks.md, How long it takes).
 const (
 	udpSends    = 5
 	controlSend = 3 // The send that the controls run beside, when there is silence.

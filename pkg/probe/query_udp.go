@@ -13,8 +13,8 @@ import (
 )
 
 // datagram is one message of a query over UDP, and hears what comes back. After the first reply it listens on
-// for a while, beside the steps that follow, since a second reply to one query is worth a look (domain.md,
-// 5.2).
+// for a while, beside the steps that follow, since a second reply to one query is worth a look: who
+// forges answers races the server, and does not keep its answer back (RFC 5452, 3).
 type datagram struct {
 	asker  *asker
 	query  *dns.Msg

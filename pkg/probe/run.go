@@ -30,7 +30,7 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// Budgets (design.md, 4).
+// Budgets (docs/checks.md, How long it takes).
 const (
 	connectTimeout   = 4 * time.Second
 	handshakeTimeout = 6 * time.Second

@@ -257,7 +257,7 @@ func (s *step) tried(f pb.Failure, took time.Duration) {
 }
 
 // twice makes a second attempt if the first one failed, at least a second after it began, with the
-// controls beside it (taxonomy.md, 3: rules 1 and 2).
+// controls beside it (docs/findings.md, rules 1 and 2).
 func (s *step) twice(ctx context.Context, controls func(), op func(context.Context) pb.Failure) pb.Failure {
 	began := time.Now()
 	f := s.attempt(ctx, op)

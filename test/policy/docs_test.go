@@ -1,11 +1,14 @@
 package policy
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -30,6 +33,37 @@ func TestLinksOfDocumentsLeadSomewhere(t *testing.T) {
 				t.Errorf("%s: %s has no heading %s", page, target, to[2])
 			}
 		}
+	}
+}
+
+// cited is a document of Markdown that a text names.
+var cited = regexp.MustCompile(`[\w./-]+\.md\b`)
+
+// TestDocumentsThatAreCitedAreThere: what a comment or a page names as its source, a reader must be able to open.
+func TestDocumentsThatAreCitedAreThere(t *testing.T) {
+	const root = "../.."
+	seen := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == "third_party"):
+			return filepath.SkipDir
+		case d.IsDir() || !slices.Contains([]string{".go", ".md", ".proto", ".yaml", ".json", ""}, filepath.Ext(path)) || !utf8.ValidString(read(t, path)):
+			return nil
+		}
+		for _, name := range cited.FindAllString(read(t, path), -1) {
+			seen++
+			_, fromRoot := os.Stat(filepath.Join(root, name))
+			_, fromHere := os.Stat(filepath.Join(filepath.Dir(path), name))
+			if fromRoot != nil && fromHere != nil {
+				t.Errorf("%s cites %s, which is not there", path, name)
+			}
+		}
+		return nil
+	})
+	if err != nil || seen < 50 {
+		t.Errorf("%d documents are cited: %v", seen, err)
 	}
 }
 

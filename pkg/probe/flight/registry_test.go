@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestSuitesOfCloudFront reads the suites of a CDN as its documentation spells them (domain.md, 2.2).
+// TestSuitesOfCloudFront reads the suites of a CDN as its documentation spells them (CloudFront Developer Guide,
+// Supported protocols and ciphers between CloudFront and the origin).
 func TestSuitesOfCloudFront(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
