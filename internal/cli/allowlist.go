@@ -59,7 +59,7 @@ func (s *settings) verify() *cobra.Command {
 		Use:   "verify FILE",
 		Short: "Ask the agents that a file names whether they get in as it says",
 		Long: `Ask the agents that a file names whether they get in as it says: every agent that a selector
-matches, at every address of the target.
+matches, at every address of the target. FILE - reads standard input:
 
   version: 1
   rules:
@@ -131,7 +131,11 @@ func (s *settings) runVerify(ctx context.Context, path, against string) error {
 	if against != "" && (screen.Format == render.JSON || screen.Format == render.JSONL) {
 		return usagef("--against and --format %s exclude each other: measurements say nothing of one another", screen.Format)
 	}
-	rules, err := s.rules(path)
+	file, err := s.input(ctx, path, allowlist.MaxSize)
+	if err != nil {
+		return err
+	}
+	rules, err := s.rules(file)
 	if err != nil {
 		return err
 	}
@@ -145,15 +149,15 @@ func (s *settings) runVerify(ctx context.Context, path, against string) error {
 	}
 	defer func() { _ = conn.Close() }()
 	v.endpoint, v.client = e, pb.NewMeasurementServiceClient(conn)
-	if err := v.plan(ctx, conn, path, rules); err != nil {
+	if err := v.plan(ctx, conn, file.name, rules); err != nil {
 		return err
 	}
 	return v.run(ctx)
 }
 
 // rules reads the file. What is wrong with it stands on lines of its own, as compilers have them.
-func (s *settings) rules(path string) ([]allowlist.Rule, error) {
-	rules, err := allowlist.Load(path)
+func (s *settings) rules(file input) ([]allowlist.Rule, error) {
+	rules, err := allowlist.Parse(file.name, file.data)
 	var problems *allowlist.Problems
 	if errors.As(err, &problems) {
 		for _, line := range problems.Lines() {

@@ -117,6 +117,7 @@ with a limited TTL, to each address.` + formats,
 // tls is the tls command.
 func (s *settings) tls() *cobra.Command {
 	var f question.TLSFlags
+	var client string
 	cmd := &cobra.Command{
 		Use:   "tls HOST[:PORT] [from WHERE] [--servername NAME] [--profile NAME]",
 		Short: "Shake hands with every address of a host from many places",
@@ -139,6 +140,9 @@ such as a CDN: its versions, suites, keys and the names that it takes.` + format
 		ValidArgsFunction: s.completeFrom,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := question.TLS(args, f)
+			if err == nil {
+				q.Spec.GetTls().Profile, err = s.profile(cmd.Context(), client)
+			}
 			return s.check(cmd, q, err)
 		},
 	}
@@ -152,7 +156,7 @@ such as a CDN: its versions, suites, keys and the names that it takes.` + format
 	flags.StringVar(&f.Groups, "groups", "", "`GROUPS` to offer, with colons, such as x25519:secp256r1")
 	flags.StringVar(&f.SigAlgs, "sigalgs", "", "signature `SCHEMES` to offer, with colons, such as rsa_pkcs1_sha256")
 	flags.StringVar(&f.Expect, "expect", "", "what every place should see of the way, whatever the certificate: open, blocked, refused or dropped")
-	flags.StringVar(&f.Profile, "profile", "", profileFlag)
+	flags.StringVar(&client, "profile", "", profileFlag)
 	flags.BoolVar(&f.Enumerate, "enumerate", false, "find out which versions and suites the server accepts")
 	for flag, words := range map[string][]string{
 		"expect": question.Reachabilities(), "servername": nil, "name": nil, "ciphers": nil, "groups": {"x25519", "secp256r1", "secp384r1"}, "sigalgs": nil,

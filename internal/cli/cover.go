@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -21,7 +22,7 @@ func (s *settings) cover() *cobra.Command {
 		Long: `Compare firewall rules with the ranges that a CDN comes from. Nobody is asked: agents cannot send
 from those addresses, so an origin that admits its CDN alone looks shut to all of them.
 
-RULES is a list of CIDR blocks and addresses, one on a line, with # for comments; or what
+RULES (- reads standard input) is a list of CIDR blocks and addresses, one on a line, with # for comments; or what
 'aws ec2 describe-security-groups' prints: then the inbound rules for --port count. A prefix list in
 them is known by its id alone: --prefix-list says that it is the CDN's own list of IPv4
 (com.amazonaws.global.cloudfront.origin-facing), --prefix-list-ipv6 that of IPv6.
@@ -38,11 +39,11 @@ told, because a prefix list is not known.`,
   elsewhere allowlist cover rules.txt --provider cloudflare --ranges ips.txt -J`,
 		Args:              oneFile,
 		ValidArgsFunction: completeFile("json", "txt"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if ranges == "" {
 				return usagef("which ranges? Give --ranges FILE: %s", whereRanges(q.Provider))
 			}
-			return s.runCover(q, args[0], ranges)
+			return s.runCover(cmd.Context(), q, args[0], ranges)
 		},
 	}
 	flags := cmd.Flags()
@@ -70,12 +71,23 @@ func whereRanges(provider string) string {
 }
 
 // runCover reads both files and shows the report.
-func (s *settings) runCover(q cover.Question, rulesFile, rangesFile string) error {
+func (s *settings) runCover(ctx context.Context, q cover.Question, rulesFile, rangesFile string) error {
 	screen, err := s.screen()
 	if err != nil {
 		return err
 	}
-	report, err := coverReport(q, rulesFile, rangesFile)
+	if err := checkCover(q); err != nil {
+		return usage(err)
+	}
+	published, err := s.input(ctx, rangesFile, cover.MaxSize)
+	if err != nil {
+		return err
+	}
+	rules, err := s.input(ctx, rulesFile, cover.MaxSize)
+	if err != nil {
+		return err
+	}
+	report, err := coverReport(q, rules, published)
 	if err != nil {
 		return usage(err)
 	}
@@ -92,26 +104,24 @@ func (s *settings) runCover(q cover.Question, rulesFile, rangesFile string) erro
 	return &Error{Code: ExitInconclusive}
 }
 
-// coverReport compares two files.
-func coverReport(q cover.Question, rulesFile, rangesFile string) (*pb.CoverReport, error) {
+// checkCover says what is wrong with the flags.
+func checkCover(q cover.Question) error {
 	if _, err := profile.Load(q.Provider); err != nil {
-		return nil, fmt.Errorf("--provider: %w", err)
+		return fmt.Errorf("--provider: %w", err)
 	}
 	if q.Port == 0 || q.MaxRules < 1 {
-		return nil, errors.New("--port and --max-rules begin at 1")
+		return errors.New("--port and --max-rules begin at 1")
 	}
-	data, err := cover.Read(rangesFile)
+	return nil
+}
+
+// coverReport compares two files.
+func coverReport(q cover.Question, rulesFile, rangesFile input) (*pb.CoverReport, error) {
+	ranges, err := cover.ReadRanges(rangesFile.name, rangesFile.data, q.Provider)
 	if err != nil {
 		return nil, err
 	}
-	ranges, err := cover.ReadRanges(rangesFile, data, q.Provider)
-	if err != nil {
-		return nil, err
-	}
-	if data, err = cover.Read(rulesFile); err != nil {
-		return nil, err
-	}
-	rules, err := cover.ReadRules(rulesFile, data, q)
+	rules, err := cover.ReadRules(rulesFile.name, rulesFile.data, q)
 	if err != nil {
 		return nil, err
 	}

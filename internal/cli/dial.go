@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
+
+	"github.com/elsewhere-net/elsewhere/internal/file"
 )
 
 const (
@@ -24,6 +26,8 @@ const (
 	maxMessage = 64 << 20
 	// diagnosis is the time that finding out why a coordinator cannot be reached may take.
 	diagnosis = 2 * time.Second
+	// maxCA bounds the file of the CA, in bytes: the roots of a whole system fit.
+	maxCA = 4 << 20
 )
 
 // Endpoint is a coordinator and how to be let in.
@@ -69,9 +73,9 @@ func (e Endpoint) tls() (*tls.Config, error) {
 	if e.CA == "" {
 		return config, nil
 	}
-	pem, err := os.ReadFile(e.CA)
+	pem, err := file.Read(e.CA, maxCA)
 	if err != nil {
-		return nil, fmt.Errorf("the CA file cannot be read: %w", err)
+		return nil, fmt.Errorf("the CA file %w", err)
 	}
 	config.RootCAs = x509.NewCertPool()
 	if !config.RootCAs.AppendCertsFromPEM(pem) {

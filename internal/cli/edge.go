@@ -1,10 +1,6 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +31,7 @@ func (s *settings) edgeValidate() *cobra.Command {
 which CloudFront validates it. A value that breaks one makes viewers get 502 and "The Lambda function
 result failed validation". Nothing is asked of anybody, no account is needed.
 
-FILE is the value as JSON, - is stdin. EVENT is what the function ran for: viewer-request,
+FILE is the value as JSON; - reads standard input. EVENT is what the function ran for: viewer-request,
 origin-request, origin-response or viewer-response. Some rules are about what the function changed:
 give the event that it was given with --original, or the rules are named that cannot be checked.
 
@@ -50,7 +46,7 @@ Exit code: 0 no rule is broken, 1 one is, 2 the request is wrong.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return usagef("which file? Give what the function returned, as JSON, or - for stdin")
+				return usagef("which file? Give what the function returned, as JSON, or - for standard input")
 			case len(args) > 1:
 				return usagef("unexpected word %q; one file at a time", args[1])
 			case q.Event == "":
@@ -80,53 +76,27 @@ func (s *settings) validateEdge(cmd *cobra.Command, q edgeresponse.Question, fil
 	if err != nil {
 		return err
 	}
-	if q.Value, err = readFile(cmd, file); err != nil {
-		return usage(err)
+	value, err := s.input(cmd.Context(), file, edgeresponse.MaxSize)
+	if err != nil {
+		return err
 	}
+	q.Value = value.data
 	if original != "" {
-		if q.Original, err = readFile(cmd, original); err != nil {
-			return usage(err)
+		event, err := s.input(cmd.Context(), original, edgeresponse.MaxSize)
+		if err != nil {
+			return err
 		}
+		q.Original = event.data
 	}
 	report, err := edgeresponse.Validate(q)
 	if err != nil {
 		return usage(err)
 	}
-	if err := written(screen.EdgeReport(file, report)); err != nil {
+	if err := written(screen.EdgeReport(value.name, report)); err != nil {
 		return err
 	}
 	if edgeresponse.Broken(report) {
 		return &Error{Code: ExitFail}
 	}
 	return nil
-}
-
-// readFile reads a file that a user names, or stdin for "-"; not more than edgeresponse.MaxSize.
-func readFile(cmd *cobra.Command, name string) ([]byte, error) {
-	in := cmd.InOrStdin()
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, fileError(name, err)
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	data, err := io.ReadAll(io.LimitReader(in, edgeresponse.MaxSize+1))
-	if err != nil {
-		return nil, fileError(name, err)
-	}
-	if len(data) > edgeresponse.MaxSize {
-		return nil, fmt.Errorf("%s: larger than %d MiB, which no function can return", name, edgeresponse.MaxSize>>20)
-	}
-	return data, nil
-}
-
-// fileError says which file, and why it cannot be read.
-func fileError(name string, err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) {
-		err = path.Err
-	}
-	return fmt.Errorf("%s: %w", name, err)
 }

@@ -43,10 +43,11 @@ func (e *Error) Error() string {
 // Unwrap returns what went wrong.
 func (e *Error) Unwrap() error { return e.Err }
 
-// usage makes an error of a wrong request.
+// usage makes an error of a wrong request of what is no *Error yet.
 func usage(err error) error {
-	if err == nil {
-		return nil
+	var coded *Error
+	if err == nil || errors.As(err, &coded) {
+		return err
 	}
 	return &Error{ExitUsage, err}
 }

@@ -33,6 +33,7 @@ const (
 type settings struct {
 	root    *cobra.Command
 	program Program
+	stdin   bool // standard input was read
 }
 
 // newSettings adds the flags to the root.

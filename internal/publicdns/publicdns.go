@@ -5,14 +5,13 @@ package publicdns
 import (
 	_ "embed" // resolvers.yaml
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"slices"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/elsewhere-net/elsewhere/internal/file"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
 	"github.com/elsewhere-net/elsewhere/pkg/profile/strictyaml"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -32,12 +31,7 @@ func Shipped() ([]*pb.PublicResolver, error) { return Parse("resolvers.yaml", sh
 
 // ReadFile reads a list. An error is one line that says where the file is wrong.
 func ReadFile(path string) ([]*pb.PublicResolver, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	data, err := file.Read(path, maxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -5,8 +5,6 @@ package allowlist
 import (
 	_ "embed" // the schema
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -15,9 +13,11 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// The bounds of a file.
+// MaxSize bounds a file, in bytes.
+const MaxSize = 1 << 20
+
+// The bounds of what is in one.
 const (
-	maxBytes    = 1 << 20
 	maxRules    = 256
 	maxName     = 100 // bytes
 	maxProblems = 20
@@ -93,23 +93,6 @@ func (p *Problems) Lines() (lines []string) {
 		lines = append(lines, fmt.Sprintf("%s:%d:%d: %s", p.Path, one.Line, one.Column, one.Text))
 	}
 	return lines
-}
-
-// Load reads a file. An error that is no *Problems is about the file as a whole.
-func Load(path string) ([]Rule, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxBytes {
-		return nil, fmt.Errorf("%s is longer than %d bytes; put its rules into several files", path, maxBytes)
-	}
-	return Parse(path, data)
 }
 
 // Plan holds the rules against the agents that there are: every item of a selector has to mean

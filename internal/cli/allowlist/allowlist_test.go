@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -213,25 +212,6 @@ func TestTheDocumentsExampleIsOne(t *testing.T) {
 	example, _, found := strings.Cut(rest, "```")
 	if rules, err := Parse("f.yaml", []byte(example)); !found || err != nil || len(rules) != 1 || len(rules[0].Doors) != 3 {
 		t.Errorf("%v, %v", rules, err)
-	}
-}
-
-func TestLoad(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "f.yaml")
-	if _, err := Load(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a file that is not there: %v", err)
-	}
-	if err := os.WriteFile(path, []byte(good+strings.Repeat("#", maxBytes)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "longer than") {
-		t.Errorf("a file of more than 1 MiB: %v", err)
-	}
-	if err := os.WriteFile(path, []byte(good), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if rules, err := Load(path); err != nil || len(rules) != 3 {
-		t.Errorf("%d rules, %v", len(rules), err)
 	}
 }
 

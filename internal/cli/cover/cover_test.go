@@ -1,9 +1,6 @@
 package cover
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -279,6 +276,7 @@ func TestBadRanges(t *testing.T) {
 		"another provider's":           {published, "cloudflare", "does not list cloudflare"},
 		"a page instead of a list":     {"192.0.2.0/24\n<html>\n", "cloudflare", `ranges:2: "<html>" is not a CIDR block`},
 		"IPv4 in IPv6":                 {"::ffff:192.0.2.0/120", "cloudflare", "write it as IPv4"},
+		"another encoding":             {"\xff\xfe1\x000\x00", "cloudflare", "ranges: it is not UTF-8"},
 		"a zone":                       {"fe80::1%eth0", "cloudflare", "ranges:1: "},
 	} {
 		if _, err := ReadRanges("ranges", []byte(c.file), c.provider); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
@@ -304,19 +302,6 @@ func TestBadRules(t *testing.T) {
 		if _, err := ReadRules("rules", []byte(c.file), c.question); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
-	}
-}
-
-func TestFilesAreBounded(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "list")
-	if _, err := Read(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a file that is not there: %v", err)
-	}
-	if err := os.WriteFile(path, make([]byte, maxBytes+1), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), "longer than") {
-		t.Errorf("a file of more than 16 MiB: %v", err)
 	}
 }
 

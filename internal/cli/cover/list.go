@@ -6,28 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"strings"
+	"unicode/utf8"
 )
 
-// maxBytes bounds a file.
-const maxBytes = 16 << 20
-
-// Read reads a file of at most 16 MiB.
-func Read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
-	if err == nil && len(data) > maxBytes {
-		return nil, fmt.Errorf("%s is longer than %d bytes", path, maxBytes)
-	}
-	return data, err
-}
+// MaxSize bounds a file, in bytes. AWS's ip-ranges.json has less than 3 MiB.
+const MaxSize = 16 << 20
 
 // isJSON says whether a file is JSON rather than a list.
 func isJSON(data []byte) bool {
@@ -50,6 +35,9 @@ func badJSON(path string, err error) error {
 
 // readList reads CIDR blocks and addresses, one on a line; what follows a # is a comment.
 func readList(path string, data []byte) (list []netip.Prefix, warnings []string, err error) {
+	if !utf8.Valid(data) {
+		return nil, nil, fmt.Errorf("%s: it is not UTF-8", path)
+	}
 	number := 0
 	for line := range strings.Lines(string(data)) {
 		number++

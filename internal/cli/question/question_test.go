@@ -1,8 +1,6 @@
 package question_test
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -305,12 +303,6 @@ func TestURLsAndFlagsOfHTTPBecomeASpec(t *testing.T) {
 }
 
 func TestOriginsBecomeASpec(t *testing.T) {
-	ours := filepath.Join(t.TempDir(), "ours.yaml")
-	text := "name: ours\nipv4_only: true\nsources:\n  ipv4_only: { document: our wiki }\n"
-	if err := os.WriteFile(ours, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	whole := &pb.Profile{Name: "ours", Ipv4Only: true, Sources: map[string]*pb.Source{"ipv4_only": {Document: "our wiki"}}}
 	for sentence, tc := range map[string]struct {
 		url   string
 		flags question.OriginFlags
@@ -326,11 +318,7 @@ func TestOriginsBecomeASpec(t *testing.T) {
 			question.OriginFlags{SSLProtocols: "SSLv3,TLSv1, TLSv1.1,tls1.2,TLSv1.2"},
 			&pb.OriginSpec{Url: "https://o.example", Versions: []string{"SSL 3.0", "TLS 1.0", "TLS 1.1", "TLS 1.2"}},
 		},
-		"a shipped profile goes by its name":  {"https://o.example", question.OriginFlags{Profile: "cloudflare"}, &pb.OriginSpec{Url: "https://o.example", Profile: &pb.Profile{Name: "cloudflare"}}},
-		"a profile of one's own goes whole":   {"https://o.example", question.OriginFlags{Profile: ours}, &pb.OriginSpec{Url: "https://o.example", Profile: whole}},
-		"a place":                             {"https://o.example from", question.OriginFlags{}, nil},
-		"a file that is larger than may be":   {"https://o.example", question.OriginFlags{Profile: "/dev/zero"}, nil},
-		"a line of a profile that is unknown": {"https://o.example", question.OriginFlags{Profile: "question_test.go"}, nil},
+		"a place": {"https://o.example from", question.OriginFlags{}, nil},
 	} {
 		q, err := question.Origin(strings.Fields(tc.url), tc.flags)
 		if (err != nil) != (tc.want == nil) {

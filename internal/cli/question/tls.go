@@ -12,7 +12,7 @@ import (
 // defaultTLSPort is the port of tls HOST.
 const defaultTLSPort = 443
 
-// TLSFlags are the flags of tls. The zero value is none of them.
+// TLSFlags are the flags of tls but for the profile. The zero value is none of them.
 type TLSFlags struct {
 	// ServerName is sent and compared; NoServerName sends none.
 	ServerName   string
@@ -23,8 +23,6 @@ type TLSFlags struct {
 	ALPN, Versions, Ciphers, Groups, SigAlgs string
 	// Enumerate finds out what the server accepts.
 	Enumerate bool
-	// Profile is the name of a profile that is shipped, or a path to a file of one's own.
-	Profile string
 	// Expect is one of Reachabilities.
 	Expect string
 }
@@ -55,9 +53,6 @@ func TLS(args []string, f TLSFlags) (*Question, error) {
 		return nil, err
 	}
 	if spec.Expect, err = reachability(f.Expect); err != nil {
-		return nil, err
-	}
-	if spec.Profile, err = readProfile(f.Profile); err != nil {
 		return nil, err
 	}
 	return &Question{Spec: &pb.Spec{Check: &pb.Spec_Tls{Tls: spec}}, From: w.from}, nil

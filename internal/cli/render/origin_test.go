@@ -147,23 +147,28 @@ func TestAPrivateAddressIsNoPromise(t *testing.T) {
 			[]string{"203.0.113.10:443"}, true, []string{"eu  ✓ Amazon CloudFront can serve it: 1 agent, 203.0.113.10:443, " + agreed},
 		},
 		"loopback": {
-			[]string{"127.0.0.1:443"}, true,
+			[]string{"127.0.0.1:443"},
+			true,
 			[]string{"eu  ✓ Amazon CloudFront can serve it, if it gets there: 1 agent, 127.0.0.1:443, " + agreed, "note: 127.0.0.1:443  " + wayOfItsOwn},
 		},
 		"RFC 1918, in the form of IPv6": {
-			[]string{"[::ffff:10.0.0.1]:443"}, true,
+			[]string{"[::ffff:10.0.0.1]:443"},
+			true,
 			[]string{"eu  ✓ Amazon CloudFront can serve it, if it gets there: 1 agent, [::ffff:10.0.0.1]:443, " + agreed, "note: [::ffff:10.0.0.1]:443  " + wayOfItsOwn},
 		},
 		"a unique local address that it comes to": {
-			[]string{"[fd00::1]:443"}, false,
+			[]string{"[fd00::1]:443"},
+			false,
 			[]string{"eu  ✓ Amazon CloudFront can serve it, if it gets there: 1 agent, [fd00::1]:443, " + agreed, "note: [fd00::1]:443  " + wayOfItsOwn},
 		},
 		"one that it does not come to, beside a public one": {
-			[]string{"203.0.113.10:443", "[fd00::1]:443"}, true,
+			[]string{"203.0.113.10:443", "[fd00::1]:443"},
+			true,
 			[]string{"eu  ✓ Amazon CloudFront can serve it: 1 agent, 203.0.113.10:443 and 1 more, " + agreed},
 		},
 		"one of two": {
-			[]string{"203.0.113.10:443", "192.168.0.1:443"}, true,
+			[]string{"203.0.113.10:443", "192.168.0.1:443"},
+			true,
 			[]string{"eu  ✓ Amazon CloudFront can serve it, if it gets there: 1 agent, 192.168.0.1:443 and 1 more, " + agreed, "note: 192.168.0.1:443  " + wayOfItsOwn},
 		},
 	} {
