@@ -57,7 +57,7 @@
 //   - An old answer is told from a forged one by its TTL: less than the zone's own, or counting down. The host
 //     that it leads to may be somebody else's by now, so that its certificate is no proof against it.
 //   - answers_suspect is never made of a bogon, which is bogon_answer, nor of a private address that an agent is
-//     allowed: whoever asks from inside may have a view of its own.
+//     allowed where the zone has public ones: whoever asks from inside may have a view of its own.
 //   - A server's own word makes it lame, from one agent too; its silence only from min_regions, beside servers
 //     that answer the same agents. If that leaves agents with nobody to ask, it is the one ERROR about the name.
 //   - Perspectives of a propagation are resolvers by region. An address that several regions ask counts in each,

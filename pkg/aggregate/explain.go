@@ -200,10 +200,10 @@ func (f *facts) runsDown(a *answer, here *place) bool {
 // down by a cache, nine times in ten.
 const roundTTL = 10
 
-// madeUp says whether there is proof that an answer is not the zone's. An address that is private is no proof:
-// who asks from inside may have a view of its own.
+// madeUp says whether there is proof that an answer is not the zone's. An address that is private where the zone
+// has public ones is no proof: who asks from inside may have a view of its own.
 func (f *facts) madeUp(a *answer, p *picture, here *place) bool {
-	if slices.ContainsFunc(a.values, privateValue) {
+	if slices.ContainsFunc(a.values, privateValue) && !here.private() {
 		return false
 	}
 	switch {

@@ -273,6 +273,12 @@ func TestSuspectAnswers(t *testing.T) {
 			[]string{"ok", "WARN answers_unexplained [ap] blame=unknown medium"},
 		},
 		{
+			"a private address is no excuse where the zone's own is private as well",
+			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 3600, "10.1.2.3"), "10.1.2.1:443"), "10.1.2.3:443", mismatch), zoneSays("10.1.2.1")).
+				in("eu", aged(2, 3600, "10.1.2.1"), zoneSays("10.1.2.1")),
+			[]string{"fail", "ERROR answers_suspect [ap] agents=ap blame=resolver medium"},
+		},
+		{
 			"what a forged answer leads to is not the target's: one cause, one ERROR (rule 12)",
 			tcpWorld().in("ap", injected("203.0.113.10", aged(1, 60, "203.0.113.11")), zoneSays("203.0.113.10"), blocked(ip2, refused)).
 				in("eu", aged(2, 60, "203.0.113.10"), zoneSays("203.0.113.10"), open(ip1)),

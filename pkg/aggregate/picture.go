@@ -32,6 +32,16 @@ func (p *place) denies() bool {
 	return slices.ContainsFunc(p.data, func(d *dataset) bool { return d.denied != pb.Failure_FAILURE_NONE })
 }
 
+// private says whether the zone's servers themselves lead to a private network.
+func (p *place) private() bool {
+	for value := range p.values {
+		if privateValue(value) {
+			return true
+		}
+	}
+	return false
+}
+
 // gives says whether the zone's servers have data for this place, and never deny it.
 func (p *place) gives() bool { return len(p.values) > 0 && !p.denies() }
 
