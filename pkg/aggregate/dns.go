@@ -18,11 +18,10 @@ func (v *sight) perspective() string {
 	return address
 }
 
-// inside says whether an address is one that the internet has no way to.
+// inside says whether an address with its port is one that the internet has no way to.
 func inside(address string) bool {
 	ap, err := netip.ParseAddrPort(address)
-	ip := ap.Addr().Unmap()
-	return err == nil && (ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast())
+	return err == nil && Inside(ap.Addr().Unmap())
 }
 
 // nameFindings judge the resolution of the target's name.

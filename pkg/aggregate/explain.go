@@ -220,7 +220,7 @@ func (f *facts) madeUp(a *answer, p *picture, here *place) bool {
 // privateValue says whether a value is an address of a private network.
 func privateValue(value string) bool {
 	ip, err := netip.ParseAddr(value)
-	return err == nil && (ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast())
+	return err == nil && Inside(ip)
 }
 
 // severalReplies says whether replies with different data came to one query that was sent once: to two of them two

@@ -40,7 +40,7 @@ func (f *facts) witnesses() {
 // to the coordinator, is none of the agent's own where its AS is known.
 func shares(v *pb.Vantage) []string {
 	names := []string{network(v)}
-	if p, ok := subnet(v.GetObservedAddress()); ok && !p.Addr().IsPrivate() && !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
+	if p, ok := subnet(v.GetObservedAddress()); ok && !Inside(p.Addr()) {
 		names = append(names, p.String())
 	}
 	if v.GetProvider() != "" {
