@@ -56,7 +56,7 @@ func entry(agent string, size int) *pb.LogEntry {
 // read folds n entries of the log and returns their agents.
 func read(t *testing.T, l *bus.Log, after uint64, n int) (agents []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	enough := errors.New("enough")
 	err := l.Fold(ctx, after, func(_ uint64, batch *pb.LogBatch) error {
@@ -270,7 +270,7 @@ func TestAgentsAreKeptApart(t *testing.T) {
 
 func TestAgentReconnects(t *testing.T) {
 	dir := t.TempDir()
-	s := startServer(t, dir, "127.0.0.1:0")
+	s := startServer(t, dir, "127.0.7.2:0") // Where nobody else takes the port while it restarts.
 	addr := s.Addr().String()
 	connected := make(chan struct{}, 10)
 	a := connectAgent(t, s, "a", func() { connected <- struct{}{} })
@@ -284,8 +284,8 @@ func TestAgentReconnects(t *testing.T) {
 	}
 	select {
 	case <-connected:
-	case <-time.After(10 * time.Second):
-		t.Fatal("no reconnection within 10 s")
+	case <-time.After(time.Minute):
+		t.Fatal("no reconnection within a minute")
 	}
 	// An agent beats when it is back; by then its subscriptions are there too.
 	if err := a.Beat(&pb.Beat{Agent: "a"}); err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/internal/coordinator"
 	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	"github.com/elsewhere-net/elsewhere/pkg/probe"
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -97,22 +98,23 @@ func listen(t *testing.T) netip.AddrPort {
 	return netip.MustParseAddrPort(l.Addr().String())
 }
 
-// shutPort is a port where nobody listens.
+// shutPort is a port where nobody listens, until the test ends.
 func shutPort(t *testing.T) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	host, err := probetest.ListenClosed(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return netip.MustParseAddrPort(l.Addr().String())
+	t.Cleanup(func() { _ = host.Close() })
+	return host.Addr()
 }
 
 // start starts the coordinator, at the addresses that it had before.
 func (w *world) start() {
 	w.t.Helper()
 	opts := w.opts
-	opts.DataDir, opts.GRPCAddr, opts.NATSAddr = w.dir, "127.0.0.1:0", "127.0.0.1:0"
+	// An address of its own: nobody else takes a port there while the coordinator restarts.
+	opts.DataDir, opts.GRPCAddr, opts.NATSAddr = w.dir, "127.0.7.1:0", "127.0.7.1:0"
 	if w.grpc != "" {
 		opts.GRPCAddr, opts.NATSAddr = w.grpc, w.nats
 	}
@@ -174,7 +176,7 @@ func (w *world) agentIn(dir, id, region string, allow bool) (stop func()) {
 // online waits until an agent is.
 func (w *world) online(id string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
 	stream, err := w.fleet.WatchAgents(ctx, &pb.WatchAgentsRequest{From: id}, grpc.WaitForReady(true))
 	for err == nil {
@@ -432,6 +434,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestAPlaceWhoseAgentsAreGoneIsNotLeftOut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, coordinator.Options{})
 	w.agent("a", "r1", true)
 	stop := w.agent("b", "r2", true)
@@ -439,7 +442,7 @@ func TestAPlaceWhoseAgentsAreGoneIsNotLeftOut(t *testing.T) {
 	stop() // it says that it drains: not online from then on
 	for _, from := range []string{"r1,r2", first.GetId()} {
 		r := w.tcp(w.target)
-		r.From, r.Timeout = from, durationpb.New(time.Second)
+		r.From, r.Timeout = from, durationpb.New(unhurried)
 		m, _ := w.end(w.create(r).GetId())
 		if l := m.GetLedger(); l.GetAnswered() != 1 || l.GetAsked() != 2 || m.GetVerdict().GetOutcome() != pb.Outcome_OUTCOME_INCONCLUSIVE {
 			t.Errorf("from %s: %v, %v; the region without an agent is inconclusive", from, l, m.GetVerdict().GetOutcome())
@@ -452,13 +455,18 @@ func TestAPlaceWhoseAgentsAreGoneIsNotLeftOut(t *testing.T) {
 	}
 }
 
+// unhurried is a measurement's time in tests that wait until it is over: what has to be done before that is
+// done in it on a slow machine too.
+const unhurried = 8 * time.Second
+
 func TestTheDeadline(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, coordinator.Options{})
 	stop := w.agent("a", "r", true)
 	w.agent("b", "r", true)
 	defer w.hold()()
 	r := w.tcp(w.target)
-	r.Timeout = durationpb.New(2 * time.Second)
+	r.Timeout = durationpb.New(unhurried)
 	id := w.create(r).GetId()
 	w.arrive(2)
 	stop() // it cannot answer any more; b answers that its time was over
@@ -502,20 +510,21 @@ func TestARestartInTheMiddle(t *testing.T) {
 }
 
 func TestARestartAfterTheDeadline(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, coordinator.Options{})
 	w.agent("a", "r", true)
 	stopLost := w.agent("lost", "r", true)
 	release := w.hold()
 	r := w.tcp(w.target)
-	r.Timeout = durationpb.New(time.Second)
-	id := w.create(r).GetId()
+	r.Timeout = durationpb.New(unhurried)
+	created := w.create(r)
 	w.arrive(2)
 	w.stop()
 	stopLost()
 	release()
-	<-time.After(1100 * time.Millisecond) // past the deadline, which is what is tested
+	<-time.After(time.Until(created.GetDeadline().AsTime())) // It is what is tested.
 	w.start()
-	m, _ := w.end(id)
+	m, _ := w.end(created.GetId())
 	if m.GetState() != pb.State_STATE_FINISHED || m.GetLedger().GetAnswered() != 1 || m.GetLedger().GetLost() != 1 {
 		t.Errorf("the agent that stayed is answered, the other one lost: %v", m.GetLedger())
 	}

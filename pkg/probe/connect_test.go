@@ -115,13 +115,14 @@ func checkControls(t *testing.T, r *pb.Result, f pb.Failure) {
 func TestAddressesShareTheirControls(t *testing.T) {
 	t.Parallel()
 	zone := probetest.Zone{"www.example": {Records: []string{
-		"www.example. 60 IN A 127.0.0.2", "www.example. 60 IN A 127.0.0.3", "www.example. 60 IN A 127.0.0.4",
+		"www.example. 60 IN A 127.0.6.2", "www.example. 60 IN A 127.0.6.3", "www.example. 60 IN A 127.0.6.4",
 	}}}
 	env := newEnv(t, zone)
 	env.Controls = env.Controls[:1]
-	closed := must[*probetest.Host](t)(probetest.ListenClosed(at("127.0.0.2")))
-	must[*probetest.Host](t)(probetest.ListenClosed(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), closed.Addr().Port())))
-	must[*probetest.Host](t)(probetest.Listen(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.4"), closed.Addr().Port()), probetest.Accept))
+	// On addresses that no other test uses: a port that is free on one of them is free on all.
+	closed := must[*probetest.Host](t)(probetest.ListenClosed(at("127.0.6.2")))
+	must[*probetest.Host](t)(probetest.ListenClosed(netip.AddrPortFrom(netip.MustParseAddr("127.0.6.3"), closed.Addr().Port())))
+	must[*probetest.Host](t)(probetest.Listen(netip.AddrPortFrom(netip.MustParseAddr("127.0.6.4"), closed.Addr().Port()), probetest.Accept))
 
 	r := run(t, env, tcpSpec("www.example", closed.Addr().Port()))
 
@@ -130,7 +131,7 @@ func TestAddressesShareTheirControls(t *testing.T) {
 		got[netip.MustParseAddrPort(s.GetAddress()).Addr().String()] = s.GetFailure()
 	}
 	want := map[string]pb.Failure{
-		"127.0.0.2": pb.Failure_FAILURE_TCP_REFUSED, "127.0.0.3": pb.Failure_FAILURE_TCP_REFUSED, "127.0.0.4": pb.Failure_FAILURE_NONE,
+		"127.0.6.2": pb.Failure_FAILURE_TCP_REFUSED, "127.0.6.3": pb.Failure_FAILURE_TCP_REFUSED, "127.0.6.4": pb.Failure_FAILURE_NONE,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -23,8 +22,8 @@ import (
 
 // Servers of others: what we say of them must be what they were told to do.
 
-// startServer runs a server until the test ends, and waits until it says that it is ready.
-func startServer(t *testing.T, ready string, cmd *exec.Cmd) {
+// startServer runs a server until the test ends, waits until it says that it is ready, and returns that line.
+func startServer(t *testing.T, ready string, cmd *exec.Cmd) string {
 	t.Helper()
 	in, err := cmd.StdinPipe() // Its end would end some of them.
 	if err != nil {
@@ -35,7 +34,7 @@ func startServer(t *testing.T, ready string, cmd *exec.Cmd) {
 	if err := cmd.Start(); err != nil {
 		t.Skipf("needs %s: %v", cmd.Path, err)
 	}
-	said := make(chan struct{})
+	said := make(chan string, 1)
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -43,7 +42,7 @@ func startServer(t *testing.T, ready string, cmd *exec.Cmd) {
 		for s := bufio.NewScanner(r); s.Scan(); {
 			if waiting && strings.Contains(s.Text(), ready) {
 				waiting = false
-				close(said)
+				said <- s.Text()
 			}
 		}
 	}()
@@ -55,10 +54,12 @@ func startServer(t *testing.T, ready string, cmd *exec.Cmd) {
 		<-read
 	})
 	select {
-	case <-said:
-	case <-time.After(10 * time.Second):
-		t.Fatalf("%s is not ready", cmd.Path)
+	case line := <-said:
+		return line
+	case <-time.After(time.Minute):
 	}
+	t.Fatalf("%s is not ready", cmd.Path)
+	return ""
 }
 
 // startOpenSSL runs a server of OpenSSL, which serves one connection after the other.
@@ -73,15 +74,13 @@ func startOpenSSL(t *testing.T, cert tls.Certificate, args ...string) netip.Addr
 	if err := os.WriteFile(file, pair, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.2:0")
+	line := startServer(t, "ACCEPT", exec.CommandContext(t.Context(), "openssl", append([]string{
+		"s_server", "-accept", "127.0.0.2:0", "-cert", file, "-key", file, "-no_ticket",
+	}, args...)...))
+	addr, err := netip.ParseAddrPort(strings.TrimPrefix(line, "ACCEPT "))
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := free.Addr().(*net.TCPAddr).AddrPort()
-	_ = free.Close()
-	startServer(t, "ACCEPT", exec.CommandContext(t.Context(), "openssl", append([]string{
-		"s_server", "-accept", addr.String(), "-cert", file, "-key", file, "-no_ticket",
-	}, args...)...))
 	return addr
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -56,6 +57,7 @@ const Forged = "127.66.66.66"
 type DNSServer struct {
 	addr    netip.AddrPort
 	servers []*dns.Server
+	shut    *Host // Its TCP port, if nobody listens there.
 	stopped sync.WaitGroup
 
 	mu    sync.Mutex
@@ -63,37 +65,63 @@ type DNSServer struct {
 	asked map[string]int
 }
 
-// ServeDNS starts a DNS server on an address; port 0 takes a free one. Without TCP its TCP port is closed.
+// ServeDNS starts a DNS server on an address; port 0 takes a free one. Without TCP its TCP port is closed, and
+// stays so until Close.
 func ServeDNS(at netip.AddrPort, zone Zone, tcp bool) (*DNSServer, error) {
-	packets, stream, err := listenBoth(at)
-	if err != nil {
-		return nil, err
-	}
-	s := &DNSServer{addr: packets.LocalAddr().(*net.UDPAddr).AddrPort(), zone: zone, asked: map[string]int{}}
-	s.start(&dns.Server{PacketConn: packets, Handler: s})
+	s := &DNSServer{zone: zone, asked: map[string]int{}}
 	if tcp {
+		packets, stream, err := listenBoth(at)
+		if err != nil {
+			return nil, err
+		}
+		s.addr = stream.Addr().(*net.TCPAddr).AddrPort()
+		s.start(&dns.Server{PacketConn: packets, Handler: s})
 		s.start(&dns.Server{Listener: stream, Handler: s})
 		return s, nil
 	}
-	return s, stream.Close()
+	packets, shut, err := withUDP(func() (*Host, string, error) {
+		h, err := ListenClosed(at)
+		if err != nil {
+			return nil, "", err
+		}
+		return h, h.Addr().String(), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.addr, s.shut = shut.Addr(), shut
+	s.start(&dns.Server{PacketConn: packets, Handler: s})
+	return s, nil
 }
 
 // listenBoth opens a UDP and a TCP socket on one port.
 func listenBoth(at netip.AddrPort) (net.PacketConn, net.Listener, error) {
+	return withUDP(func() (net.Listener, string, error) {
+		var lc net.ListenConfig
+		l, err := lc.Listen(context.Background(), "tcp", at.String())
+		if err != nil {
+			return nil, "", err
+		}
+		return l, l.Addr().String(), nil
+	})
+}
+
+// withUDP opens a UDP socket on the port of what open takes for TCP.
+func withUDP[T io.Closer](open func() (stream T, addr string, err error)) (packets net.PacketConn, stream T, err error) {
 	var lc net.ListenConfig
 	var last error
-	for range 20 { // A port that is free for UDP may be taken for TCP.
-		stream, err := lc.Listen(context.Background(), "tcp", at.String())
+	for range 20 { // A port that is free for TCP may be taken for UDP.
+		s, addr, err := open()
 		if err != nil {
-			return nil, nil, err
+			return nil, stream, err
 		}
-		packets, err := lc.ListenPacket(context.Background(), "udp", stream.Addr().String())
+		packets, err := lc.ListenPacket(context.Background(), "udp", addr)
 		if err == nil {
-			return packets, stream, nil
+			return packets, s, nil
 		}
-		last = errors.Join(err, stream.Close())
+		last = errors.Join(err, s.Close())
 	}
-	return nil, nil, fmt.Errorf("no port free for both UDP and TCP: %w", last)
+	return nil, stream, fmt.Errorf("no port free for both UDP and TCP: %w", last)
 }
 
 // start runs one of the two servers, and returns when it listens.
@@ -129,6 +157,9 @@ func (s *DNSServer) Close() error {
 		err = errors.Join(err, srv.Shutdown())
 	}
 	s.stopped.Wait()
+	if s.shut != nil {
+		err = errors.Join(err, s.shut.Close())
+	}
 	return err
 }
 

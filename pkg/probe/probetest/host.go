@@ -90,6 +90,11 @@ func serve(at netip.AddrPort, handle func(net.Conn)) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	return serveOn(l, handle), nil
+}
+
+// serveOn does so at a listener.
+func serveOn(l net.Listener, handle func(net.Conn)) *Host {
 	h := &Host{addr: l.Addr().(*net.TCPAddr).AddrPort(), close: l.Close, conns: map[net.Conn]bool{}}
 	h.stopped.Go(func() {
 		for {
@@ -105,7 +110,7 @@ func serve(at netip.AddrPort, handle func(net.Conn)) (*Host, error) {
 			})
 		}
 	})
-	return h, nil
+	return h
 }
 
 // keep remembers a connection, so that Close can end it, or forgets it.

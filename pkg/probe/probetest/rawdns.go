@@ -24,12 +24,8 @@ func ServeRawDNS(at netip.AddrPort, answer func(query []byte, tcp bool) [][]byte
 	if err != nil {
 		return nil, err
 	}
-	addr := packets.LocalAddr().(*net.UDPAddr).AddrPort()
-	if err := listener.Close(); err != nil { // The host opens it anew.
-		return nil, errors.Join(err, packets.Close())
-	}
 	s := &RawDNS{packets: packets}
-	s.stream, err = serve(addr, func(c net.Conn) {
+	s.stream = serveOn(listener, func(c net.Conn) {
 		var length [2]byte
 		if _, err := io.ReadFull(c, length[:]); err != nil {
 			return
@@ -45,9 +41,6 @@ func ServeRawDNS(at netip.AddrPort, answer func(query []byte, tcp bool) [][]byte
 		}
 		drain(c)
 	})
-	if err != nil {
-		return nil, errors.Join(err, packets.Close())
-	}
 	s.stopped.Go(func() { s.serveUDP(answer) })
 	return s, nil
 }
