@@ -1,7 +1,7 @@
 package cli_test
 
 import (
-	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/elsewhere-net/elsewhere/internal/cli"
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 )
 
 // TestAWrongRequestIsOneLineAndExit2 runs each wrong command line with a coordinator, which must not
@@ -243,12 +244,7 @@ func fields(line string) []string {
 // nobody is an address where nobody listens.
 func nobody(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return closing(t, must[*probetest.Host](t)(probetest.ListenClosed(netip.MustParseAddrPort("127.0.0.1:0")))).Addr().String()
 }
 
 func TestARefusalOfTheCoordinatorIsOneLineAndItsExitCode(t *testing.T) {

@@ -61,8 +61,8 @@ func TestARootThatIsSilentIsRemembered(t *testing.T) {
 	env.Delegations = &Delegations{}
 	began := time.Now()
 	r := run(t, env, dnsSpec("www.zone.tld", "A"))
-	if took := time.Since(began); took > walkGrace+env.patience+time.Second {
-		t.Errorf("took %v", took)
+	if took := time.Since(began); took >= walkTimeout {
+		t.Errorf("took %v, as long as a walk may", took)
 	}
 	if got := told(r, pb.Role_ROLE_REFERRAL); len(got) != 1 || !strings.HasSuffix(got[0], "dns_timeout") {
 		t.Errorf("referrals: %v", got)
@@ -183,7 +183,7 @@ func TestMazes(t *testing.T) {
 		took := time.Since(began)
 		return func(t *testing.T) {
 			n := len(told(r, pb.Role_ROLE_REFERRAL)) + len(told(r, pb.Role_ROLE_AUTHORITY))
-			if n < m.least || n > m.most || took > walkTimeout+time.Second {
+			if n < m.least || n > m.most || took > walkTimeout+slack {
 				t.Errorf("%d queries in %v, want %d to %d", n, took, m.least, m.most)
 			}
 			checkTame(t, r)

@@ -58,7 +58,7 @@ func TestTheAgentsClockIsNoted(t *testing.T) {
 		job := newJob(tcpSpec("192.0.2.1", 1), time.Second)
 		job.CoordinatorTime = timestamppb.New(time.Now().Add(-fast))
 		r := Run(t.Context(), &Env{Controls: []string{}}, job)
-		if off := r.GetClockOffset().AsDuration() - fast; off < -time.Second || off > time.Second {
+		if off := r.GetClockOffset().AsDuration() - fast; off.Abs() > time.Minute {
 			t.Errorf("%v, want about %v", r.GetClockOffset().AsDuration(), fast)
 		}
 	}

@@ -308,8 +308,8 @@ func TestPublicResolvers(t *testing.T) {
 	}
 	began := time.Now()
 	r := run(t, env, spec)
-	if took := time.Since(began); took > publicSends*time.Second+publicTCP+time.Second {
-		t.Errorf("it took %v", took)
+	if took := time.Since(began); took >= 5*time.Second+tcpTimeout {
+		t.Errorf("it took %v, as long as the agent's own resolver may", took)
 	}
 	want := []string{"A www.example 127.0.3.1 none", "A www.example 127.0.3.2 dns_servfail", "A www.example 127.0.3.3 dns_timeout"}
 	if diff := cmp.Diff(want, told(r, pb.Role_ROLE_PUBLIC)); diff != "" {

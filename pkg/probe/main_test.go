@@ -24,6 +24,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// slack is how much later than it should a thing may be done on a busy machine. Bounds of time are there to find
+// what waits for a target for as long as that likes, not what is slow.
+const slack = 5 * time.Second
+
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
 // at returns a loopback address with a port of the kernel's choice.

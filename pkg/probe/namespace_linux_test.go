@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -156,7 +155,7 @@ func noWayToTheRoot(t *testing.T, env *Env) {
 		if len(found) != want || want == 1 && (found[0].GetFailure() != pb.Failure_FAILURE_AGENT_NO_EGRESS || found[0].GetAttempts() != 0) {
 			t.Errorf("%d referrals, want %d: %v", len(found), want, found)
 		}
-		if took := r.GetDuration().AsDuration(); took > walkGrace/2 {
+		if took := r.GetDuration().AsDuration(); took >= walkGrace {
 			t.Errorf("took %v", took)
 		}
 	}
@@ -306,8 +305,8 @@ func firewalledResolvers(t *testing.T, env *Env) {
 		spec.GetDns().Resolver = tt.resolver
 		s := one(t, run(t, env, spec), pb.StepKind_STEP_KIND_DNS_QUERY)
 		return func(t *testing.T) {
-			if s.GetFailure() != tt.want || s.GetDuration().AsDuration() > 4*time.Second {
-				t.Errorf("%s, want %s soon: %v", Short(s.GetFailure()), Short(tt.want), s)
+			if s.GetFailure() != tt.want || s.GetAttempts() > 2 {
+				t.Errorf("%s, want %s after two attempts at most: %v", Short(s.GetFailure()), Short(tt.want), s)
 			}
 		}
 	})

@@ -118,7 +118,7 @@ func TestWhatDoesNotFitIsADeadline(t *testing.T) {
 			if s.GetFailure() != pb.Failure_FAILURE_AGENT_DEADLINE || len(s.GetFailures()) != 1 {
 				t.Errorf("want agent_deadline alone: %v", s)
 			}
-			if took > tt.remaining+time.Second {
+			if took > tt.remaining+slack {
 				t.Errorf("took %v of %v", took, tt.remaining)
 			}
 		}
@@ -141,8 +141,8 @@ func TestCancellingEndsARunPromptly(t *testing.T) {
 		if s := one(t, r, pb.StepKind_STEP_KIND_TCP_CONNECT); s.GetFailure() != pb.Failure_FAILURE_AGENT_DEADLINE {
 			t.Errorf("want agent_deadline: %v", s)
 		}
-	case <-time.After(time.Second):
-		t.Fatal("still running a second after it was cancelled")
+	case <-time.After(time.Minute): // Uncancelled, it would have ended by itself, as tcp_timeout.
+		t.Fatal("still running a minute after it was cancelled")
 	}
 }
 
@@ -189,14 +189,14 @@ func TestNoDescriptorLeaks(t *testing.T) {
 		Run(t.Context(), env, newJob(dnsSpec("control.example", ""), 300*time.Millisecond))
 		Run(t.Context(), env, newJob(dnsSpec("nowhere.example", ""), 300*time.Millisecond))
 	}
-	// The first round makes what stays, such as the poller; servers close their ends a little later.
+	// The first round makes what stays, such as the poller.
 	probeAll()
 	before := descriptors(t)
 	for range 3 {
 		probeAll()
 	}
-	if after := descriptors(t); after > before+6 {
-		t.Errorf("%d descriptors open, %d before 24 runs", after, before)
+	if more := settle(func() int { return descriptors(t) - before }); more > 0 {
+		t.Errorf("%d descriptors more are open than before 24 runs", more)
 	}
 }
 

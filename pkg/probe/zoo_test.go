@@ -28,7 +28,7 @@ import (
 const (
 	visitTime  = 28 * time.Second
 	shortVisit = 1500 * time.Millisecond
-	lateBy     = time.Second
+	lateBy     = slack
 	visitHeap  = 8 << 20
 	raceFactor = 8 // What the race detector adds to memory (golang.org/doc/articles/race_detector).
 )
@@ -205,11 +205,11 @@ func TestZooVisitor(t *testing.T) {
 	}
 }
 
-// settle gives what is about to end a moment to do so.
+// settle gives what is about to end, such as servers' ends of connections, the time to do so.
 func settle(left func() int) int {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for range 100 {
+	for range 1000 {
 		if left() <= 0 {
 			return 0
 		}
