@@ -182,7 +182,7 @@ func TestOffersOfTheClient(t *testing.T) {
 	}, func(t *testing.T, tt offered) func(*testing.T) {
 		host := must[*probetest.Host](t)(tt.listen(at("127.0.0.2")))
 		env := newEnv(t, probetest.Zone{"origin.example": {Records: []string{"origin.example. 60 IN A 127.0.0.2"}}})
-		env.Roots, env.patience = roots, time.Second
+		env.Roots, env.patience = roots, 3*time.Second
 		r := run(t, env, originSpec(&pb.OriginSpec{Url: fmt.Sprintf("https://origin.example:%d/", host.Addr().Port()), Versions: tt.versions}))
 		return func(t *testing.T) {
 			s := met(t, r)[pb.Variant_VARIANT_PROFILE_OFFER]

@@ -39,7 +39,7 @@ func TestTCP(t *testing.T) {
 		{"a FIN after the handshake is a close", behave(probetest.CloseAtOnce), pb.Failure_FAILURE_TCP_CLOSED_EARLY, "", spacing, ""},
 	}, func(t *testing.T, tt tcpCase) func(*testing.T) {
 		env := newEnv(t, nil)
-		env.patience = time.Second
+		env.patience = 3 * time.Second
 		host := must[*probetest.Host](t)(tt.listen(at("127.0.0.2")))
 		r := run(t, env, tcpSpec("127.0.0.2", host.Addr().Port()))
 		return func(t *testing.T) {

@@ -31,7 +31,7 @@ func shakeAll(t *testing.T, leaf probetest.Leaf, cases func(cert tls.Certificate
 	all(t, func(tt shaken) string { return tt.name }, cases(cert), func(t *testing.T, tt shaken) func(*testing.T) {
 		host := must[*probetest.Host](t)(tt.listen(at("127.0.0.2")))
 		env := newEnv(t, nil)
-		env.Roots, env.patience = roots, time.Second
+		env.Roots, env.patience = roots, 3*time.Second
 		spec := tlsSpec("127.0.0.2", host.Addr().Port(), "www.example")
 		if tt.spec != nil {
 			tt.spec.Host, tt.spec.Port = "127.0.0.2", uint32(host.Addr().Port())

@@ -165,7 +165,7 @@ func TestHandshakes(t *testing.T) {
 	}, func(t *testing.T, tt handshakeCase) func(*testing.T) {
 		host := must[*probetest.Host](t)(tt.listen(at("127.0.0.2")))
 		env := newEnv(t, nil)
-		env.Roots, env.patience = slices.Concat(roots, oldRoots), time.Second
+		env.Roots, env.patience = slices.Concat(roots, oldRoots), 3*time.Second
 		r := run(t, env, tlsSpec("127.0.0.2", host.Addr().Port(), "www.example"))
 		return func(t *testing.T) {
 			s := one(t, r, pb.StepKind_STEP_KIND_TLS_HANDSHAKE)
