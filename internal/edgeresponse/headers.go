@@ -16,10 +16,10 @@ type field struct {
 
 // headers checks header fields, those of a request or response as those that are added for an origin,
 // and returns them.
-func (v *validator) headers(o object, at string) []field {
+func (v *validator) headers(n node) []field {
 	var fields []field
-	for _, name := range members(o) {
-		f := field{name: strings.ToLower(name), at: member(at, name)}
+	for _, name := range members(n.object) {
+		f := field{name: strings.ToLower(name), at: n.path(name)}
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
 			v.breaks("header-name", f.at, "%q is not the name of a header field (RFC 9110, 5.1)", cut(name))
@@ -27,9 +27,9 @@ func (v *validator) headers(o object, at string) []field {
 			v.breaks("header-name", f.at, "the name must be in lower case: %q", cut(f.name))
 		}
 		if v.functions() {
-			f.values = v.functionValues(o[name], f.at)
+			f.values = v.functionValues(n.object[name], f.at)
 		} else {
-			f.values = v.lambdaValues(o[name], f)
+			f.values = v.lambdaValues(n.object[name], f)
 		}
 		fields = append(fields, f)
 	}
@@ -46,15 +46,16 @@ func (v *validator) lambdaValues(x any, f field) []string {
 	var values []string
 	for i, item := range list {
 		at := element(f.at, i)
-		pair, ok := item.(object)
+		o, ok := item.(object)
 		if !ok {
 			v.breaks("header-structure", at, `must be an object {"key": …, "value": …}, and is %s`, what(item))
 			continue
 		}
-		if key, ok := v.stringAt(pair, at, "key", "header-structure"); ok && strings.ToLower(key) != f.name {
-			v.breaks("header-key", member(at, "key"), "%q is another field than %q", cut(key), cut(f.name))
+		pair := node{o, at}
+		if key, ok := v.stringAt(pair, "key", "header-structure"); ok && strings.ToLower(key) != f.name {
+			v.breaks("header-key", pair.path("key"), "%q is another field than %q", cut(key), cut(f.name))
 		}
-		values = append(values, v.fieldValue(pair, at)...)
+		values = append(values, v.fieldValue(pair)...)
 	}
 	return values
 }
@@ -69,7 +70,7 @@ func (v *validator) functionValues(x any, at string) []string {
 	}
 	many, there := pair["multiValue"]
 	if !there {
-		return v.fieldValue(pair, at)
+		return v.fieldValue(node{pair, at})
 	}
 	at = member(at, "multiValue")
 	list, ok := many.([]any)
@@ -84,23 +85,23 @@ func (v *validator) functionValues(x any, at string) []string {
 			v.breaks("functions-structure", element(at, i), `must be an object {"value": …}, and is %s`, what(item))
 			continue
 		}
-		values = append(values, v.fieldValue(pair, element(at, i))...)
+		values = append(values, v.fieldValue(node{pair, element(at, i)})...)
 	}
 	return values
 }
 
 // fieldValue reads the value of a pair, which has to be there.
-func (v *validator) fieldValue(pair object, at string) []string {
-	if _, there := pair["value"]; !there {
-		v.breaks("header-structure", at, `"value" is missing`)
+func (v *validator) fieldValue(pair node) []string {
+	if _, there := pair.object["value"]; !there {
+		v.breaks("header-structure", pair.at, `"value" is missing`)
 		return nil
 	}
-	value, ok := v.stringAt(pair, at, "value", "header-structure")
+	value, ok := v.stringAt(pair, "value", "header-structure")
 	if !ok {
 		return nil
 	}
 	if !httpguts.ValidHeaderFieldValue(value) {
-		v.breaks("header-value", member(at, "value"), "%q has characters that a header field cannot have (RFC 9110, 5.5)", cut(value))
+		v.breaks("header-value", pair.path("value"), "%q has characters that a header field cannot have (RFC 9110, 5.5)", cut(value))
 	}
 	return []string{value}
 }

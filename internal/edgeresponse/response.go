@@ -23,6 +23,7 @@ func (v *validator) value(root any) {
 	if v.wholeEvent(o) {
 		return
 	}
+	n := node{o, "$"}
 	_, status := o["status"]
 	_, code := o["statusCode"]
 	_, uri := o["uri"]
@@ -30,15 +31,15 @@ func (v *validator) value(root any) {
 	switch {
 	case status || code:
 		v.report.Returned = "response"
-		v.response(o)
+		v.response(n)
 	case uri || method:
 		v.report.Returned = "request"
-		v.request(o)
+		v.request(n)
 	case v.requestEvent():
 		v.breaks("status-required", "$", "neither a request (there is no \"uri\") nor a response (there is no %q)", v.statusName())
 	default:
 		v.report.Returned = "response"
-		v.response(o)
+		v.response(n)
 	}
 }
 
@@ -83,52 +84,52 @@ func (v *validator) otherStatus() string {
 }
 
 // response checks a response: one that the function made, or one that it was given.
-func (v *validator) response(o object) {
+func (v *validator) response(n node) {
 	known := []string{"status", "statusDescription", "headers", "body", "bodyEncoding"}
 	if v.functions() {
 		known = []string{"statusCode", "statusDescription", "headers", "cookies", "body"}
 	}
-	v.unknown(o, known)
-	status := v.status(o)
-	v.stringAt(o, "$", "statusDescription", "type")
+	v.unknown(n, known)
+	status := v.status(n)
+	v.stringAt(n, "statusDescription", "type")
 	var fields []field
-	if headers, ok := v.objectAt(o, "$", "headers", "type"); ok {
-		fields = v.headers(headers, "$.headers")
+	if headers, ok := v.nodeAt(n, "headers", "type"); ok {
+		fields = v.headers(headers)
 	}
 	v.forbidden(fields, v.requestEvent())
 	if v.functions() {
-		v.pairs(o, "cookies")
-		v.functionBody(o)
+		v.pairs(n, "cookies")
+		v.functionBody(n)
 		return
 	}
-	body := v.body(o)
-	if _, there := o["body"]; there && v.event == ViewerRequest && status == http.StatusNoContent {
+	body := v.body(n)
+	if _, there := n.object["body"]; there && v.event == ViewerRequest && status == http.StatusNoContent {
 		v.breaks("no-content-body", "$.body", "a response with status 204 to a viewer's request has no body")
 	}
 	limit := mb
 	if v.viewer() {
 		limit = 40 * kb
 	}
-	if n := size(fields) + body; n > limit {
-		v.breaks("response-size", "$", "headers and body have %d bytes, and %d are allowed for %s", n, limit, v.event)
+	if bytes := size(fields) + body; bytes > limit {
+		v.breaks("response-size", "$", "headers and body have %d bytes, and %d are allowed for %s", bytes, limit, v.event)
 	}
 }
 
 // unknown warns of members that nobody reads; a misspelt one is the usual reason why another is missing.
-func (v *validator) unknown(o object, known []string) {
-	for _, name := range members(o) {
+func (v *validator) unknown(n node, known []string) {
+	for _, name := range members(n.object) {
 		if !slices.Contains(known, name) && name != v.otherStatus() {
-			v.breaks("unknown-field", member("$", name), "is not read; known are %s", listed(known))
+			v.breaks("unknown-field", n.path(name), "is not read; known are %s", listed(known))
 		}
 	}
 }
 
 // status checks the status, and returns it; 0 if it is not known.
-func (v *validator) status(o object) int {
+func (v *validator) status(n node) int {
 	name := v.statusName()
-	at := member("$", name)
-	x, there := o[name]
-	if _, other := o[v.otherStatus()]; other {
+	at := n.path(name)
+	x, there := n.object[name]
+	if _, other := n.object[v.otherStatus()]; other {
 		v.breaks("status-required", "$."+v.otherStatus(), "%s calls it %q", v.runtimeName(), name)
 		return 0
 	}
@@ -137,28 +138,28 @@ func (v *validator) status(o object) int {
 		return 0
 	}
 	if v.functions() {
-		n, ok := integer(x)
+		code, ok := integer(x)
 		if !ok {
 			v.breaks("functions-status", at, "must be a whole number, and is %s", what(x))
-		} else if n < 200 || n > 599 {
-			v.breaks("functions-status-range", at, "should be 200 to 599, and is %d", n)
+		} else if code < 200 || code > 599 {
+			v.breaks("functions-status-range", at, "should be 200 to 599, and is %d", code)
 		}
-		return int(n)
+		return int(code)
 	}
 	s, ok := x.(string)
 	if !ok {
 		v.breaks("status-type", at, `must be a string such as "200", and is %s`, what(x))
 		return 0
 	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 200 || n > 599 {
+	code, err := strconv.Atoi(s)
+	if err != nil || code < 200 || code > 599 {
 		v.breaks("status-range", at, "must be 200 to 599, and is %q", cut(s))
 		return 0
 	}
 	if old, ok := v.original["status"].(string); ok && v.event == ViewerResponse && old != s {
 		v.breaks("status-read-only", at, "a function for %s cannot change the status, and changed it from %s to %s", v.event, cut(old), s)
 	}
-	return n
+	return code
 }
 
 // runtimeName is what people call the runtime.
@@ -170,10 +171,10 @@ func (v *validator) runtimeName() string {
 }
 
 // body checks the body of a response of Lambda@Edge, and returns its size as it was returned.
-func (v *validator) body(o object) int {
-	v.oneOf(o, "$", "bodyEncoding", "body-encoding", "text", "base64")
-	body, ok := v.stringAt(o, "$", "body", "type")
-	if ok && o["bodyEncoding"] == "base64" {
+func (v *validator) body(n node) int {
+	v.oneOf(n, "bodyEncoding", "body-encoding", "text", "base64")
+	body, ok := v.stringAt(n, "body", "type")
+	if ok && n.object["bodyEncoding"] == "base64" {
 		v.base64("$.body", body, "body-base64")
 	}
 	return len(body)
@@ -188,29 +189,29 @@ func (v *validator) base64(at, s, rule string) {
 
 // functionBody checks the body of a response of a CloudFront Function: a string, or an object with the
 // encoding and the data.
-func (v *validator) functionBody(o object) {
-	x, there := o["body"]
+func (v *validator) functionBody(n node) {
+	x, there := n.object["body"]
 	if _, isString := x.(string); !there || isString {
 		return
 	}
-	body, ok := v.objectAt(o, "$", "body", "functions-body")
+	body, ok := v.nodeAt(n, "body", "functions-body")
 	if !ok {
 		return
 	}
-	v.oneOf(body, "$.body", "encoding", "functions-body", "text", "base64")
-	data, ok := v.stringAt(body, "$.body", "data", "functions-body")
-	if ok && body["encoding"] == "base64" {
+	v.oneOf(body, "encoding", "functions-body", "text", "base64")
+	data, ok := v.stringAt(body, "data", "functions-body")
+	if ok && body.object["encoding"] == "base64" {
 		v.base64("$.body.data", data, "functions-body")
 	}
 }
 
 // pairs checks cookies or a query string of a CloudFront Function: names with {"value": …} each.
-func (v *validator) pairs(o object, name string) {
-	inner, ok := v.objectAt(o, "$", name, "functions-structure")
+func (v *validator) pairs(n node, name string) {
+	inner, ok := v.nodeAt(n, name, "functions-structure")
 	if !ok {
 		return
 	}
-	for _, key := range members(inner) {
-		v.functionValues(inner[key], member(member("$", name), key))
+	for _, key := range members(inner.object) {
+		v.functionValues(inner.object[key], inner.path(key))
 	}
 }

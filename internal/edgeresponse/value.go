@@ -16,6 +16,15 @@ import (
 // object is a JSON object.
 type object = map[string]any
 
+// node is an object of the value, and where it stands there.
+type node struct {
+	object
+	at string
+}
+
+// path is the path of a member.
+func (n node) path(name string) string { return member(n.at, name) }
+
 // parse reads the value. What is not JSON is a broken rule, and nothing else can be said about it.
 func (v *validator) parse(data []byte) (any, bool) {
 	if !utf8.Valid(data) {
@@ -181,37 +190,58 @@ func what(x any) string {
 func listed(words []string) string { return strings.Join(words, ", ") }
 
 // stringAt is the string at a member, if there is one. Another type breaks the rule.
-func (v *validator) stringAt(o object, at, name, rule string) (string, bool) {
-	x, there := o[name]
+func (v *validator) stringAt(n node, name, rule string) (string, bool) {
+	x, there := n.object[name]
 	if !there {
 		return "", false
 	}
 	s, ok := x.(string)
 	if !ok {
-		v.breaks(rule, member(at, name), "must be a string, and is %s", what(x))
+		v.breaks(rule, n.path(name), "must be a string, and is %s", what(x))
 	}
 	return s, ok
 }
 
-// objectAt is the object at a member, if there is one. Another type breaks the rule.
-func (v *validator) objectAt(o object, at, name, rule string) (object, bool) {
-	x, there := o[name]
+// nodeAt is the object at a member, if there is one. Another type breaks the rule.
+func (v *validator) nodeAt(n node, name, rule string) (node, bool) {
+	x, there := n.object[name]
 	if !there {
-		return nil, false
+		return node{}, false
 	}
 	inner, ok := x.(object)
 	if !ok {
-		v.breaks(rule, member(at, name), "must be an object, and is %s", what(x))
+		v.breaks(rule, n.path(name), "must be an object, and is %s", what(x))
 	}
-	return inner, ok
+	return node{inner, n.path(name)}, ok
 }
 
-// oneOf wants one of several strings.
-func (v *validator) oneOf(o object, at, name, rule string, words ...string) {
-	s, ok := v.stringAt(o, at, name, rule)
+// oneOf wants one of several strings at a member, if there is one.
+func (v *validator) oneOf(n node, name, rule string, words ...string) {
+	s, ok := v.stringAt(n, name, rule)
 	if ok && !slices.Contains(words, s) {
-		v.breaks(rule, member(at, name), "must be one of %s, and is %q", listed(words), cut(s))
+		v.breaks(rule, n.path(name), "must be one of %s, and is %q", listed(words), cut(s))
 	}
+}
+
+// numbers are those that a rule allows.
+type numbers struct {
+	rule  string
+	fits  func(int64) bool
+	wants string // for people
+}
+
+// number checks the number at a member, if there is one, and returns it; 0 if it is not known.
+func (v *validator) number(n node, name string, allowed numbers) int64 {
+	x, there := n.object[name]
+	if !there {
+		return 0
+	}
+	i, ok := integer(x)
+	if !ok || !allowed.fits(i) {
+		v.breaks(allowed.rule, n.path(name), "must be %s, and is %s", allowed.wants, what(x))
+		return 0
+	}
+	return i
 }
 
 // integer reads a whole number.
