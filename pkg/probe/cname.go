@@ -108,7 +108,9 @@ func (t *trace) linkByLink(ctx context.Context, q query, a *answer) {
 		}
 		next := links(link.msg, at.name)
 		if len(next) == 0 {
-			t.deadEnd(ctx, at, link, chain, q.qtype, a)
+			if at.qtype = q.qtype; len(chain) > 0 && t.deadEnd(ctx, at, &link) {
+				a.broken(chain, link.failure, link.msg)
+			}
 			return
 		}
 		chain = append(chain, next[0])
@@ -120,18 +122,12 @@ func (t *trace) linkByLink(ctx context.Context, q query, a *answer) {
 	}
 }
 
-// deadEnd decides whether the name that a chain leads to is why the resolver failed.
-func (t *trace) deadEnd(ctx context.Context, at query, link answer, chain []*pb.CNAMELink, qtype uint16, a *answer) {
-	if len(chain) == 0 {
-		return
+// deadEnd decides whether the name that a chain leads to is why the resolver failed. The answer that ends the
+// chain is to a question for a CNAME: where that says that the name exists, it is asked for what was wanted.
+func (t *trace) deadEnd(ctx context.Context, wanted query, end *answer) bool {
+	if end.failure == pb.Failure_FAILURE_DNS_NODATA {
+		*end = t.ask(ctx, wanted)
 	}
-	if link.failure == pb.Failure_FAILURE_DNS_NODATA { // It exists and is no CNAME: what of the type asked for?
-		at.qtype = qtype
-		link = t.ask(ctx, at)
-	}
-	switch link.failure {
-	case pb.Failure_FAILURE_DNS_NXDOMAIN, pb.Failure_FAILURE_DNS_SERVFAIL:
-		a.broken(chain, link.failure, link.msg)
-	default: // It works by itself: the chain as a whole is what the resolver failed at.
-	}
+	// If it works by itself, the chain as a whole is what the resolver failed at, and no link is to blame.
+	return end.failure == pb.Failure_FAILURE_DNS_NXDOMAIN || end.failure == pb.Failure_FAILURE_DNS_SERVFAIL
 }

@@ -107,7 +107,9 @@ func hostile() map[string][]*pb.Spec {
 		"dns.expect":                            {ask(func(s *pb.DNSSpec) { s.Expect = many(1000, "127.0.0.1") })},
 		"dns.resolver":                          {ask(func(s *pb.DNSSpec) { s.Resolver = "a\nb:53" })},
 		"": {
-			nil, {}, tcpSpec("a\r\nb", 1), tcpSpec("fe80::1%eth0", 1), dnsSpec("a\nb", "A"), dnsSpec("a.example", "AXFR"),
+			nil,
+			{},
+			tcpSpec("a\r\nb", 1), tcpSpec("fe80::1%eth0", 1), dnsSpec("a\nb", "A"), dnsSpec("a.example", "AXFR"),
 			shake(func(s *pb.TLSSpec) { s.ServerName = "a\x00b" }), shake(func(s *pb.TLSSpec) { s.Names = []string{"a\r\nb"} }),
 			cdn(func(s *pb.OriginSpec) { s.Profile.CipherSuites = []string{long} }),
 		},

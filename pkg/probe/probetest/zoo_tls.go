@@ -12,33 +12,41 @@ import (
 )
 
 // shaky is an animal that shakes hands as crypto/tls does, with something between it and the wire.
-func shaky(name string, want pb.Failure, l Leaf, chain int, wire func(net.Conn) net.Conn) Animal {
-	return Animal{
-		Name: name, Spec: shaken, Want: want,
-		Listen: func(at netip.AddrPort) (Server, error) {
-			ca, err := NewCA("Zoo", CAOptions{})
-			if err != nil {
-				return nil, err
-			}
-			cert, err := ca.Issue(l)
-			if err != nil {
-				return nil, err
-			}
-			for len(cert.Certificate) < chain {
-				cert.Certificate = append(cert.Certificate, ca.Intermediate.Raw)
-			}
-			config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12}
-			return serve(at, func(c net.Conn) {
-				conn := tls.Server(wire(c), config)
-				if conn.HandshakeContext(context.Background()) == nil {
-					drain(conn)
-				}
-			})
-		},
-	}
+type shaky struct {
+	name  string
+	want  pb.Failure
+	leaf  Leaf
+	chain int                     // Certificates that are served.
+	wire  func(net.Conn) net.Conn // Nil: nothing is between.
 }
 
-func plainWire(c net.Conn) net.Conn { return c }
+func (a shaky) animal() Animal {
+	return Animal{Name: a.name, Spec: shaken, Want: a.want, Listen: a.listen}
+}
+
+func (a shaky) listen(at netip.AddrPort) (Server, error) {
+	ca, err := NewCA("Zoo", CAOptions{})
+	if err != nil {
+		return nil, err
+	}
+	cert, err := ca.Issue(a.leaf)
+	if err != nil {
+		return nil, err
+	}
+	for len(cert.Certificate) < a.chain {
+		cert.Certificate = append(cert.Certificate, ca.Intermediate.Raw)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12}
+	return serve(at, func(c net.Conn) {
+		if a.wire != nil {
+			c = a.wire(c)
+		}
+		conn := tls.Server(c, config)
+		if conn.HandshakeContext(context.Background()) == nil {
+			drain(conn)
+		}
+	})
+}
 
 // slowConn writes a byte at a time, ten of them a second.
 type slowConn struct{ net.Conn }
@@ -89,6 +97,7 @@ func (c *splitConn) Write(p []byte) (int, error) {
 // tlsHouse is what meets a ClientHello.
 func tlsHouse() []Animal {
 	malformed, untrusted := pb.Failure_FAILURE_TLS_MALFORMED, pb.Failure_FAILURE_CERT_UNTRUSTED_ROOT
+	mismatch := pb.Failure_FAILURE_CERT_NAME_MISMATCH
 	zoo := Leaf{Names: []string{"zoo.example"}}
 	zeros := strings.Repeat("\x00", 1<<14)
 	record := "\x16\x03\x03\x40\x00"
@@ -97,12 +106,11 @@ func tlsHouse() []Animal {
 		many = append(many, strings.Repeat("n", 60)+"."+strings.Repeat("m", 50+i%10)+".example")
 	}
 	return []Animal{
-		shaky("TLS: a chain of five hundred certificates", untrusted, zoo, 500, plainWire),
-		shaky("TLS: a flight of 16 KiB and more in records of one byte", untrusted, zoo, 40,
-			func(c net.Conn) net.Conn { return &splitConn{Conn: c} }),
-		shaky("TLS: a handshake a byte at a time", pb.Failure_FAILURE_TLS_TIMEOUT, zoo, 2, func(c net.Conn) net.Conn { return slowConn{c} }),
-		shaky("TLS: names of escapes", pb.Failure_FAILURE_CERT_NAME_MISMATCH, Leaf{Names: []string{"\x1b]0;owned\x07<b>.example"}}, 2, plainWire),
-		shaky("TLS: three hundred long names", pb.Failure_FAILURE_CERT_NAME_MISMATCH, Leaf{Names: many}, 2, plainWire),
+		shaky{"TLS: a chain of five hundred certificates", untrusted, zoo, 500, nil}.animal(),
+		shaky{"TLS: a flight of 16 KiB and more in records of one byte", untrusted, zoo, 40, func(c net.Conn) net.Conn { return &splitConn{Conn: c} }}.animal(),
+		shaky{"TLS: a handshake a byte at a time", pb.Failure_FAILURE_TLS_TIMEOUT, zoo, 2, func(c net.Conn) net.Conn { return slowConn{c} }}.animal(),
+		shaky{"TLS: names of escapes", mismatch, Leaf{Names: []string{"\x1b]0;owned\x07<b>.example"}}, 2, nil}.animal(),
+		shaky{"TLS: three hundred long names", mismatch, Leaf{Names: many}, 2, nil}.animal(),
 		hostile("TLS: warnings without end", shaken, malformed, after(repeating("", "\x15\x03\x03\x00\x02\x01\x70"))),
 		hostile("TLS: a message of sixteen megabytes", shaken, malformed, after(repeating("\x16\x03\x03\x40\x00\x02\xff\xff\xff"+zeros[4:], record+zeros))),
 		hostile("TLS: messages without end", shaken, malformed, after(repeating("", record+zeros))),
