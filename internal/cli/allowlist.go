@@ -59,7 +59,7 @@ func (s *settings) verify() *cobra.Command {
 		Use:   "verify FILE",
 		Short: "Ask the agents that a file names whether they get in as it says",
 		Long: `Ask the agents that a file names whether they get in as it says: every agent that a selector
-matches, at every address of the target. FILE - reads standard input:
+matches, at every address of the target. FILE is YAML; - reads standard input:
 
   version: 1
   rules:

@@ -22,12 +22,13 @@ func (s *settings) cover() *cobra.Command {
 		Long: `Compare firewall rules with the ranges that a CDN comes from. Nobody is asked: agents cannot send
 from those addresses, so an origin that admits its CDN alone looks shut to all of them.
 
-RULES (- reads standard input) is a list of CIDR blocks and addresses, one on a line, with # for comments; or what
+RULES is a list of CIDR blocks and addresses, one on a line, with # for comments; or what
 'aws ec2 describe-security-groups' prints: then the inbound rules for --port count. A prefix list in
 them is known by its id alone: --prefix-list says that it is the CDN's own list of IPv4
 (com.amazonaws.global.cloudfront.origin-facing), --prefix-list-ipv6 that of IPv6.
 
-FILE is AWS's ip-ranges.json, or a list of CIDR blocks as other CDNs publish it.
+FILE is AWS's ip-ranges.json, or a list of CIDR blocks as other CDNs publish it. One
+of both may be -, which reads standard input.
 
 It lists what is missing and what else is admitted, IPv4 and IPv6 apart, and what a security group's
 rules weigh: the CDN's prefix list takes 55 of the usual 60 each time it is there.

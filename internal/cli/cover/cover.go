@@ -113,7 +113,7 @@ func together(all []*pb.FamilyCover) pb.Coverage {
 
 // familyWarnings are what to mind of one family.
 func familyWarnings(f *pb.FamilyCover, rules *Rules, i int, ranges *Ranges) []string {
-	name := familyName(f.GetFamily())
+	name := FamilyName(f.GetFamily())
 	everybody := [...]string{"0.0.0.0/0", "::/0"}[i]
 	switch {
 	case slices.Contains(texts(rules.sets[i]), everybody):
@@ -126,8 +126,8 @@ func familyWarnings(f *pb.FamilyCover, rules *Rules, i int, ranges *Ranges) []st
 	return []string{"whether " + name + " is covered is not known: the ranges hold none of it."}
 }
 
-// familyName is how people call a family.
-func familyName(f pb.Family) string {
+// FamilyName is how people call a family.
+func FamilyName(f pb.Family) string {
 	return strings.Replace(strings.TrimPrefix(f.String(), "FAMILY_"), "IPV", "IPv", 1)
 }
 
@@ -136,7 +136,7 @@ func familyName(f pb.Family) string {
 func groupWarnings(g *pb.SecurityGroup, r *pb.CoverReport, listed *[2]bool) (out []string) {
 	who := fmt.Sprintf("security group %s", g.GetId())
 	for i, weight := range []int32{g.GetWeightIpv4(), g.GetWeightIpv6()} {
-		name, missing := familyName(families[i]), int32(len(r.GetFamilies()[i].GetMissing()))
+		name, missing := FamilyName(families[i]), int32(len(r.GetFamilies()[i].GetMissing()))
 		switch {
 		case weight > g.GetMaxWeight():
 			out = append(out, fmt.Sprintf("%s: its inbound rules weigh %d for %s, of at most %d; the provider's prefix list alone weighs %d each time it is there, so open both ports in one rule, or have the quota raised.",

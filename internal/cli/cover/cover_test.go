@@ -51,7 +51,7 @@ const (
 func summary(r *pb.CoverReport) []string {
 	out := []string{strings.ToLower(strings.TrimPrefix(r.GetCoverage().String(), "COVERAGE_"))}
 	for _, f := range r.GetFamilies() {
-		line := familyName(f.GetFamily()) + " " + strings.ToLower(strings.TrimPrefix(f.GetCoverage().String(), "COVERAGE_"))
+		line := FamilyName(f.GetFamily()) + " " + strings.ToLower(strings.TrimPrefix(f.GetCoverage().String(), "COVERAGE_"))
 		if len(f.GetMissing()) > 0 {
 			line += " missing " + strings.Join(f.GetMissing(), " ")
 		}

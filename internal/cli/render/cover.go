@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/elsewhere-net/elsewhere/internal/cli/cover"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -21,10 +22,10 @@ func (s Screen) Cover(r *pb.CoverReport) error {
 		rows := [][]string{{"family", "kind", "cidr"}}
 		for _, f := range r.GetFamilies() {
 			for _, block := range f.GetMissing() {
-				rows = append(rows, []string{familyName(f), "missing", block})
+				rows = append(rows, []string{cover.FamilyName(f.GetFamily()), "missing", block})
 			}
 			for _, block := range f.GetSurplus() {
-				rows = append(rows, []string{familyName(f), "surplus", block})
+				rows = append(rows, []string{cover.FamilyName(f.GetFamily()), "surplus", block})
 			}
 		}
 		return s.list(r, nil, rows)
@@ -33,11 +34,6 @@ func (s Screen) Cover(r *pb.CoverReport) error {
 	case Table:
 	}
 	return s.print(s.coverLines(r))
-}
-
-// familyName is how people call the family.
-func familyName(f *pb.FamilyCover) string {
-	return map[pb.Family]string{pb.Family_FAMILY_IPV4: "IPv4", pb.Family_FAMILY_IPV6: "IPv6"}[f.GetFamily()]
 }
 
 // coverLines is the report for people.
@@ -54,7 +50,7 @@ func (s Screen) coverLines(r *pb.CoverReport) []string {
 	lines := []string{t.strong.Render(strings.Join(append(head, fmt.Sprintf("port %d", r.GetPort())), " · "))}
 	for _, f := range r.GetFamilies() {
 		m, text := sayCover(f)
-		lines = append(lines, t.mark(m).Render(m.String())+" "+familyName(f)+gap+text)
+		lines = append(lines, t.mark(m).Render(m.String())+" "+cover.FamilyName(f.GetFamily())+gap+text)
 		lines = append(lines, s.blocks("missing", f.GetMissing())...)
 		lines = append(lines, s.blocks("surplus", f.GetSurplus())...)
 	}
@@ -111,7 +107,7 @@ func coverSuite(r *pb.CoverReport) junitSuite {
 		Properties: []junitProperty{{"service", Clean(r.GetService())}, {"port", fmt.Sprint(r.GetPort())}},
 	}
 	for _, f := range r.GetFamilies() {
-		one := junitCase{Name: familyName(f), Class: "elsewhere.cover", Time: seconds(0)}
+		one := junitCase{Name: cover.FamilyName(f.GetFamily()), Class: "elsewhere.cover", Time: seconds(0)}
 		switch m, text := sayCover(f); m {
 		case markFail:
 			one.Failure = &junitFailure{Type: "missing", Message: text, Text: Clean(strings.Join(f.GetMissing(), "\n"))}

@@ -38,7 +38,7 @@ func (s Screen) edgeLines(file string, r *pb.EdgeReport) []string {
 	for _, p := range r.GetProblems() {
 		lines = append(lines, t.severity(p.GetSeverity()).Render(shortSeverity(p.GetSeverity())+" "+p.GetRule())+gap+t.strong.Render(Clean(p.GetPath())))
 		lines = append(lines, paragraph("", p.GetSummary(), width)...)
-		lines = append(lines, paragraph("source: ", p.GetSource().GetDocument()+" ("+p.GetSource().GetDate()+unverified(p.GetSource())+")", width)...)
+		lines = append(lines, paragraph("source: ", source(p.GetSource()), width)...)
 		if p.GetSeverity() == pb.Severity_SEVERITY_ERROR {
 			errors++
 		}
@@ -65,14 +65,6 @@ func rules(n int) string {
 		return "1 rule is"
 	}
 	return fmt.Sprintf("%d rules are", n)
-}
-
-// unverified marks what documents do not say.
-func unverified(s *pb.Source) string {
-	if s.GetUnverified() {
-		return ", unverified"
-	}
-	return ""
 }
 
 // edgeSuite is the report as a test suite: a case for each problem, or one that passes.
