@@ -248,22 +248,37 @@ func (v *verifier) plan(ctx context.Context, conn grpc.ClientConnInterface, path
 
 // before finds for each door the last finished measurement that asked the same of the same places.
 func (v *verifier) before(ctx context.Context) error {
-	list, err := listMeasurements(ctx, v.client, lookBack)
-	if err != nil {
-		return err
-	}
-	for _, d := range v.doors {
-		i := slices.IndexFunc(list.GetMeasurements(), func(m *pb.Measurement) bool {
-			return m.GetState() == pb.State_STATE_FINISHED && m.GetFrom() == d.request.GetFrom() && proto.Equal(m.GetSpec(), d.request.GetSpec())
-		})
-		if i < 0 {
-			continue
-		}
-		if d.Before, err = fetch(ctx, v.client, list.GetMeasurements()[i].GetId()); err != nil {
+	last := make([]string, len(v.doors))
+	for list, err := range pages(ctx, v.client, lookBack) {
+		if err != nil {
 			return err
 		}
+		for i, d := range v.doors {
+			at := slices.IndexFunc(list.GetMeasurements(), d.asked)
+			if last[i] == "" && at >= 0 {
+				last[i] = list.GetMeasurements()[at].GetId()
+			}
+		}
+		if !slices.Contains(last, "") {
+			break
+		}
+	}
+	for i, d := range v.doors {
+		if last[i] == "" {
+			continue
+		}
+		m, err := fetch(ctx, v.client, last[i])
+		if err != nil {
+			return err
+		}
+		d.Since(m)
 	}
 	return nil
+}
+
+// asked says whether a finished measurement asked for the door.
+func (d *door) asked(m *pb.Measurement) bool {
+	return m.GetState() == pb.State_STATE_FINISHED && m.GetFrom() == d.request.GetFrom() && proto.Equal(m.GetSpec(), d.request.GetSpec())
 }
 
 // run measures all doors, some at once. An interrupt cancels them all, and what came is shown.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -136,16 +137,27 @@ prints {"measurements": [...]}.`,
 // listMeasurements reads pages until there are as many as asked for.
 func listMeasurements(ctx context.Context, client pb.MeasurementServiceClient, limit int32) (*pb.ListMeasurementsResponse, error) {
 	out := &pb.ListMeasurementsResponse{}
-	for {
-		left := limit - int32(len(out.GetMeasurements()))
-		resp, err := client.ListMeasurements(ctx, &pb.ListMeasurementsRequest{PageSize: min(left, page), PageToken: out.GetNextPageToken()})
+	for resp, err := range pages(ctx, client, limit) {
 		if err != nil {
 			return nil, err
 		}
 		out.Measurements = append(out.Measurements, resp.GetMeasurements()...)
 		out.NextPageToken = resp.GetNextPageToken()
-		if out.GetNextPageToken() == "" || len(resp.GetMeasurements()) == 0 || len(out.GetMeasurements()) >= int(limit) {
-			return out, nil
+	}
+	return out, nil
+}
+
+// pages are the last measurements, the newest first, a page at a time. The first error is the last page.
+func pages(ctx context.Context, client pb.MeasurementServiceClient, limit int32) iter.Seq2[*pb.ListMeasurementsResponse, error] {
+	return func(yield func(*pb.ListMeasurementsResponse, error) bool) {
+		token := ""
+		for left := limit; left > 0; {
+			resp, err := client.ListMeasurements(ctx, &pb.ListMeasurementsRequest{PageSize: min(left, page), PageToken: token})
+			if !yield(resp, err) || err != nil || resp.GetNextPageToken() == "" || len(resp.GetMeasurements()) == 0 {
+				return
+			}
+			token = resp.GetNextPageToken()
+			left -= int32(len(resp.GetMeasurements()))
 		}
 	}
 }

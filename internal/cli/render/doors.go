@@ -22,6 +22,7 @@ type doorRow struct {
 	agents string // answered of asked
 	why    string // nothing is known, or no more
 	change string // since the last time; "" if nobody asked
+	junit  junitCase
 }
 
 // doorRows are what each region sees of the door that a measurement expects something of.
@@ -63,6 +64,7 @@ func doorRowOf(m *pb.Measurement, region string) doorRow {
 		row.why = cmp.Or(unknown(m, region), "an address of the name could not be judged from there")
 	}
 	row.seen = cmp.Or(row.seen, "not known")
+	row.junit = doorCase(m, region, expect, row)
 	return row
 }
 
@@ -153,14 +155,8 @@ func answered(asks []*pb.Ask) string {
 	return fmt.Sprintf("%d/%d", n, len(asks))
 }
 
-// since says what changed of the rows since the last time; before is nil for a new question.
-func since(now []doorRow, before *pb.Measurement) {
-	then := map[string]mark{}
-	if before != nil {
-		for _, r := range doorRows(before) {
-			then[r.region] = r.mark
-		}
-	}
+// since says what changed of the rows since the last time; then has nothing for a new question.
+func since(now []doorRow, then map[string]mark) {
 	for i, r := range now {
 		old, known := then[r.region]
 		switch {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -123,12 +124,15 @@ func TestRowsComeInTheOrderOfTheFile(t *testing.T) {
 	first, second := &Check{Rule: "first", Regions: []string{"a"}}, &Check{Rule: "second", Regions: []string{"a"}}
 	v := Screen{Out: &out, Err: &out, Format: Table}.Verify([]*Check{first, second}, true)
 	m := doorOf(tcpDoor(pb.Reachability_REACHABILITY_OPEN), map[string][]*pb.Step{"a": {connected(firstDoor)}})
-	second.Before = doorOf(tcpDoor(pb.Reachability_REACHABILITY_OPEN), map[string][]*pb.Step{"a": shutBy(pb.Failure_FAILURE_TCP_REFUSED, firstDoor)})
-	v.Done(second, m)
+	second.Since(doorOf(tcpDoor(pb.Reachability_REACHABILITY_OPEN), map[string][]*pb.Step{"a": shutBy(pb.Failure_FAILURE_TCP_REFUSED, firstDoor)}))
+	v.Done(second, proto.CloneOf(m))
 	if strings.Contains(out.String(), "second") {
 		t.Errorf("the second one is shown before the first one:\n%s", out.String())
 	}
 	v.Done(first, m)
+	if len(m.GetResults()) > 0 {
+		t.Error("results are kept of which no more is said")
+	}
 	if err := v.End(); err != nil {
 		t.Fatal(err)
 	}

@@ -30,12 +30,20 @@ type Check struct {
 	Regions []string
 	// Agents is how many are asked.
 	Agents int
-	// Before is the last measurement of it, nil if there is none.
-	Before *pb.Measurement
 
-	m     *pb.Measurement
-	rows  []doorRow
-	shown bool
+	before map[string]mark // what each region saw the last time
+	m      *pb.Measurement
+	rows   []doorRow
+	words  []string // what to do
+	shown  bool
+}
+
+// Since compares the check with its last measurement, of which it keeps what each region saw.
+func (c *Check) Since(before *pb.Measurement) {
+	c.before = map[string]mark{}
+	for _, r := range doorRows(before) {
+		c.before[r.region] = r.mark
+	}
 }
 
 // Verification shows how an allowlist is verified: rows in the order of the file, each as soon as it is
@@ -54,7 +62,7 @@ type Verification struct {
 }
 
 // Verify makes what shows the checks, in the order of the file. against says that each is compared with
-// its Before.
+// the one of its Since.
 func (s Screen) Verify(checks []*Check, against bool) *Verification {
 	v := &Verification{screen: s, checks: checks, against: against, start: time.Now()}
 	v.cols = [4]int{len("RULE"), len("REGION"), len("EXPECTED"), len("SEEN")}
@@ -80,15 +88,20 @@ func (v *Verification) Answered(n int) {
 	v.progress()
 }
 
-// Done takes the measurement of a check, with its results, and shows it when it is its turn.
+// Done takes the measurement of a check, with its results, and shows it when it is its turn. Results that
+// no more is said of than that are dropped: ten thousand agents may have answered for each door.
 func (v *Verification) Done(c *Check, m *pb.Measurement) {
 	rows := doorRows(m)
 	if v.against {
-		since(rows, c.Before)
+		since(rows, c.before)
 	}
+	words := v.todo(c.Rule, m)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	c.m, c.rows = m, rows
+	c.m, c.rows, c.words = m, rows, words
+	if f := v.screen.Format; f != JSON && f != JSONL {
+		m.Results = nil
+	}
 	v.flush(false)
 	v.progress()
 }
@@ -106,6 +119,7 @@ func (v *Verification) flush(all bool) {
 		switch v.screen.Format {
 		case JSONL:
 			v.keep(writeJSONLine(v.screen.Out, c.m))
+			c.m.Results = nil
 		case Table:
 			for _, r := range c.rows {
 				v.write(v.row(c, r))
@@ -135,7 +149,14 @@ func (v *Verification) End() error {
 		v.keep(writeDoorsJUnit(v.screen.Out, done))
 	case JSONL:
 	case Table:
-		v.write(v.todo(done)...)
+		var words []string
+		for _, c := range done {
+			words = append(words, c.words...)
+		}
+		if len(words) > 0 {
+			words = append(words, "")
+		}
+		v.write(words...)
 		v.write(v.addresses(done)...)
 		v.write(v.lastLine(done))
 	}
@@ -178,24 +199,18 @@ func (v *Verification) cells(cells ...string) string {
 	return strings.TrimRight(strings.Join(cells, gap), " ")
 }
 
-// todo is what to do: the findings of the checks that are not all as expected, and what is not known.
-func (v *Verification) todo(done []*Check) (lines []string) {
+// todo is what to do about a rule: the findings of a check that is not all as expected, and what is not
+// known.
+func (v *Verification) todo(rule string, m *pb.Measurement) []string {
 	t, width := v.screen.theme(), v.width()
-	for _, c := range done {
-		if v.screen.Verbose {
-			lines = append(append(lines, ""), v.screen.whole(c.m)...)
-			continue
-		}
-		findings := conclusion(c.m, t, width)
-		if findings = findings[:len(findings)-1]; len(findings) > 0 { // the last line counts agents
-			lines = append(lines, "", t.strong.Render(cut(Clean(c.Rule), width))+gap+t.faint.Render("show "+Clean(c.m.GetId())))
-			lines = append(lines, findings...)
-		}
+	if v.screen.Verbose {
+		return append([]string{""}, v.screen.whole(m)...)
 	}
-	if len(lines) > 0 {
-		lines = append(lines, "")
+	findings := conclusion(m, t, width)
+	if findings = findings[:len(findings)-1]; len(findings) == 0 { // the last line counts agents
+		return nil
 	}
-	return lines
+	return append([]string{"", t.strong.Render(cut(Clean(rule), width)) + gap + t.faint.Render("show "+Clean(m.GetId()))}, findings...)
 }
 
 // addresses are what a firewall sees the asked agents at.

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
 // writeDoorsCSV writes a row for each rule, expectation and region.
@@ -34,16 +35,16 @@ func writeDoorsJUnit(w io.Writer, checks []*Check) error {
 		s := &suites[i]
 		s.Properties = append(s.Properties, junitProperty{"measurement " + aggregate.ShortReachability(c.Expect), Clean(c.m.GetId())})
 		for _, r := range c.rows {
-			s.Cases = append(s.Cases, doorCase(c, r))
+			s.Cases = append(s.Cases, r.junit)
 		}
 	}
 	return writeSuites(w, suites...)
 }
 
 // doorCase is one region of a check.
-func doorCase(c *Check, r doorRow) junitCase {
-	one := regionCase(c.m, r.region)
-	one.Name, one.Class = r.region+" should find it "+aggregate.ShortReachability(c.Expect), "elsewhere.allowlist"
+func doorCase(m *pb.Measurement, region string, expect pb.Reachability, r doorRow) junitCase {
+	one := regionCase(m, region)
+	one.Name, one.Class = r.region+" should find it "+aggregate.ShortReachability(expect), "elsewhere.allowlist"
 	if r.mark == markUnknown && one.Failure == nil {
 		one.Skipped = &junitSkipped{Message: r.why}
 	}
