@@ -243,13 +243,21 @@ func TestCover(t *testing.T) {
 		says string
 	}{
 		"a range is missing": {[]string{some}, 1, `cloudfront · CLOUDFRONT_ORIGIN_FACING · published 2026-11-20 16:33 UTC · port 443
-✗ IPv4  not all of 2 ranges admitted
+✗ IPv4  not all of 2 ranges admitted, 1 block missing
   missing  198.51.100.0/24
   surplus  192.0.2.1/32
 ? IPv6  the provider's ranges are not known
   WARN whether IPv6 is covered is not known: there is no IPv6 in CLOUDFRONT_ORIGIN_FACING.
 NOT COVERED: admit what is missing, or part of the provider stands outside
 `},
+		"everybody is admitted": {[]string{file(t, "wide", "0.0.0.0/0\n")}, 0, `✓ IPv4  all of 2 ranges admitted
+  surplus  0.0.0.0/0, but for the provider's ranges in it
+? IPv6`},
+		"part of a range, and a block beside it": {[]string{file(t, "part", "198.51.96.0/21\n203.0.113.0/25\n192.0.2.1\n")}, 1, `✗ IPv4  not all of 2 ranges admitted, 1 block missing
+  missing  203.0.113.128/25
+  surplus  198.51.96.0/21, but for the provider's ranges in it
+  surplus  192.0.2.1/32
+? IPv6`},
 		"nothing is missing":              {[]string{all}, 0, "COVERED: every range that is known is admitted\n"},
 		"a prefix list of the CDN's":      {[]string{groups, "--prefix-list", "pl-1"}, 0, "sg-1  weighs 55 for IPv4 and 0 for IPv6, of at most 60 each\n"},
 		"a prefix list that is not known": {[]string{groups}, 3, "NOT KNOWN"},

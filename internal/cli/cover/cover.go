@@ -59,7 +59,7 @@ func family(i int, ranges *Ranges, rules *Rules) (*pb.FamilyCover, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Missing, f.Surplus = texts(missing), texts(surplus)
+	f.Missing, f.Surplus, f.Wider = texts(missing), texts(surplus), wider(rules.sets[i], wanted)
 	switch {
 	case len(f.GetMissing()) == 0:
 		f.Coverage = pb.Coverage_COVERAGE_FULL
@@ -81,6 +81,19 @@ func minus(a, b *netipx.IPSet) (*netipx.IPSet, error) {
 	rest.AddSet(a)
 	rest.RemoveSet(b)
 	return rest.IPSet()
+}
+
+// wider are the blocks of a that hold some of b and more.
+func wider(a, b *netipx.IPSet) (out []string) {
+	if a == nil {
+		return nil
+	}
+	for _, p := range a.Prefixes() {
+		if b.OverlapsPrefix(p) && !b.ContainsPrefix(p) {
+			out = append(out, p.String())
+		}
+	}
+	return out
 }
 
 // texts are the fewest CIDR blocks of a set, sorted.

@@ -58,6 +58,9 @@ func summary(r *pb.CoverReport) []string {
 		if len(f.GetSurplus()) > 0 {
 			line += " surplus " + strings.Join(f.GetSurplus(), " ")
 		}
+		if len(f.GetWider()) > 0 {
+			line += " wider " + strings.Join(f.GetWider(), " ")
+		}
 		out = append(out, line)
 	}
 	return out
@@ -110,7 +113,7 @@ func TestCover(t *testing.T) {
 		{
 			"both families", "203.0.113.0/24\n198.51.100.0/24\n2001:db8::/31", sixToo,
 			Question{},
-			[]string{"full", "IPv4 full", "IPv6 full surplus 2001:db9::/32"},
+			[]string{"full", "IPv4 full", "IPv6 full surplus 2001:db9::/32 wider 2001:db8::/31"},
 			nil,
 		},
 		{
@@ -118,7 +121,7 @@ func TestCover(t *testing.T) {
 			Question{},
 			[]string{"full", "IPv4 full surplus 192.0.0.0/6 196.0.0.0/7 198.0.0.0/11 198.32.0.0/12 198.48.0.0/15 198.50.0.0/16 198.51.0.0/18 198.51.64.0/19 198.51.96.0/22 " +
 				"198.51.101.0/24 198.51.102.0/23 198.51.104.0/21 198.51.112.0/20 198.51.128.0/17 198.52.0.0/14 198.56.0.0/13 198.64.0.0/10 198.128.0.0/9 199.0.0.0/8 " +
-				"200.0.0.0/5 208.0.0.0/4 224.0.0.0/3", noSix},
+				"200.0.0.0/5 208.0.0.0/4 224.0.0.0/3 wider 0.0.0.0/0", noSix},
 			[]string{"everybody is admitted over IPv4 (0.0.0.0/0)", "IPv6"},
 		},
 		{
@@ -130,7 +133,7 @@ func TestCover(t *testing.T) {
 		{
 			"a plain list of ranges", "192.0.2.0/24\n2001:db8::/32", "192.0.2.0/25\n",
 			Question{Provider: "cloudflare"},
-			[]string{"full", "IPv4 full surplus 192.0.2.128/25", noSix},
+			[]string{"full", "IPv4 full surplus 192.0.2.128/25 wider 192.0.2.0/24", noSix},
 			[]string{"the ranges hold none of it"},
 		},
 		{

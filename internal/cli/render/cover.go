@@ -2,6 +2,8 @@ package render
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -52,7 +54,7 @@ func (s Screen) coverLines(r *pb.CoverReport) []string {
 		m, text := sayCover(f)
 		lines = append(lines, t.mark(m).Render(m.String())+" "+cover.FamilyName(f.GetFamily())+gap+text)
 		lines = append(lines, s.blocks("missing", f.GetMissing())...)
-		lines = append(lines, s.blocks("surplus", f.GetSurplus())...)
+		lines = append(lines, s.blocks("surplus", surplus(f))...)
 	}
 	for _, g := range r.GetGroups() {
 		lines = append(lines, fmt.Sprintf("%s  weighs %d for IPv4 and %d for IPv6, of at most %d each",
@@ -77,7 +79,7 @@ func sayCover(f *pb.FamilyCover) (mark, string) {
 	case pb.Coverage_COVERAGE_FULL:
 		return markOK, "all of " + plural(int(f.GetRanges()), "range") + " admitted"
 	case pb.Coverage_COVERAGE_PARTIAL:
-		return markFail, "not all of " + plural(int(f.GetRanges()), "range") + " admitted"
+		return markFail, "not all of " + plural(int(f.GetRanges()), "range") + " admitted, " + plural(len(f.GetMissing()), "block") + " missing"
 	case pb.Coverage_COVERAGE_NONE:
 		return markFail, "none of " + plural(int(f.GetRanges()), "range") + " admitted"
 	case pb.Coverage_COVERAGE_UNKNOWN, pb.Coverage_COVERAGE_UNSPECIFIED:
@@ -86,6 +88,24 @@ func sayCover(f *pb.FamilyCover) (mark, string) {
 		return markUnknown, "the provider's ranges are not known"
 	}
 	return markUnknown, "not known: a prefix list may admit what is missing"
+}
+
+// surplus are the blocks that admit others than the provider, as rules have them: what is left of a block
+// without the provider's ranges may be many pieces, which nobody wrote.
+func surplus(f *pb.FamilyCover) (out []string) {
+	pieces := slices.Clone(f.GetSurplus())
+	for _, text := range f.GetWider() {
+		block, err := netip.ParsePrefix(text)
+		within := func(piece string) bool {
+			p, bad := netip.ParsePrefix(piece)
+			return err == nil && bad == nil && block.Overlaps(p)
+		}
+		if rest := slices.DeleteFunc(slices.Clone(pieces), within); len(pieces)-len(rest) > 1 {
+			pieces = rest
+			out = append(out, text+", but for the provider's ranges in it")
+		}
+	}
+	return append(out, pieces...)
 }
 
 // blocks lists CIDR blocks, a line each.

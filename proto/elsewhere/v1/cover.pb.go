@@ -206,7 +206,10 @@ type FamilyCover struct {
 	// What is not admitted: the fewest CIDR blocks, sorted.
 	Missing []string `protobuf:"bytes,4,rep,name=missing,proto3" json:"missing,omitempty"`
 	// What is admitted and not the provider's: the fewest CIDR blocks, sorted.
-	Surplus       []string `protobuf:"bytes,5,rep,name=surplus,proto3" json:"surplus,omitempty"`
+	Surplus []string `protobuf:"bytes,5,rep,name=surplus,proto3" json:"surplus,omitempty"`
+	// The admitted blocks that hold ranges of the provider and more, joined where they touch, sorted: what is
+	// left of them without the ranges is in surplus, in pieces.
+	Wider         []string `protobuf:"bytes,6,rep,name=wider,proto3" json:"wider,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -272,6 +275,13 @@ func (x *FamilyCover) GetMissing() []string {
 func (x *FamilyCover) GetSurplus() []string {
 	if x != nil {
 		return x.Surplus
+	}
+	return nil
+}
+
+func (x *FamilyCover) GetWider() []string {
+	if x != nil {
+		return x.Wider
 	}
 	return nil
 }
@@ -380,13 +390,14 @@ const file_elsewhere_v1_cover_proto_rawDesc = "" +
 	"\bcoverage\x18\x05 \x01(\x0e2\x16.elsewhere.v1.CoverageR\bcoverage\x125\n" +
 	"\bfamilies\x18\x06 \x03(\v2\x19.elsewhere.v1.FamilyCoverR\bfamilies\x123\n" +
 	"\x06groups\x18\a \x03(\v2\x1b.elsewhere.v1.SecurityGroupR\x06groups\x12\x1a\n" +
-	"\bwarnings\x18\b \x03(\tR\bwarnings\"\xbb\x01\n" +
+	"\bwarnings\x18\b \x03(\tR\bwarnings\"\xd1\x01\n" +
 	"\vFamilyCover\x12,\n" +
 	"\x06family\x18\x01 \x01(\x0e2\x14.elsewhere.v1.FamilyR\x06family\x12\x16\n" +
 	"\x06ranges\x18\x02 \x01(\x05R\x06ranges\x122\n" +
 	"\bcoverage\x18\x03 \x01(\x0e2\x16.elsewhere.v1.CoverageR\bcoverage\x12\x18\n" +
 	"\amissing\x18\x04 \x03(\tR\amissing\x12\x18\n" +
-	"\asurplus\x18\x05 \x03(\tR\asurplus\"\xc6\x01\n" +
+	"\asurplus\x18\x05 \x03(\tR\asurplus\x12\x14\n" +
+	"\x05wider\x18\x06 \x03(\tR\x05wider\"\xc6\x01\n" +
 	"\rSecurityGroup\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
