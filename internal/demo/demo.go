@@ -203,6 +203,9 @@ func (s scene) request() (*pb.CreateMeasurementRequest, error) {
 func (s scene) compare(m *pb.Measurement) error {
 	var got []finding
 	for _, f := range m.GetVerdict().GetFindings() {
+		if f.GetCode() == pb.FindingCode_FINDING_CODE_LATENCY_OUTLIER {
+			continue // All is on this machine: how long a connect takes is its own doing.
+		}
 		got = append(got, finding{f.GetCode(), strings.Join(f.GetRegions(), ",")})
 	}
 	if slices.Equal(got, s.want) {
