@@ -125,7 +125,7 @@ func (f *facts) suspectAnswers() []*pb.Finding {
 		s.Evidence = evidence(sights, f.ownServers(sights))
 		s.Summary = join(s.GetRegions()) + inBrackets(sole(sights)) + ": " + join(collect(sights, (*sight).server)) + " " +
 			verb(collect(sights, (*sight).server), "answers", "answer") + " " + f.valuesText(sights) + " for " + f.targetName() +
-			", while the zone's own servers say " + f.zoneText(sights) + "; " + proof + "."
+			suffix(", while the zone's own servers say ", f.zoneText(sights)) + "; " + proof + "."
 		s.Hint = suspectHint(s)
 		findings = append(findings, s)
 	}
@@ -145,7 +145,7 @@ func (f *facts) proof(a *answer) string {
 	switch {
 	case extended(a.at(), withheld...):
 		return withheldThere
-	case f.severalReplies(a):
+	case f.severalReplies(a.at()):
 		return several
 	case f.random(a) == good:
 		return rewritten

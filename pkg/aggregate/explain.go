@@ -70,8 +70,11 @@ func (f *facts) reason(a *answer) reason {
 	case a.data == nil || !f.comparable(a.sight):
 		return unasked
 	case here == nil:
-		if p.steers {
+		switch {
+		case p.steers:
 			return steering
+		case !p.chooses && f.severalReplies(a.at()) && f.overheard(a):
+			return forged
 		}
 		return unasked
 	}
@@ -211,7 +214,7 @@ func (f *facts) madeUp(a *answer, p *picture, here *place) bool {
 		return true
 	case p.chooses || p.steers: // what follows may be so with servers that choose
 		return false
-	case f.severalReplies(a), here.denies() && len(here.values) == 0 && f.random(a) == good:
+	case f.severalReplies(a.at()), here.denies() && len(here.values) == 0 && f.random(a) == good:
 		return true
 	}
 	return f.handshake(a, here) == bad && !f.runsDown(a, here)
@@ -225,26 +228,29 @@ func privateValue(value string) bool {
 
 // severalReplies says whether replies with different data came to one query that was sent once: to two of them two
 // caches behind one address may each have answered.
-func (f *facts) severalReplies(a *answer) bool {
-	s := a.at()
-	if s.GetAttempts() > 1 {
-		return false
-	}
-	var first *dataset
+func (f *facts) severalReplies(s *pb.Step) bool {
+	return s.GetAttempts() <= 1 && len(s.GetEvidence().GetReplies()) > 1 && len(f.repliesData(s, nil)) > 1
+}
+
+// repliesData are the different data that the whole replies to a query have, of those replies that are wanted; nil
+// wants all.
+func (f *facts) repliesData(s *pb.Step, wanted func(*pb.DNSReply) bool) (all []*dataset) {
 	for _, r := range s.GetEvidence().GetReplies() {
-		if r.GetMismatched() || r.GetTruncated() || r.GetRcode() != "NOERROR" || r.GetLeftOut() > 0 {
+		if r.GetMismatched() || r.GetTruncated() || r.GetRcode() != "NOERROR" || r.GetLeftOut() > 0 || wanted != nil && !wanted(r) {
 			continue
 		}
-		data := f.replyData(f.askedType(s), r)
-		switch {
-		case len(data.values) == 0:
-		case first == nil:
-			first = data
-		case first != data:
-			return true
+		if data := f.replyData(f.askedType(s), r); len(data.values) > 0 && !slices.Contains(all, data) {
+			all = append(all, data)
 		}
 	}
-	return false
+	return all
+}
+
+// overheard says whether several replies came from the zone's own servers, too: somebody on the way answers whoever
+// is asked.
+func (f *facts) overheard(a *answer) bool {
+	q := f.questionOf(a.sight)
+	return slices.ContainsFunc(a.agent.said, func(w *said) bool { return w.name == q.name && w.kind == q.kind && f.severalReplies(w.at()) })
 }
 
 // replyData is what a reply has of a type.

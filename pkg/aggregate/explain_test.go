@@ -31,14 +31,6 @@ func invented(before []*pb.Step, addresses ...string) []*pb.Step {
 	return beside(pb.Variant_VARIANT_RANDOM_LABEL, before, query(1, failure, addresses...))
 }
 
-// injected adds a second reply with other data to the first query.
-func injected(data string, steps []*pb.Step) []*pb.Step {
-	steps[0].Attempts = 1
-	e := steps[0].Evidence
-	e.Replies = append(e.Replies, &pb.DNSReply{Transport: "udp", Rcode: "NOERROR", Answers: []*pb.Record{{Name: "www.example", Type: "A", Data: data, Ttl: 60}}})
-	return steps
-}
-
 // zoneSays is two of the zone's own servers that say the same, with a TTL of 60 s.
 func zoneSays(data ...string) []*pb.Step {
 	return slices.Concat(own(1, "A", data...), own(2, "A", data...))
@@ -191,100 +183,6 @@ func typed(kind string, steps []*pb.Step) []*pb.Step {
 		s.Type = kind
 	}
 	return steps
-}
-
-func TestSuspectAnswers(t *testing.T) {
-	a, c := "192.0.2.1", "192.0.2.66"
-	same := func(n int) []*pb.Step { return slices.Concat(aged(n, 50, a), zoneSays(a)) }
-	runCases(t, []verdictCase{
-		{
-			"two replies with different data to one query: somebody on the way",
-			dnsWorld("A").in("ap", injected(a, aged(1, 60, c)), zoneSays(a)).in("eu", same(2)),
-			[]string{"fail", "ERROR answers_suspect [ap] agents=ap blame=path medium"},
-		},
-		{
-			"two replies to a query that was sent twice: two caches behind one address may differ",
-			dnsWorld("A").in("ap", attemptsOf(2, injected(a, aged(1, 33, c))), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
-		},
-		{
-			"two replies, and what was taken is what the zone says: no harm was done",
-			dnsWorld("A").in("ap", injected(c, aged(1, 60, a)), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok"},
-		},
-		{
-			"two replies with the same data",
-			dnsWorld("A").in("ap", injected(a, aged(1, 60, a)), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok"},
-		},
-		{
-			"two replies of servers that choose by turns",
-			dnsWorld("A").in("ap", injected(a, aged(1, 60, c)), own(1, "A", a), own(2, "A", "192.0.2.5")).in("eu", same(2)),
-			[]string{"ok"},
-		},
-		{
-			"the certificate there is not the name's, and the TTL is not one that runs down",
-			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 3600, c), a+":443"), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
-			[]string{"fail", "ERROR answers_suspect [ap] agents=ap blame=resolver medium"},
-		},
-		{
-			"the same with the TTL of before a change, counted down: the old host may be somebody else's by now",
-			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 2873, c), a+":443"), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
-		},
-		{
-			"the same with a TTL that is less than the zone's",
-			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 33, c), a+":443"), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
-		},
-		{
-			"nor is the one at an address of the zone's own: the name has none to show, or something shows its own for all",
-			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 3600, c), a+":443", mismatch), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok", "WARN answers_unexplained [ap] blame=unknown medium"},
-		},
-		{
-			"nothing shakes hands at an address of the zone's own: it may be no name for TLS",
-			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 3600, c), a+":443", hung), c+":443", mismatch), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok", "WARN answers_unexplained [ap] blame=unknown medium"},
-		},
-		{
-			"nobody shakes hands there: no proof",
-			dnsWorld("A").in("ap", answeredTLS(aged(1, 3600, c), c+":443", hung), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok", "WARN answers_unexplained [ap] blame=unknown medium"},
-		},
-		{
-			"a certificate that has ended is the name's all the same",
-			dnsWorld("A").in("ap", answeredTLS(aged(1, 3600, c), c+":443", expired), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok", "WARN answers_unexplained [ap] blame=unknown medium"},
-		},
-		{
-			"a resolver that says itself that it filters (EDE 17)",
-			dnsWorld("A").in("ap", errored(17, aged(1, 33, c)), zoneSays(a)).in("eu", same(2)),
-			[]string{"fail", "ERROR answers_suspect [ap] block=dns agents=ap blame=resolver medium"},
-		},
-		{
-			"no such name, and the resolver gives the address that it gives for anything",
-			dnsWorld("A").in("ap", invented(aged(1, 33, c), c), zoneDenies(nxdomain)).in("eu", invented(aged(2, 33, c), c), zoneDenies(nxdomain)),
-			[]string{"fail", "ERROR answers_suspect [ap eu] agents=ap,eu blame=resolver medium"},
-		},
-		{
-			"a private address may be a view for who asks from inside (rule 17: allowed there)",
-			dnsWorld("A").in("ap", answeredTLS(aged(1, 3600, "10.1.2.3"), "10.1.2.3:443", mismatch), zoneSays(a)).in("eu", same(2)),
-			[]string{"ok", "WARN answers_unexplained [ap] blame=unknown medium"},
-		},
-		{
-			"a private address is no excuse where the zone's own is private as well",
-			dnsWorld("A").in("ap", answeredTLS(answeredTLS(aged(1, 3600, "10.1.2.3"), "10.1.2.1:443"), "10.1.2.3:443", mismatch), zoneSays("10.1.2.1")).
-				in("eu", aged(2, 3600, "10.1.2.1"), zoneSays("10.1.2.1")),
-			[]string{"fail", "ERROR answers_suspect [ap] agents=ap blame=resolver medium"},
-		},
-		{
-			"what a forged answer leads to is not the target's: one cause, one ERROR (rule 12)",
-			tcpWorld().in("ap", injected("203.0.113.10", aged(1, 60, "203.0.113.11")), zoneSays("203.0.113.10"), blocked(ip2, refused)).
-				in("eu", aged(2, 60, "203.0.113.10"), zoneSays("203.0.113.10"), open(ip1)),
-			[]string{"fail", "ERROR answers_suspect [ap] agents=ap blame=path medium"},
-		},
-	})
 }
 
 func TestDenials(t *testing.T) {

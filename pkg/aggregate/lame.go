@@ -71,6 +71,10 @@ func (f *facts) seats() []*seat {
 func (s *seat) add(w *said) {
 	switch failure := w.at().GetFailure(); failure {
 	case pb.Failure_FAILURE_DNS_LAME:
+		if w.data != nil { // somebody else was faster
+			s.serves = append(s.serves, w)
+			break
+		}
 		w.failure = failure
 		s.refuses = append(s.refuses, w)
 	case pb.Failure_FAILURE_DNS_TIMEOUT, pb.Failure_FAILURE_DNS_UNREACHABLE:

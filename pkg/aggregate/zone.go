@@ -59,14 +59,20 @@ func (f *facts) hear(a *agent, s *pb.Step) {
 	}
 }
 
-// authoritative is what a zone's own server answered with authority; nil if it did not.
+// authoritative is what a zone's own server answered with authority; nil if it did not, or if there is no telling
+// which of several replies is the server's.
 func (f *facts) authoritative(s *pb.Step) *dataset {
 	switch s.GetFailure() {
 	case pb.Failure_FAILURE_DNS_NXDOMAIN, pb.Failure_FAILURE_DNS_NODATA:
 		return f.intern(dataset{denied: s.GetFailure()})
+	case pb.Failure_FAILURE_DNS_LAME: // of the first reply; the server's own may have come after it
+		return f.claimed(s)
 	case pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_DNS_BOGON:
 	default:
 		return nil
+	}
+	if f.severalReplies(s) {
+		return f.claimed(s)
 	}
 	values, whole := f.rrset(s)
 	if len(values) > 0 {
@@ -74,6 +80,14 @@ func (f *facts) authoritative(s *pb.Step) *dataset {
 	}
 	if next := f.leadsTo(s); next != "" {
 		return f.intern(dataset{denied: pb.Failure_FAILURE_NONE, next: next})
+	}
+	return nil
+}
+
+// claimed is the data of the replies that claim authority, nil if they do not have the same.
+func (f *facts) claimed(s *pb.Step) *dataset {
+	if all := f.repliesData(s, (*pb.DNSReply).GetAuthoritative); len(all) == 1 {
+		return all[0]
 	}
 	return nil
 }
