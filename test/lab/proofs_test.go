@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/miekg/dns"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +24,7 @@ import (
 // Elsewhere is asked.
 type proof struct {
 	from string // agents, separated by spaces
-	tool string // connect, dig, openssl, curl, send or time
+	tool string // connect, dig, replies, openssl, curl, send or time
 	at   string // the address, or the name that dig asks the agent's resolver for; see the tool
 	sees string
 }
@@ -47,6 +49,8 @@ func (w *world) see(ctx context.Context, s scenario, p proof, from *vantage) err
 		saw, err = from.connect(p.at)
 	case "dig":
 		saw, err = dig(ctx, from, p.at)
+	case "replies":
+		saw, err = from.replies(ctx, p.at)
 	case "openssl":
 		saw, err = w.openssl(ctx, from, p.at, s.name+"."+zone)
 	case "curl":
@@ -100,8 +104,45 @@ func dig(ctx context.Context, from *vantage, question string) (string, error) {
 	return strings.Join(append(status[1:], addresses...), " "), nil
 }
 
+// replies asks the agent's resolver for an address once, by UDP, and returns what the replies say in their order, at
+// most two within two seconds: "203.0.113.20, 203.0.113.21".
+func (v *vantage) replies(ctx context.Context, name string) (string, error) {
+	var conn net.Conn
+	err := v.space.do(func() (err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, "udp", v.resolver+":53")
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return "", err
+	}
+	both := &dns.Conn{Conn: conn}
+	if err := both.WriteMsg(new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA)); err != nil {
+		return "", err
+	}
+	var all []string
+	for len(all) < 2 {
+		reply, err := both.ReadMsg()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		for _, rr := range reply.Answer {
+			if a, ok := rr.(*dns.A); ok {
+				all = append(all, a.A.String())
+			}
+		}
+	}
+	return strings.Join(all, ", "), nil
+}
+
 // openssl shakes hands and returns what openssl says of the certificate: "ok"; which alert came; or
-// "silent" if that takes longer than 3 s, "reset" or "not tls". It is told the address, and maybe another
+// "silent" if that takes longer than 3 s, "reset", "not tls" or "unsupported protocol". It is told the address, and maybe another
 // name than the scenario's and options of openssl's.
 func (w *world) openssl(ctx context.Context, from *vantage, at, name string) (string, error) {
 	words := strings.Fields(at)
@@ -122,9 +163,11 @@ func (w *world) openssl(ctx context.Context, from *vantage, at, name string) (st
 		return "reset", nil
 	case strings.Contains(out, "wrong version number"):
 		return "not tls", nil
+	case strings.Contains(out, ":unsupported protocol:"): // openssl's own word on the version that the server chose
+		return "unsupported protocol", nil
 	case strings.Contains(out, "OCSP Response Status: successful") && strings.Contains(out, "Cert Status: revoked"):
 		return "revoked", nil
-	case m != nil:
+	case m != nil && !strings.Contains(out, "Cipher is (NONE)"): // "ok" is said of no certificate, too
 		return m[1], nil
 	case errors.As(err, &exit) && exit.ExitCode() == 124:
 		return "silent", nil

@@ -175,7 +175,7 @@ func slowLinks() []scenario {
 		{
 			name: "slow-region", says: "the way from one region takes a fifth of a second",
 			hosts:   []host{at("198.18.200.30")},
-			detours: []detour{{"ap-1 ap-2", "198.18.200.30", 200 * time.Millisecond}},
+			detours: []detour{{from: "ap-1 ap-2", to: "198.18.200.30", delay: 200 * time.Millisecond}},
 			proofs:  []proof{{"ap-1 ap-2", "time", "198.18.200.30:443 150ms", "slow"}, {"us-1", "connect", "198.18.200.30:443", "open"}},
 			ask:     "tcp NAME:443",
 			want: fine().noting(&pb.Finding{
@@ -185,14 +185,14 @@ func slowLinks() []scenario {
 		{
 			name: "slow-everywhere", says: "the way takes 1.2 s from everywhere, as by satellite and back",
 			hosts:   []host{own("198.18.200.31", web(greet))},
-			detours: []detour{{all, "198.18.200.31", 1200 * time.Millisecond}},
+			detours: []detour{{from: all, to: "198.18.200.31", delay: 1200 * time.Millisecond}},
 			proofs:  []proof{{"us-1 sa-2", "time", "198.18.200.31:443 1s", "slow"}},
 			ask:     "http https://NAME/ --expect-body hello", want: fine(),
 		},
 		{
 			name: "slow-and-rejected", says: "one region's way is slow, another one's is shut",
 			hosts:   []host{at("198.18.200.32")},
-			detours: []detour{{"sa-1 sa-2", "198.18.200.32", 400 * time.Millisecond}},
+			detours: []detour{{from: "sa-1 sa-2", to: "198.18.200.32", delay: 400 * time.Millisecond}},
 			faults:  []fault{{"router", "ip saddr $us_east ip daddr 198.18.200.32 counter reject with icmp type admin-prohibited"}},
 			proofs: []proof{
 				{"sa-1 sa-2", "time", "198.18.200.32:443 300ms", "slow"}, {"us-1", "connect", "198.18.200.32:443", "icmp 3/13 from 10.1.1.1"},

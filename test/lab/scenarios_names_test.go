@@ -4,18 +4,28 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
+	"time"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
 // differentNames are names about which places hear different things.
 func differentNames() []scenario {
-	return slices.Concat(steered(), outOfDate(), madeUp())
+	return slices.Concat(steered(), outOfDate(), madeUp(), rewritten(), forgedOnTheWay())
 }
 
 // answers is a finding about different answers.
 func answers(code pb.FindingCode, blame pb.Blame, regions ...string) *pb.Finding {
 	return &pb.Finding{Code: code, Regions: regions, Stage: pb.Stage_STAGE_DNS, Blame: blame}
+}
+
+// suspect is a finding about answers that the zone did not give. The agents of a region share a resolver, and are one
+// perspective.
+func suspect(blame pb.Blame, regions ...string) *pb.Finding {
+	f := answers(pb.FindingCode_FINDING_CODE_ANSWERS_SUSPECT, blame, regions...)
+	f.Confidence = pb.Confidence_CONFIDENCE_MEDIUM
+	return f
 }
 
 // steered are answers that differ because the zone's own servers say so, each in its way.
@@ -121,7 +131,7 @@ func madeUp() []scenario {
 				{"eu-1", "openssl", "203.0.113.229:443", "hostname mismatch"},
 			},
 			ask:  "dns NAME A",
-			want: fails(answers(pb.FindingCode_FINDING_CODE_ANSWERS_SUSPECT, pb.Blame_BLAME_RESOLVER, "eu-west")).mentioning("203.0.113.229"),
+			want: fails(suspect(pb.Blame_BLAME_RESOLVER, "eu-west")).mentioning("203.0.113.229"),
 		},
 		{
 			name: "unexplained", says: "two regions' resolvers answer differently, and nobody gets to the zone's own server",
@@ -135,5 +145,72 @@ func madeUp() []scenario {
 			ask:  "dns www." + muteZone + " A",
 			want: warns(answers(pb.FindingCode_FINDING_CODE_ANSWERS_UNEXPLAINED, pb.Blame_BLAME_UNKNOWN, "ap-south")),
 		},
+	}
+}
+
+// rewritten are names that do not exist, and that resolvers have an address for.
+func rewritten() []scenario {
+	const some, everyone = "mistyped." + someRewrite, "mistyped." + allRewrite
+	return []scenario{
+		{
+			name: "nxdomain-rewritten", says: "the resolver of one region gives its search page's address for a name that does not exist",
+			hosts: []host{own(searchPage, until(later, "search.provider.example")).called("-")},
+			proofs: []proof{
+				{"eu-1 eu-2", "dig", some, "NOERROR " + searchPage},
+				{"us-1 ap-1 sa-1", "dig", some, "NXDOMAIN"},
+				{"eu-1", "dig", "@" + topServer + " " + some, "NXDOMAIN"},
+				{"eu-1", "dig", "nothing-of-the-kind." + someRewrite, "NOERROR " + searchPage},
+			},
+			ask: "dns " + some + " A",
+			want: fails(
+				suspect(pb.Blame_BLAME_RESOLVER, rewriting),
+				wrongName(pb.FindingCode_FINDING_CODE_UNRESOLVABLE, pb.Failure_FAILURE_DNS_NXDOMAIN, but(rewriting)...),
+			).mentioning(searchPage, "a name that does not exist"),
+		},
+		{
+			name: "nxdomain-rewritten-all", says: "the resolvers of all regions do",
+			proofs: []proof{
+				{all, "dig", everyone, "NOERROR " + searchPage},
+				{all, "dig", "@" + topServer + " " + everyone, "NXDOMAIN"},
+				{all, "dig", "nothing-of-the-kind." + allRewrite, "NOERROR " + searchPage},
+			},
+			ask: "dns " + everyone + " A",
+			want: fails(suspect(pb.Blame_BLAME_RESOLVER, everywhere()...)).
+				mentioning(searchPage, "a name that does not exist"),
+		},
+	}
+}
+
+// forgedOnTheWay are answers that somebody between an agent and its resolver gives before the resolver does.
+func forgedOnTheWay() []scenario {
+	const made = "198.18.200.92"
+	forged := func(s scenario, region int, claims bool, servers ...string) scenario {
+		name, home, agents := s.name+"."+zone, s.hosts[0].addr.String(), strings.Join(agentsIn(regions()[region]), " ")
+		for _, server := range servers {
+			s.detours = append(s.detours, detour{from: agents, to: server, delay: 10 * time.Millisecond, forges: forgery{name, made, claims}})
+		}
+		s.ask = "dns NAME A"
+		s.proofs = []proof{
+			{all, "dig", "+tcp " + name, "NOERROR " + home},
+			{agents, "dig", name, "NOERROR " + made},
+			{agents, "replies", name, made + ", " + home},
+		}
+		s.want = fails(suspect(pb.Blame_BLAME_PATH, regions()[region])).
+			mentioning(made, "replies with different data")
+		return s
+	}
+	return []scenario{
+		forged(scenario{
+			name: "forged", says: "somebody on the way from one region to its resolver answers first",
+			hosts: []host{at("198.18.200.91")},
+		}, 1, false, resolverOf(1)),
+		forged(scenario{
+			name: "forged-everywhere", says: "the same to whatever server one region asks, the zone's own too",
+			hosts: []host{at("198.18.200.93")},
+		}, 3, false, resolverOf(3), authoritative),
+		forged(scenario{
+			name: "forged-with-authority", says: "the same, claiming to be the zone's own server",
+			hosts: []host{at("198.18.200.94")},
+		}, 2, true, resolverOf(2), authoritative),
 	}
 }

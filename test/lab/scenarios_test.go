@@ -50,7 +50,7 @@ type want struct {
 	findings []*pb.Finding
 	// icmp is the message that the region's router must have been seen to send: "3/13".
 	icmp string
-	// mentions are words of the first finding's summary and hint.
+	// mentions are words of the summary and hint of the finding that is listed first.
 	mentions []string
 	// shows says what is wrong with the results: the evidence that the row is about.
 	shows func(*pb.Measurement) []string

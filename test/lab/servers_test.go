@@ -104,6 +104,9 @@ func (w *world) serve(ctx context.Context) error {
 	if w.issuer, err = probetest.NewCA("Lab", probetest.CAOptions{}); err != nil {
 		return err
 	}
+	if w.nobody, err = probetest.NewCA("Nobody", probetest.CAOptions{}); err != nil {
+		return err
+	}
 	if w.authority, err = newAuthority(w.dir, w.issuer.Root); err != nil {
 		return err
 	}
@@ -252,7 +255,9 @@ func (w *world) unboundConf(address, region string) string {
 	do-ip6: no
 %[3]s`, address, w.dir, w.validation(region))
 	stubs := differing()
-	stubs["example"], stubs["com"] = []string{topServer}, []string{topServer}
+	for _, top := range []string{"example", "com", someRewrite, allRewrite} {
+		stubs[top] = []string{topServer}
+	}
 	for _, name := range append(moreZones(), zone, controlZone) {
 		stubs[name] = []string{authoritative}
 	}
@@ -270,6 +275,10 @@ func (w *world) unboundConf(address, region string) string {
 				fmt.Fprintf(&b, "\tlocal-zone: %q redirect\n\tlocal-data: \"%s %s %s\"\n", name, name, kind, f.answer)
 			}
 		}
+	}
+	for _, name := range forwarded(region) {
+		delete(stubs, name)
+		fmt.Fprintf(&b, "forward-zone:\n\tname: %q\n\tforward-addr: %s\n", name, rewriter)
 	}
 	for name, servers := range stubs {
 		fmt.Fprintf(&b, "stub-zone:\n\tname: %q\n\tstub-addr: %s\n", name, strings.Join(servers, "\n\tstub-addr: "))

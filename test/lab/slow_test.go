@@ -16,9 +16,10 @@ import (
 // detour makes packets of some agents to an address take longer. The kernel's own means (netem) may not be
 // there: packets go to a TUN device, and this program gives them back later.
 type detour struct {
-	from  string // agents, separated by spaces
-	to    string
-	delay time.Duration
+	from   string // agents, separated by spaces
+	to     string
+	delay  time.Duration
+	forges forgery // what is answered on the way, before the server does
 }
 
 // detourDevice is the router's end of the way, detourTable the routing table that leads there.
@@ -27,26 +28,33 @@ const (
 	detourTable  = "100"
 )
 
-// slowness is what is slow: by destination, how long packets to it are kept.
+// slowness is what is on the way: by destination, how long packets to it are kept, and what is forged.
 type slowness struct {
-	mu     sync.Mutex
-	delays map[netip.Addr]time.Duration
+	mu  sync.Mutex
+	all map[netip.Addr][]detour
 }
 
-func (s *slowness) set(to netip.Addr, delay time.Duration) {
+func (s *slowness) add(d detour) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.delays == nil {
-		s.delays = map[netip.Addr]time.Duration{}
+	if s.all == nil {
+		s.all = map[netip.Addr][]detour{}
 	}
-	s.delays[to] = delay
+	to := netip.MustParseAddr(d.to)
+	s.all[to] = append(s.all[to], d)
 }
 
-func (s *slowness) of(packet []byte) time.Duration {
-	to := destination(packet)
+// of is how long a packet is kept, and the reply that is forged to it, or nil.
+func (s *slowness) of(packet []byte) (delay time.Duration, reply []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.delays[to]
+	for _, d := range s.all[destination(packet)] {
+		delay = max(delay, d.delay)
+		if reply == nil {
+			reply = d.forges.forge(packet)
+		}
+	}
+	return delay, reply
 }
 
 // destination is where an IP packet goes.
@@ -77,7 +85,11 @@ func (w *world) wireDetour(ctx context.Context) error {
 			if err != nil {
 				return // closed
 			}
-			time.AfterFunc(w.slow.of(packet[:n]), func() { _, _ = tun.Write(packet[:n]) }) // as lossy as a network
+			delay, reply := w.slow.of(packet[:n])
+			if reply != nil {
+				_, _ = tun.Write(reply)
+			}
+			time.AfterFunc(delay, func() { _, _ = tun.Write(packet[:n]) }) // as lossy as a network
 		}
 	}()
 	return errors.Join(
@@ -108,10 +120,11 @@ func openTUN(name string) (*os.File, error) {
 func (w *world) divert(ctx context.Context, what string, s scenario) error {
 	var batch []string
 	for _, d := range s.detours {
-		to := netip.MustParseAddr(d.to)
-		w.slow.set(to, d.delay)
+		if what == "add" {
+			w.slow.add(d)
+		}
 		for agent := range strings.FieldsSeq(d.from) { // their links to the router have their names
-			batch = append(batch, fmt.Sprintf("rule %s iif %s to %s lookup %s", what, agent, to, detourTable))
+			batch = append(batch, fmt.Sprintf("rule %s iif %s to %s lookup %s", what, agent, d.to, detourTable))
 		}
 	}
 	if len(batch) == 0 {

@@ -28,7 +28,8 @@ func (w want) differences(exit int, m *pb.Measurement) []string {
 		add("ledger (-want +got):\n%s", diff)
 	}
 	got := slices.Clone(m.GetVerdict().GetFindings())
-	for _, f := range w.findings {
+	var first string // what the row's first finding says
+	for n, f := range w.findings {
 		i := slices.IndexFunc(got, func(g *pb.Finding) bool {
 			return g.GetCode() == f.GetCode() && (len(f.GetRegions()) == 0 || slices.Equal(g.GetRegions(), f.GetRegions()))
 		})
@@ -42,6 +43,9 @@ func (w want) differences(exit int, m *pb.Measurement) []string {
 		if diff := gocmp.Diff(f, only(got[i], f), protocmp.Transform()); diff != "" {
 			add("%s (-want +got):\n%s", f.GetCode(), diff)
 		}
+		if n == 0 {
+			first = got[i].GetSummary() + " " + got[i].GetHint()
+		}
 		got = slices.Delete(got, i, i+1)
 	}
 	for _, f := range got {
@@ -50,7 +54,7 @@ func (w want) differences(exit int, m *pb.Measurement) []string {
 		}
 	}
 	for _, words := range w.mentions {
-		if first := m.GetVerdict().GetFindings(); len(first) == 0 || !strings.Contains(first[0].GetSummary()+" "+first[0].GetHint(), words) {
+		if !strings.Contains(first, words) {
 			add("the finding does not say %q", words)
 		}
 	}

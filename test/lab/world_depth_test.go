@@ -138,7 +138,8 @@ func zoneFiles() map[string]string {
 		"lame.example. NS ns.lab.example.\n" + delegate("lame.example.", "ns.lame.example.", refuser) +
 		delegate("leads.example.", "ns.leads.example.", metadataAddr, metadataIPv6) + differingDelegations()
 	files := map[string]string{
-		"zone.root":  head + "@ NS a.nic.example.\na.nic.example. A " + rootServer + "\n" + delegate("example.", "b.nic.example.", topServer) + "com. NS b.nic.example.\n",
+		"zone.root":  head + "@ NS a.nic.example.\na.nic.example. A " + rootServer + "\n" + delegate("example.", "b.nic.example.", topServer) + "com. NS b.nic.example.\nnet. NS b.nic.example.\norg. NS b.nic.example.\n",
+		"zone.empty": head + "@ NS b.nic.example.\n",
 		"zone.com":   head + "@ NS b.nic.example.\n" + loadBalancer + ". A 203.0.113.240\n",
 		"zone.top":   head + "@ NS b.nic.example.\nb.nic.example. A " + topServer + "\na.nic.example. A " + rootServer + "\n" + top,
 		lameZone:     head + "@ NS ns.lab.example.\n@ NS ns\nns A " + refuser + "\nwww A 203.0.113.180\n",
@@ -169,7 +170,7 @@ func namedViews() string {
 		b.WriteString("};\n")
 	}
 	view("root", rootServer, map[string]string{".": "zone.root"})
-	view("top", topServer, map[string]string{"example": "zone.top", "com": "zone.com"})
+	view("top", topServer, map[string]string{"example": "zone.top", "com": "zone.com", someRewrite: "zone.empty", allRewrite: "zone.empty"})
 	view("zones", authoritative, map[string]string{
 		zone: zone, controlZone: controlZone, lameZone: lameZone, leadsZone: leadsZone, sidewaysZone: sidewaysZone, overdueZone: overdueZone + ".signed",
 	})

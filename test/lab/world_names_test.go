@@ -18,13 +18,22 @@ const (
 	muteZone  = "mute.example"  // its server is not heard by agents
 	swapZone  = "swap.example"  // its parent names other servers than it does itself
 
+	someRewrite = "net" // nothing is in it, and one region's resolver (rewriting) asks who gives an address for that
+	allRewrite  = "org" // the same, and all regions' resolvers do
+
 	geoServer   = "192.0.2.71" // named, with a view for each region
 	newServer   = "192.0.2.72" // named
 	oldServer   = "192.0.2.73" // knotd, with a serial that is one behind
 	movedServer = "192.0.2.74" // named, which takes updates
 	muteServer  = "192.0.2.75" // named
 	publicName  = "192.0.2.66" // unbound, a resolver for everybody
+	rewriter    = "192.0.2.67" // named, a provider's resolver that sends whoever mistypes a name to its search page
+
+	searchPage = "198.18.200.90"
 )
+
+// rewriting is the region whose resolver rewrites where others do not.
+const rewriting = "eu-west"
 
 // differing are the zones of this file with their servers, as resolvers ask them.
 func differing() map[string][]string {
@@ -33,8 +42,21 @@ func differing() map[string][]string {
 	}
 }
 
-// differingServers are the servers of these zones, all but knotd's, and the public resolver.
-func differingServers() []string { return []string{geoServer, newServer, movedServer, muteServer} }
+// differingServers are named's addresses for these zones, and as the resolver that rewrites.
+func differingServers() []string {
+	return []string{geoServer, newServer, movedServer, muteServer, rewriter}
+}
+
+// forwarded are the zones that a region's resolver asks another resolver for, the one that rewrites.
+func forwarded(region string) []string {
+	switch region {
+	case rewriting:
+		return []string{someRewrite, allRewrite}
+	case "": // everybody's
+		return nil
+	}
+	return []string{allRewrite}
+}
 
 // geoAddress is what a region gets for www of the zone that answers by region.
 func geoAddress(region int) string { return fmt.Sprintf("203.0.113.%d", 211+region) }
@@ -53,6 +75,8 @@ func differingFiles() map[string]string {
 		"split.old": head(1, newServer, oldServer) + "www A 203.0.113.222\n",
 		movedZone:   head(1, movedServer) + "www A 203.0.113.223\nold A 203.0.113.224\n",
 		muteZone:    head(1, muteServer) + "www A 203.0.113.231\n",
+		"rewritten": "$TTL 300\n@ IN SOA ns1 root 1 600 600 600 60\n@ NS ns1\n*." + someRewrite + ". A " + searchPage + "\n*." + allRewrite + ". A " + searchPage + "\n",
+		"roothints": ". 3600 NS a.nic.example.\na.nic.example. 3600 A " + rootServer + "\n",
 		swapZone:    head(1, newServer) + "@ NS ns9\nns9 A " + movedServer + "\nwww A 203.0.113.226\n",
 	}
 	for r := range regions() {
@@ -88,6 +112,9 @@ func differingViews() string {
 	fmt.Fprintf(&b, "view \"moved\" {\n\tmatch-destinations { %s; };\n\tzone %q { type primary; file %q; allow-update { any; }; };\n\tzone %q { type primary; file %q; };\n};\n",
 		movedServer, movedZone, movedZone, swapZone, swapZone)
 	fmt.Fprintf(&b, "view \"mute\" {\n\tmatch-destinations { %s; };\n\tzone %q { type primary; file %q; };\n};\n", muteServer, muteZone, muteZone)
+	// What does not exist is looked up in the redirect zone (BIND 9 ARM, "type redirect").
+	fmt.Fprintf(&b, "view \"rewrites\" {\n\tmatch-destinations { %s; };\n\trecursion yes;\n\tallow-recursion { any; };\n\tquery-source address %[1]s;\n"+
+		"\tzone \".\" { type hint; file \"roothints\"; };\n\tzone \".\" { type redirect; file \"rewritten\"; };\n};\n", rewriter)
 	return b.String()
 }
 

@@ -35,6 +35,7 @@ type world struct {
 	agents    []*vantage
 	authority *authority
 	issuer    *probetest.CA // with an intermediate, which authority is without
+	nobody    *probetest.CA // whom no agent knows
 	scenarios []scenario
 	wardrobe  wardrobe // see random_faults_test.go
 	slow      slowness // see slow_test.go
