@@ -174,11 +174,12 @@ type said struct {
 	took           time.Duration
 }
 
-// run runs the command line next to the coordinator.
+// run runs the command line next to the coordinator, in the directory of the world's files.
 func (w *world) run(ctx context.Context, args ...string) said {
 	args = append([]string{filepath.Join(w.bin, "elsewhere")}, args...)
 	args = append(args, "--coordinator", grpcAddr, "--insecure")
 	cmd := w.coordinator.command(ctx, args...)
+	cmd.Dir = w.dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	begin := time.Now()

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net/http"
@@ -187,7 +188,7 @@ func originCertificates() []badOrigin {
 			code: badCert, cause: pb.OriginCause_ORIGIN_CAUSE_NOT_YET_VALID, status: "502", blame: ofTarget,
 		},
 		{
-			name: "o-untrusted", says: "row 13: the issuer is on nobody's list", listen: secureSite(byNobody, greet), proof: seen("self-signed certificate in certificate chain"),
+			name: "o-untrusted", says: "row 13: the issuer is on nobody's list", listen: secureSite(byNobody(probetest.WithRoot), greet), proof: seen("self-signed certificate in certificate chain"),
 			code: badCert, cause: pb.OriginCause_ORIGIN_CAUSE_UNTRUSTED, status: "502", blame: ofTarget,
 		},
 		{
@@ -215,15 +216,13 @@ func originCertificates() []badOrigin {
 	}
 }
 
-// byNobody serves a certificate of an authority that nobody knows, and the authority's along.
-func byNobody(_ *world, c *tls.Config) error {
-	nobody, err := probetest.NewCA("Nobody", probetest.CAOptions{})
-	if err != nil {
+// byNobody serves a certificate of an authority that nobody knows, and of the authority what serve says.
+func byNobody(serve probetest.Serve) func(*world, *tls.Config) error {
+	return func(w *world, c *tls.Config) error {
+		cert, err := w.nobody.Issue(probetest.Leaf{Names: []string{"*." + zone}, NotAfter: later(), Serve: serve})
+		c.Certificates = []tls.Certificate{cert}
 		return err
 	}
-	cert, err := nobody.Issue(probetest.Leaf{Names: []string{"*." + zone}, NotAfter: later(), Serve: probetest.WithRoot})
-	c.Certificates = []tls.Certificate{cert}
-	return err
 }
 
 // malformed serves a certificate with a byte too many.
@@ -303,7 +302,7 @@ func fineOrigins() []scenario {
 		c.Certificates = nil
 		return nil
 	}
-	const healthy, sni, sixBroken = "203.0.113.233", "203.0.113.234", "203.0.113.235"
+	const healthy, sni, sixBroken, old, private = "203.0.113.233", "203.0.113.234", "203.0.113.235", "203.0.113.244", "203.0.113.245"
 	return []scenario{
 		{
 			name: "o-healthy", says: "an origin that is fine",
@@ -316,6 +315,27 @@ func fineOrigins() []scenario {
 			hosts:  []host{own(sni, secureSite(byName, greet))},
 			proofs: []proof{{"us-1 ap-1", "openssl", sni + ":443 www." + zone, "ok"}, {"us-1 ap-1", "openssl", sni + ":443 o-sni." + zone, "hostname mismatch"}},
 			ask:    "origin https://NAME/ --host-header www." + zone, want: fine(),
+		},
+		{
+			name: "o-old", says: "row 20: TLS 1.1 at most, which CloudFront speaks if its settings allow it",
+			hosts: []host{own(old, secureSite(func(_ *world, c *tls.Config) error {
+				c.MinVersion, c.MaxVersion, c.NextProtos = tls.VersionTLS10, tls.VersionTLS11, []string{"http/1.1"}
+				return nil
+			}, greet))},
+			proofs: []proof{
+				{"us-1 ap-1", "openssl", old + ":443 -tls1_1 -cipher ALL:@SECLEVEL=0", "ok"},
+				{"us-1 ap-1", "openssl", old + ":443 -tls1_2", "unsupported protocol"},
+			},
+			ask:  "origin https://NAME/",
+			want: warns(&pb.Finding{Code: pb.FindingCode_FINDING_CODE_PROTOCOL_MISMATCH, Regions: everywhere()}),
+		},
+		{
+			name: "o-big-profile", says: "an authority that only the profile knows, the last of so many that the profile just fits",
+			hosts:  []host{own(private, secureSite(byNobody(probetest.Full), greet))},
+			before: func(_ context.Context, w *world) error { return w.writeBigProfile() },
+			proofs: []proof{{"us-1 ap-1", "openssl", private + ":443", "unable to get local issuer certificate"}},
+			ask:    "origin https://NAME/ --profile ./big-profile.yaml",
+			want:   fine().showing(profileOf(57 << 10)),
 		},
 		{
 			name: "o-six", says: "IPv6 is shut, and CloudFront comes over IPv4",
