@@ -222,13 +222,13 @@ func (s measurementService) ListMeasurements(_ context.Context, r *pb.ListMeasur
 	if size == 0 {
 		size = defaultPageSize
 	}
-	page, err := s.store.List(r.GetPageToken(), size)
+	page, more, err := s.store.List(r.GetPageToken(), size)
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	response := &pb.ListMeasurementsResponse{Measurements: page}
-	if len(page) == size {
-		response.NextPageToken = page[size-1].GetId()
+	if more && len(page) > 0 {
+		response.NextPageToken = page[len(page)-1].GetId()
 	}
 	return response, nil
 }

@@ -235,7 +235,7 @@ func history(seed uint64, n int) []*pb.LogBatch {
 // state is everything that can be read of a store.
 func state(t *testing.T, s *Store) []proto.Message {
 	t.Helper()
-	list, err := s.List("", 100)
+	list, _, err := s.List("", 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,7 +420,7 @@ func TestForgotten(t *testing.T) {
 		if _, err := s.Get("old"); !errors.Is(err, ErrNotFound) {
 			t.Errorf("a forgotten measurement: %v", err)
 		}
-		if list, err := s.List("", 10); err != nil || len(list) != 1 || list[0].GetId() != "new" {
+		if list, _, err := s.List("", 10); err != nil || len(list) != 1 || list[0].GetId() != "new" {
 			t.Errorf("List: %v, %v", list, err)
 		}
 		if err := s.Checkpoint(); err != nil {
@@ -443,7 +443,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if n := len(s.live); n > 200 || s.bytes > 10<<10 {
 		t.Errorf("%d measurements of %d bytes in memory", n, s.bytes)
 	}
-	list, err := s.List("m400", 1000)
+	list, _, err := s.List("m400", 1000)
 	if err != nil || len(list) != 400 || list[0].GetId() != "m399" || list[399].GetId() != "m000" {
 		t.Fatalf("%d measurements listed, %v", len(list), err)
 	}
@@ -458,6 +458,49 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Ten thousand agents in as many regions, all of which are named: the verdicts are kept, and a page of them fits into
+// a message.
+func TestAPageFitsIntoAMessage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fold.db")
+	s := openStore(t, path, 0)
+	agents := make([]string, 10_000)
+	for i := range agents {
+		agents[i] = fmt.Sprintf("%061d", i)
+	}
+	for i, id := range []string{"m1", "m2", "m3", "m4"} {
+		entries := []*pb.LogEntry{opened(id, agents...)}
+		for _, a := range agents {
+			entries = append(entries, declined(id, a, pb.Failure_FAILURE_AGENT_OVERLOADED))
+		}
+		apply(t, s, uint64(i+1), append(entries, closedEntry(id, false))...)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, path, 0)
+	defer func() { _ = s.Close() }()
+	before, seen := "", 0
+	for more := true; more; {
+		var page []*pb.Measurement
+		var err error
+		if page, more, err = s.List(before, 100); err != nil || len(page) == 0 {
+			t.Fatalf("%d measurements, %v", len(page), err)
+		}
+		if size := proto.Size(&pb.ListMeasurementsResponse{Measurements: page}); size > 4<<20 {
+			t.Errorf("a page of %d bytes", size)
+		}
+		for _, m := range page {
+			if all := m.GetVerdict().GetFindings()[0].GetRegions(); len(all) != len(agents) {
+				t.Errorf("%s names %d regions", m.GetId(), len(all))
+			}
+			before, seen = m.GetId(), seen+1
+		}
+	}
+	if seen != 4 {
+		t.Errorf("%d measurements are listed", seen)
 	}
 }
 

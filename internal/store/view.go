@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -114,9 +116,12 @@ func (s *Store) Watch(ctx context.Context, id string, send func(View) error) err
 	}
 }
 
+// maxPage bounds a page of measurements, in bytes, beside the last one of it.
+const maxPage = 2 << 20
+
 // List returns measurements without their asks, the newest first, at most n of those whose id is
-// below before ("": of all).
-func (s *Store) List(before string, n int) ([]*pb.Measurement, error) {
+// below before ("": of all), and fewer where they are large; more says whether there may be others after them.
+func (s *Store) List(before string, n int) (list []*pb.Measurement, more bool, err error) {
 	s.mu.Lock()
 	var ids []string
 	for id := range s.live {
@@ -127,24 +132,27 @@ func (s *Store) List(before string, n int) ([]*pb.Measurement, error) {
 	s.mu.Unlock()
 	saved, err := s.savedIDs(before, n)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	ids = append(ids, saved...)
 	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(b, a) })
 	ids = slices.Compact(ids)
-	var list []*pb.Measurement
-	for _, id := range ids[:min(n, len(ids))] {
+	size := 0
+	for i, id := range ids[:min(n, len(ids))] {
 		m, err := s.head(id)
 		if errors.Is(err, ErrNotFound) {
 			continue // forgotten meanwhile
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		m.Asks = nil
 		list = append(list, m)
+		if size += proto.Size(m); size > maxPage {
+			return list, i+1 < len(ids), nil
+		}
 	}
-	return list, nil
+	return list, len(ids) >= n, nil
 }
 
 // head is a measurement without its results; those on disk are left there if the verdict is.

@@ -4,7 +4,8 @@
 // Judge is pure: no clock, no I/O, no goroutine, nothing but its arguments. How much evidence it wants is
 // the measurement's Policy. It works in stages, each of which reads from its first file to its last:
 //
-//	judge     judge.go, facts.go, policy.go, vantage.go: who was asked, what is known, who is left out
+//	judge     judge.go, bounds.go: what is told; facts.go, policy.go, vantage.go: who was asked, what is known,
+//	          who is left out
 //	states    states.go: what each agent saw of each address, as ok, fail or unknown. A failure counts only
 //	          beside a control that passed, or with bytes of the target that explain it; everything else
 //	          is unknown and accuses nobody

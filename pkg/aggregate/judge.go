@@ -22,7 +22,9 @@ func Judge(m *pb.Measurement, results []*pb.Result) *pb.Verdict {
 		findings = append(findings, weak)
 	}
 	slices.SortFunc(findings, compareFindings)
-	return &pb.Verdict{Outcome: f.outcome(findings), Findings: findings, Judge: Version}
+	v := &pb.Verdict{Outcome: f.outcome(findings), Findings: findings, Judge: Version}
+	fit(v)
+	return v
 }
 
 // Judged names the regions of m that something is known of, sorted: those where an agent came to an end, good

@@ -25,16 +25,18 @@ func (f *facts) latencyFindings() []*pb.Finding {
 	if len(paces) <= minPeers {
 		return nil
 	}
+	sorted := make([]time.Duration, 0, len(paces))
+	for _, p := range paces {
+		sorted = append(sorted, p.usual)
+	}
+	slices.Sort(sorted)
+	middle := (len(sorted) - 1) / 2 // among the others of one; of two in the middle the slower, which claims less
 	var slow, rest []pace
-	for i, p := range paces {
-		var others []time.Duration
-		for j, other := range paces {
-			if i != j {
-				others = append(others, other.usual)
-			}
+	for _, p := range paces {
+		p.peers = sorted[middle]
+		if p.usual <= p.peers { // It stands before the middle of the others itself.
+			p.peers = sorted[middle+1]
 		}
-		slices.Sort(others)
-		p.peers = others[len(others)/2] // of two in the middle the slower, which claims less
 		if f.farSlower(p) {
 			slow = append(slow, p)
 		} else {

@@ -248,7 +248,7 @@ func (x *GetMeasurementResponse) GetMeasurement() *Measurement {
 // ListMeasurementsRequest asks for a page.
 type ListMeasurementsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at most, 0 to 1,000. Default: 50.
+	// How many at most, 0 to 1,000; a page of more than 2 MiB ends earlier. Default: 50.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before. Default: the first page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

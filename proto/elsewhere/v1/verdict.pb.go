@@ -580,7 +580,9 @@ type Verdict struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The conclusion.
 	Outcome Outcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=elsewhere.v1.Outcome" json:"outcome,omitempty"`
-	// The statements that it rests on, the worst first.
+	// The statements that it rests on, the worst first: at most 3 MiB. What has no room is cut and counted in the
+	// summaries: lists of regions, addresses and agents first, the longest ones, down to 64 entries; then the last
+	// findings.
 	Findings []*Finding `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
 	// The version of the judge that made it.
 	Judge         string `protobuf:"bytes,3,opt,name=judge,proto3" json:"judge,omitempty"`
