@@ -163,6 +163,9 @@ func TestARealNetworkAnswersEachCheck(t *testing.T) {
 			if got.code != tc.code {
 				t.Errorf("%s: exit %d, want %d\n%s%s", tc.line, got.code, tc.code, got.out, got.err)
 			}
+			if strings.Count(got.out+got.err, " from world") > 1 {
+				t.Errorf("%s: the question is there twice\n%s%s", tc.line, got.out, got.err)
+			}
 			for _, want := range tc.says {
 				if !strings.Contains(got.out, want) {
 					t.Errorf("%s: no %q in\n%s%s", tc.line, want, got.out, got.err)

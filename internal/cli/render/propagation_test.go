@@ -48,8 +48,7 @@ func shownAs(m *pb.Measurement, verbose bool) string {
 }
 
 func TestAPropagationIsASumBarsAndPerspectives(t *testing.T) {
-	want := `propagation www.example A --expect 203.0.113.10 from world
-3 of 5 perspectives (60 %) serve www.example A 203.0.113.10; the rest by 12:12:00, in 12 min; 1 more could not be judged
+	want := `3 of 5 perspectives (60 %) serve www.example A 203.0.113.10; the rest by 12:12:00, in 12 min; 1 more could not be judged
 ap-south  ██████████░░░░░░░░░░  1/2  1 unknown
 eu-west   █████████████░░░░░░░  2/3
   ap-south  ✗  9.9.9.9:53     Quad9                     dns_nxdomain  remembers that until 12:01:10, in 1 min 10 s

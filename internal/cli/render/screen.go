@@ -168,12 +168,17 @@ func (s Screen) answers(m *pb.Measurement, t theme) []string {
 	return served(m, t)
 }
 
-// whole is a measurement in words: what was asked, the answer, or a row for each agent, the conclusion.
+// whole is a measurement in words, with what was asked.
 func (s Screen) whole(m *pb.Measurement) []string {
+	return append([]string{s.theme().strong.Render(asked(m))}, s.answered(m)...)
+}
+
+// answered is a measurement in words: the answer, or a row for each agent, and the conclusion.
+func (s Screen) answered(m *pb.Measurement) []string {
 	width, _ := s.size()
 	t := s.theme()
-	out := append([]string{t.strong.Render(asked(m))}, s.answers(m, t)...)
-	if len(out) > 1 && s.brief(m) {
+	out := s.answers(m, t)
+	if len(out) > 0 && s.brief(m) {
 		return append(out, conclusion(m, t, width)...)
 	}
 	all := rows(m, m.GetResults())
@@ -285,7 +290,7 @@ func (p *plain) Update(m *pb.Measurement, fresh []*pb.Result) {
 // End writes the agents that did not answer, and the conclusion.
 func (p *plain) End(m *pb.Measurement) error {
 	if p.screen.brief(m) {
-		return p.screen.print(p.screen.whole(m))
+		return p.screen.print(p.screen.answered(m))
 	}
 	all := rows(m, m.GetResults())
 	p.cols = fit(all, 0)

@@ -110,7 +110,12 @@ func turnSum(m *pb.Measurement, now time.Time) string {
 func (c *turnChanges) Trouble(why string, next time.Duration) { trouble(c.screen.Err, why, next) }
 
 // End writes how it stands.
-func (c *turnChanges) End(m *pb.Measurement) error { return c.screen.print(c.screen.whole(m)) }
+func (c *turnChanges) End(m *pb.Measurement) error {
+	if c.before == nil {
+		announce(c.screen.Err, m)
+	}
+	return c.screen.print(c.screen.answered(m))
+}
 
 // Abort has nothing to clear away.
 func (*turnChanges) Abort() {}
