@@ -14,7 +14,7 @@ import (
 // line is a finding on one line: severity code [regions] then, where there are any, addresses,
 // failure, block, agents and confidence.
 func line(f *pb.Finding) string {
-	parts := []string{strings.ToUpper(ShortSeverity(f.GetSeverity())), ShortCode(f.GetCode()), "[" + strings.Join(f.GetRegions(), " ") + "]"}
+	parts := []string{strings.TrimPrefix(f.GetSeverity().String(), "SEVERITY_"), ShortCode(f.GetCode()), "[" + strings.Join(f.GetRegions(), " ") + "]"}
 	if len(f.GetAddresses()) > 0 {
 		parts = append(parts, "at", strings.Join(f.GetAddresses(), " "))
 	}

@@ -15,12 +15,6 @@ func ShortCode(c pb.FindingCode) string { return short(c.String(), "FINDING_CODE
 // ShortBlock is the form of b that people are shown, such as "reject_rst".
 func ShortBlock(b pb.BlockKind) string { return short(b.String(), "BLOCK_KIND_") }
 
-// ShortStage is the form of s that people are shown, such as "tcp".
-func ShortStage(s pb.Stage) string { return short(s.String(), "STAGE_") }
-
-// ShortSeverity is the form of s that people are shown, such as "error".
-func ShortSeverity(s pb.Severity) string { return short(s.String(), "SEVERITY_") }
-
 // ShortBlame is the form of b that people are shown, such as "path".
 func ShortBlame(b pb.Blame) string { return short(b.String(), "BLAME_") }
 

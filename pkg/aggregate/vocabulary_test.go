@@ -74,8 +74,6 @@ func TestShortForms(t *testing.T) {
 		{ShortFailure(pb.Failure_FAILURE_NONE), "none"},
 		{ShortCode(pb.FindingCode_FINDING_CODE_REGIONAL_BLOCK), "regional_block"},
 		{ShortBlock(pb.BlockKind_BLOCK_KIND_DROP), "drop"},
-		{ShortStage(pb.Stage_STAGE_TLS), "tls"},
-		{ShortSeverity(pb.Severity_SEVERITY_ERROR), "error"},
 		{ShortBlame(pb.Blame_BLAME_PATH), "path"},
 		{ShortConfidence(pb.Confidence_CONFIDENCE_HIGH), "high"},
 		{ShortOutcome(pb.Outcome_OUTCOME_INCONCLUSIVE), "inconclusive"},
