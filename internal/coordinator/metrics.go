@@ -65,6 +65,7 @@ func (f fleetCollector) Collect(ch chan<- prometheus.Metric) {
 	if err != nil {
 		return
 	}
+	// States without an agent are said to be 0: a series that comes and goes cannot be alerted on.
 	count := map[pb.AgentState]int{
 		pb.AgentState_AGENT_STATE_ONLINE: 0, pb.AgentState_AGENT_STATE_DRAINING: 0, pb.AgentState_AGENT_STATE_OFFLINE: 0,
 	}

@@ -58,6 +58,8 @@ func (c *Coordinator) newGRPC() *grpc.Server {
 	return s
 }
 
+// recoverUnary makes a panic the answer to one call. The log, the fold and every agent's stream live in this process,
+// and one bad request must not end them.
 func (c *Coordinator) recoverUnary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (response any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -67,6 +69,7 @@ func (c *Coordinator) recoverUnary(ctx context.Context, request any, info *grpc.
 	return handle(ctx, request)
 }
 
+// recoverStream does so for streams.
 func (c *Coordinator) recoverStream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

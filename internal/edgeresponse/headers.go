@@ -108,6 +108,10 @@ func (v *validator) fieldValue(pair node) []string {
 
 // forbidden checks which fields are there. generated: the value is a response to a request event, so
 // that the function made all of it.
+//
+// Read-only fields stand in the event that a function gets, and it has to return them unchanged. Whether one was changed can
+// be seen with the original alone: without it their presence is a note, since to call it an error would accuse every
+// function that returns the request as it came.
 func (v *validator) forbidden(fields []field, generated bool) {
 	var unsure []string
 	had := v.had()
@@ -186,6 +190,7 @@ func (v *validator) takenAway(fields []field, had map[string][]string) {
 }
 
 // size is about how many bytes the fields take in a message.
+// Documents say that headers count and not how; this is how HTTP/1.1 would send them.
 func size(fields []field) int {
 	n := 0
 	for _, f := range fields {

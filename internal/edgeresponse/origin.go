@@ -44,6 +44,7 @@ func (v *validator) customOrigin(n node) {
 }
 
 // completion checks the time that a whole response may take.
+// Documents have no upper bound for it, only that it is no shorter than the wait for a single packet.
 func (v *validator) completion(n node, read int64) {
 	x, there := n.object["responseCompletionTimeout"]
 	if s, ok := integer(x); there && (!ok || s < max(1, read)) {

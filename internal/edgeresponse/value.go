@@ -74,6 +74,7 @@ func place(data []byte, offset int64) (line, column int) {
 
 // readOriginal keeps the request or response that the function was given: the event of either runtime,
 // or the object alone.
+// An original of another event is refused rather than compared: most read-only rules would then seem to be broken.
 func (v *validator) readOriginal(data []byte) error {
 	if data == nil {
 		return nil
@@ -120,6 +121,8 @@ func text(o object, path ...string) string {
 
 // guess says what ran the function, by what its value looks like. The origin's events are Lambda@Edge's
 // alone.
+// The two runtimes differ in every header: Lambda@Edge has arrays of key and value, CloudFront Functions objects
+// with a value. To check one by the rules of the other would break a rule in each line, and name none that is broken.
 func (v *validator) guess(root any) string {
 	o, _ := root.(object)
 	if !v.viewer() {

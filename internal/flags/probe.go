@@ -71,6 +71,8 @@ func servers(flag string, list []string) (addrs []netip.AddrPort, err error) {
 	return addrs, nil
 }
 
+// server reads IP or IP:PORT, with brackets around IPv6 or without: [::1], ::1 and [::1]:53 are all in use, and an
+// address is looked for first since "::1:53" is one.
 func server(text string) (netip.AddrPort, error) {
 	if addr, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
 		return netip.AddrPortFrom(addr, 53), nil
@@ -94,6 +96,8 @@ func prefixes(flag string, list []string) (ranges []netip.Prefix, err error) {
 	return ranges, nil
 }
 
+// readRoots reads roots in PEM. One that does not parse is an error and not passed over: the operator would learn of
+// it only by servers that are called untrusted.
 func readRoots(file string) ([]*x509.Certificate, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {

@@ -187,6 +187,11 @@ type saving struct {
 
 // Checkpoint writes what has changed since the last one, in one synced transaction, and lets closed
 // measurements beyond the bound out of memory.
+//
+// What is dirty is taken off the list before it is written: what changes during the write is dirty again and goes into
+// the next one. If the write fails all of it is put back; to write an entry twice does no harm, since its key is its
+// place in the fold. The position goes into the same transaction, so that the file is the fold at exactly that
+// position, whenever the process dies.
 func (s *Store) Checkpoint() error {
 	s.checkpointing.Lock()
 	defer s.checkpointing.Unlock()
@@ -225,6 +230,7 @@ func (s *Store) Checkpoint() error {
 }
 
 // evict lets closed measurements that are on disk out of memory, the oldest first.
+// Only what a checkpoint has written may go: the newest of a measurement is nowhere else.
 func (s *Store) evict() {
 	for len(s.closed) > 0 && s.bytes > s.recent {
 		m := s.closed[0]

@@ -131,6 +131,8 @@ func explain(err error) error {
 	return &cli.Error{Code: cli.ExitNetwork, Err: err}
 }
 
+// options is what the flags say. The coordinator listens on loopback alone: nobody is asked who he is, and agents that
+// measure private networks for anybody would be a way into them.
 func (u *up) options() (network.Options, error) {
 	env, err := u.probe.Env()
 	if err != nil {
@@ -174,6 +176,7 @@ func (u *up) options() (network.Options, error) {
 	return opts, err
 }
 
+// distinct says whether each region is there once: two agents of one name would be one agent to the fleet.
 func distinct(agents []network.Agent) error {
 	seen := map[string]bool{}
 	for _, a := range agents {

@@ -99,7 +99,9 @@ func usageName(u x509.ExtKeyUsage) string {
 	}
 }
 
-// keyName returns a public key's algorithm and size, such as "RSA 2048".
+// keyName returns a public key's algorithm and size, such as "RSA 2048". crypto/x509 leaves a key that it does not know
+// nil, and does not parse a certificate on an unknown curve at all. Both are facts about the agent's library and not
+// about the server, so the name is then read from the DER.
 func keyName(c *x509.Certificate) string {
 	switch key := c.PublicKey.(type) {
 	case *rsa.PublicKey:

@@ -106,6 +106,8 @@ func parseLink(der []byte, index int) *link {
 
 // chooseLeaf chooses the first certificate (RFC 8446, 4.4.2), unless that is an authority which another
 // one was issued below: then the whole chain stands on its head.
+// Clients take the first certificate for the server's own whatever it is, and so name and dates would be those of an
+// authority; the true cause, the order, would be lost among failures that follow from it.
 func (j *judgement) chooseLeaf() {
 	j.leaf = j.served[0]
 	if !j.leaf.IsCA {
@@ -182,6 +184,7 @@ func (j *judgement) order() {
 }
 
 // ordered says whether a path was served in its order: any that is as good as the best will do.
+// A server cannot please two clients that take different paths; to serve one of them in order is enough.
 func (j *judgement) ordered() bool {
 	if j.best == nil {
 		return inOrder(j.path(), -1)
@@ -232,6 +235,8 @@ func (j *judgement) strength(l *link, tell func(pb.Failure)) {
 }
 
 // weaklySigned says whether a certificate that is no root is signed by way of a broken hash.
+// SHA-1 is among them: two texts, each with a beginning of one's choice, can be given one hash (Leurent and Peyrin,
+// 2020). A root is trusted because it is in the store, and its signature by itself proves nothing either way.
 func weaklySigned(c *x509.Certificate) bool {
 	if selfIssued(c) {
 		return false

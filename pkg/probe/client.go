@@ -36,6 +36,7 @@ type client struct {
 
 // patience is the budget of one exchange: as long as the client waits, where the Job has the time, so that
 // silence means to it what it means here.
+// An agent that gave up after ten seconds would call an origin hung that CloudFront serves, which waits for thirty.
 func (c *client) patience(ctx context.Context) time.Duration {
 	deadline, bounded := ctx.Deadline()
 	if c == nil || c.waits < httpTimeout || bounded && time.Until(deadline)-spacing < c.waits {
@@ -84,6 +85,8 @@ func profileOf(spec *pb.Spec) *pb.Profile {
 
 // profileOffer is what a profile's client offers, configured to some of its versions. Default: those that it
 // offers unless it is configured otherwise.
+// CloudFront's SSLv3 is the trap that SSL 3.0 alone is for: who ticks it in the origin settings to be generous makes
+// CloudFront offer nothing else, and every modern server refuses that.
 func profileOffer(p *pb.Profile, versions []string) *offer {
 	for _, more := range [][]string{p.GetDefaultVersions(), p.GetVersions()} {
 		if len(versions) == 0 {
@@ -194,6 +197,8 @@ func (h *shaker) compare(ctx context.Context, stopped pb.Failure, offered func()
 
 // nothingCommon says whether an offer that ended so had nothing in common with the server, which may say that
 // by closing the connection: then the agent's own handshake tells that it speaks TLS.
+// Some servers send no alert where the versions do not meet and just hang up. Alone that is a firewall's way as
+// well, so the agent's own handshake has to have heard TLS from there.
 func nothingCommon(offered, own pb.Failure) bool {
 	switch offered { //nolint:exhaustive // The others are about something else.
 	case pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER, pb.Failure_FAILURE_TLS_ALERT:

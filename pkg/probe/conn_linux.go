@@ -62,6 +62,7 @@ func (c *conn) control(f func(fd int) error) error {
 }
 
 // wrap makes an error of a file one of a connection, as package net has it.
+// The classifier asks for *net.OpError and net.ErrClosed by type, and must not care who made the connection.
 func (c *conn) wrap(op string, err error) error {
 	var file *fs.PathError
 	if !errors.As(err, &file) {

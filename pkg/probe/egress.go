@@ -82,6 +82,7 @@ func covers(prefixes []netip.Prefix, ip netip.Addr) bool {
 
 // embedded returns the IPv4 addresses that packets to an IPv6 address end up at or pass through, for the
 // translators and tunnels that put them into it.
+// Without this 64:ff9b::7f00:1 is a public address to the policy, and 127.0.0.1 to a gateway of NAT64.
 func embedded(ip netip.Addr) []netip.Addr {
 	if !ip.Is6() {
 		return nil
@@ -107,6 +108,8 @@ func isatap(b [16]byte) bool {
 }
 
 // special returns why ip is not a public unicast address, or "". The longest prefix decides.
+// IANA's registries have holes: 192.0.0.9 and 192.0.0.10 are global inside of 192.0.0.0/24, which is not, and
+// 2001:4:112::/48 inside of 2001::/23.
 func special(ip netip.Addr) string {
 	var best block
 	for _, b := range registry {

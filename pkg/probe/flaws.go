@@ -84,6 +84,7 @@ func expired(c *x509.Certificate, now time.Time) bool {
 
 // noAuthority says why a certificate may not issue the ones below it, given without the leaf
 // (RFC 5280, 4.2.1.3, 4.2.1.9 and 6.1.4), or "".
+// A certificate of version 1 has no extension to say so, and is left to the stores that took it (6.1.4, k).
 func noAuthority(c *x509.Certificate, below []*link) string {
 	switch {
 	case c.Version == 3 && (!c.BasicConstraintsValid || !c.IsCA):
@@ -150,6 +151,8 @@ func withinDomain(name, constraint string) bool {
 }
 
 // standsFor says whether a name is a wildcard that stands for an excluded domain too.
+// "*.example.com" is not below the excluded "www.example.com", yet it is good for that very name: an authority that
+// may not speak for it would do so by the wildcard.
 func standsFor(name, constraint string) bool {
 	rest, wild := strings.CutPrefix(strings.ToLower(name), "*.")
 	_, parent, _ := strings.Cut(strings.ToLower(constraint), ".")

@@ -14,6 +14,9 @@ import (
 
 // follow goes where redirects lead, at most limit times, and says how that ended: the first exchange
 // shows the last response.
+// A redirect is the target's wish, and targets are hostile: each hop is resolved and passes the egress policy like
+// an address that a user gave. Otherwise "Location: http://169.254.169.254/" would show the credentials that
+// the agent's cloud keeps there to whoever asked. Loops are known by their URLs, so that they cost one round and not all.
 func (t *trace) follow(ctx context.Context, first *exchange, limit uint32) pb.Failure {
 	last := first
 	seen := map[string]bool{first.req.url.String(): true}
@@ -86,7 +89,7 @@ func (t *trace) find(ctx context.Context, host string, a aim, near netip.Addr) (
 		return ip, pb.Failure_FAILURE_NONE
 	}
 	types := []uint16{dns.TypeA, dns.TypeAAAA}
-	if near.Is6() {
+	if near.Is6() { // Else a page that moves from http to https would also move to the other family.
 		slices.Reverse(types)
 	}
 	if family != pb.Family_FAMILY_UNSPECIFIED {

@@ -58,6 +58,8 @@ func finalHead(br *bufio.Reader) (*head, error) {
 
 // readHead reads a status line and header fields.
 func readHead(br *bufio.Reader) (*head, error) {
+	// What is not HTTP is told by its first bytes and at once: a TLS alert or the banner of SSH has no line end that
+	// would be worth waiting for, and "timeout" would send people to look at the network.
 	start, err := br.Peek(5)
 	h := &head{began: time.Now()}
 	if !strings.HasPrefix("HTTP/", string(start)) {
@@ -143,6 +145,7 @@ func body1(br *bufio.Reader, h *head, method string) (io.Reader, error) {
 	if h.bodiless(method) {
 		return nil, nil //nolint:nilnil // no body is what there is
 	}
+	// Where both are there, the coding decides and the length is noise (RFC 9112, 6.3, 3).
 	if codings := h.values("Transfer-Encoding"); len(codings) > 0 {
 		if strings.EqualFold(codings[len(codings)-1], "chunked") {
 			return httputil.NewChunkedReader(br), nil
@@ -150,9 +153,10 @@ func body1(br *bufio.Reader, h *head, method string) (io.Reader, error) {
 		return br, nil
 	}
 	lengths := h.values("Content-Length")
-	if len(lengths) == 0 {
+	if len(lengths) == 0 { // Then the end of the connection is the end of the body, and no failure.
 		return br, nil
 	}
+	// Proxies repeat the field; the same number twice is one (6.3, 5). Two numbers are how messages are smuggled.
 	for _, l := range lengths {
 		if l != lengths[0] || strings.HasPrefix(l, "+") {
 			return nil, notHTTP("Content-Length is %q", lengths)

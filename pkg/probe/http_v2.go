@@ -171,6 +171,8 @@ func (s *stream2) body(f *http2.DataFrame) error {
 }
 
 // control answers what is about the connection.
+// A GOAWAY that names this stream and no error lets it end in peace: servers that are about to close
+// say so with their last response.
 func (s *stream2) control(f http2.Frame) error {
 	switch f := f.(type) {
 	case *http2.SettingsFrame:

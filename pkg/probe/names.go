@@ -31,6 +31,8 @@ func matchName(c *x509.Certificate, name string) *pb.NameMatch {
 
 // matchDomain compares a presented name with a canonical one. A wildcard is the whole left-most label and
 // stands for one label (RFC 9525, 6.3); alone it stands for nothing.
+// Both are compared as A-labels in lower case, without the final dot, which is no part of the name (RFC 9525, 6.3;
+// RFC 6125, 6.4.2).
 func matchDomain(presented, host string) bool {
 	presented = canonical(presented)
 	if presented == "" || host == "" {

@@ -114,6 +114,8 @@ func (f *finder) path(way []*link, root anchor) path {
 
 // issuers returns the certificates that may have issued one, by name: first those whose key identifier
 // fits (RFC 5280, 4.2.1.1), then in the order of their places.
+// The identifier is a hint and no proof: renewed authorities keep the name and change the key, and some software
+// copies the wrong identifier, so those that do not fit are tried too, later.
 func (f *finder) issuers(l *link) []*link {
 	candidates := f.bySubject[string(l.RawIssuer)]
 	if len(candidates) < 2 {
@@ -156,6 +158,8 @@ const (
 
 // issued says whether parent, which has the issuer's name, signed child. Whether it was entitled to
 // is another question.
+// What a signature check costs grows with the square of the key's length. Certificates come from the target, and
+// one with a key of a million bits would occupy the agent for long; the budget is therefore in work, not in checks.
 func (f *finder) issued(parent, child *x509.Certificate) proof {
 	key := [2]*x509.Certificate{parent, child}
 	known, ok := f.proofs[key]

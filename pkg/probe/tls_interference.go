@@ -13,6 +13,7 @@ import (
 const smallSegment = 536
 
 // interfered says whether a handshake failed as if something on the path had looked into it.
+// An alert is among them: so early nothing is signed, and a box on the path can send one in the server's name.
 func interfered(f pb.Failure) bool {
 	return slices.Contains([]pb.Failure{
 		pb.Failure_FAILURE_TLS_RESET, pb.Failure_FAILURE_TLS_TIMEOUT, pb.Failure_FAILURE_TLS_CLOSED,

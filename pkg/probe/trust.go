@@ -37,6 +37,10 @@ func (j *judgement) trust() {
 }
 
 // choose takes the best of the paths that were found. Of several, one that works counts.
+// That is what a client does that builds paths itself (RFC 4158): an intermediate with two parents, one of which
+// has expired, is well as long as the other has not. So paths are compared first by what would stop a client, then
+// by what it would complain of, and last by length. A certificate that was not served counts against a path only
+// after those: to fetch it is what clients differ in.
 func (j *judgement) choose() {
 	rank := func(p *path) []int {
 		r := []int{len(p.unchecked), len(p.flaws), 0, 0, 0, 0, len(p.links)}
@@ -90,6 +94,9 @@ func (j *judgement) distrust(d pb.Distrust, words string, args ...any) {
 }
 
 // pathless says why no path was found, as far as that can be known.
+// A missing intermediate and an unknown root look the same from outside: the last certificate names an issuer
+// that nobody has seen. To call the first "untrusted" sends people to buy another certificate, and to call the second
+// "incomplete" to look for a file that does not exist; where nothing tells them apart, the words say so.
 func (j *judgement) pathless() {
 	way := j.finder.furthest
 	top := way[len(way)-1]

@@ -76,6 +76,8 @@ func newWalker(t *trace) *walker {
 }
 
 // start returns the closest delegation that is known, in the end the root's.
+// What another Run found is used as a place to begin, and no more: +trace begins at the root whatever is known, for
+// who asks for it doubts just that.
 func (w *walker) start(name string) delegation {
 	now := time.Now()
 	here, _ := w.own.closest(name, now)
@@ -266,6 +268,9 @@ func (w *walker) reachable(s nameserver) []endpoint {
 }
 
 // addressesOf finds a server's addresses by its name, by a walk of its own, or why there are none.
+// Glue alone would not do: most servers are named outside of the zone that refers to them, and then the referral
+// has no address that could be believed. Two zones whose servers are named in one another can be found by
+// nobody, which is the zone's fault; too many steps of nesting may be only ours. The two are told apart.
 func (w *walker) addressesOf(ctx context.Context, name string, via []string) ([]netip.Addr, lost) {
 	switch {
 	case name == "", len(via) == walkNested:

@@ -222,6 +222,7 @@ func holds(m *dns.Msg, qtype uint16) bool {
 // addresses returns the distinct addresses of a reply's answer section, in order. Owners are not compared
 // with the question: a recursive resolver's answer section is the chain from the name to its addresses,
 // and one that lies can lie about owners too. IPv4-mapped addresses are IPv4 addresses.
+// To connect where a client would be sent is the point, whether the resolver was right or not.
 func addresses(m *dns.Msg) []netip.Addr {
 	var ips []netip.Addr
 	for _, rr := range m.Answer[:min(len(m.Answer), maxRecords)] {

@@ -108,6 +108,8 @@ func (c *check) identity() {
 }
 
 // names checks that each is the name that a registry gives, which is what agents report, and is there once.
+// A name of OpenSSL's or of an older draft would be looked up in vain in what agents report, and a suite that is
+// offered would count as one that is not: the origin would be accused of having nothing in common with the client.
 func (c *check) names(field string, names []string, find func(string) (uint16, bool), nameOf func(uint16) string) {
 	seen := make(map[string]bool, len(names))
 	for i, name := range names {
@@ -175,6 +177,7 @@ func (c *check) numbers() {
 	}
 }
 
+// To wait for a day is no fact about a client; it is milliseconds that were taken for seconds.
 func (c *check) wait(field string, d *durationpb.Duration) {
 	if d != nil && (!d.IsValid() || d.AsDuration() < 0 || d.AsDuration() > maxWait) {
 		c.bad("must be 0 s to 24 h", at(field))
@@ -213,6 +216,8 @@ func printable(s string) bool {
 }
 
 // certificates says what is wrong with certificates in PEM.
+// Anything else than certificates is most likely a private key that was pasted along, and a profile is kept in the
+// log with every measurement.
 func certificates(text string) error {
 	rest := []byte(text)
 	for len(strings.TrimSpace(string(rest))) > 0 {
