@@ -68,13 +68,14 @@ func (f *facts) expectedAnswers(wanted []string) []*pb.Finding {
 	return findings
 }
 
-// toldOtherwise says whether a name is told by another finding: its answer is made up, it breaks an expectation, a
-// resolver holds an old denial, one of the zone's servers has no such name, or there is no server left to ask.
+// toldOtherwise says whether a name is told by another finding: its answer is made up, or is what a cache still has
+// of a name that the zone has no more, it breaks an expectation, a resolver holds an old denial, one of the zone's
+// servers has no such name, or there is no server left to ask.
 func (f *facts) toldOtherwise(v *sight) bool {
 	dns := f.m.GetSpec().GetDns()
 	switch {
 	case v.state != bad:
-		return v.why == forged
+		return v.why == forged || v.why == stale && f.zoneDenies(v)
 	case aboutName(v.failure) && len(dns.GetExpect()) > 0, dns != nil && v.why == stale:
 		return true
 	case aboutName(v.failure) && v.why == confirmed:

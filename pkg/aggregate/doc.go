@@ -49,6 +49,8 @@
 //   - NXDOMAIN and NODATA need one region to be unresolvable, other DNS failures two (min_regions): one region's
 //     resolver alone may be at fault, and one region alone is insufficient_vantage. The zone is blamed for
 //     NXDOMAIN from one region if its own servers say so there too.
+//   - What a cache still has of a name that the zone's own servers deny there does not make it resolve: the regions
+//     that follow the zone are not the odd ones.
 //   - A resolver that denies what the zone's own servers have there holds an old denial if the zone's SOA came
 //     with it (RFC 2308), and withholds the name otherwise. In a lookup the former is answers_stale; where
 //     something is to be reached it is the failure to resolve, with how long it lasts.

@@ -127,6 +127,26 @@ func TestDifferences(t *testing.T) {
 			[]string{calm, "WARN answers_stale [ap] agents=ap blame=resolver medium"},
 		},
 		{
+			"while all others follow the zone: it resolves nowhere, and the cache is told apart",
+			dnsWorld("A").in("ap", invented(aged(1, 33, c)), zoneDenies(nxdomain)).in("eu", unnamed(2, nxdomain), zoneDenies(nxdomain)).in("us", unnamed(3, nxdomain), zoneDenies(nxdomain)),
+			[]string{"fail", "ERROR unresolvable [eu us] dns_nxdomain blame=zone high", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
+		},
+		{
+			"one region alone follows the zone yet: the zone's own servers confirm it there",
+			dnsWorld("A").in("ap", invented(aged(1, 33, c)), zoneDenies(nxdomain)).in("eu", unnamed(2, nxdomain), zoneDenies(nxdomain)),
+			[]string{"fail", "ERROR unresolvable [eu] dns_nxdomain blame=zone medium", "WARN answers_stale [ap] agents=ap blame=resolver medium"},
+		},
+		{
+			"the cache is that of one agent's second resolver: the first one is not the odd one",
+			dnsWorld("A").in("ap", invented(aged(2, 33, c)), unnamed(1, nxdomain), zoneDenies(nxdomain)),
+			[]string{calm, "WARN answers_stale [ap] agents=ap blame=resolver medium"},
+		},
+		{
+			"two agents of a region ask the cache and a resolver that follows: the region is told with the others",
+			dnsWorld("A").in("ap/1", invented(aged(1, 33, c)), zoneDenies(nxdomain)).in("ap/2", unnamed(2, nxdomain), zoneDenies(nxdomain)).in("us", unnamed(3, nxdomain), zoneDenies(nxdomain)),
+			[]string{"fail", "ERROR unresolvable [ap us] dns_nxdomain blame=zone high", "WARN answers_stale [ap] agents=ap-1 blame=resolver medium"},
+		},
+		{
 			"the same with a TTL that nobody has counted down",
 			dnsWorld("A").in("ap", invented(aged(1, 3600, c)), zoneDenies(nxdomain)),
 			[]string{calm, "WARN answers_unexplained [ap] blame=unknown medium"},

@@ -49,11 +49,5 @@ func (f *facts) noIPv4() *pb.Finding {
 // hasNone says whether a query for an IPv4 address shows that there is none: the resolver says so, and the zone's
 // own servers do not say otherwise.
 func (f *facts) hasNone(a *answer) bool {
-	return a.at().GetFailure() == pb.Failure_FAILURE_DNS_NODATA && a.why != stale && a.why != odd && (a.state == bad || f.zoneDenies(a))
-}
-
-// zoneDenies says whether the zone's own servers say so too, which is as good as a control.
-func (f *facts) zoneDenies(a *answer) bool {
-	here := f.placeOf(a.sight)
-	return here != nil && len(here.values) == 0
+	return a.at().GetFailure() == pb.Failure_FAILURE_DNS_NODATA && a.why != stale && a.why != odd && (a.state == bad || f.zoneDenies(a.sight))
 }

@@ -152,3 +152,9 @@ func (f *facts) finally(a *agent, q question) []*said {
 
 // placeOf is what the zone's own servers say to where an answer came to, or nil if they were not heard there.
 func (f *facts) placeOf(v *sight) *place { return f.pictures[f.questionOf(v)].places[v.agent.region] }
+
+// zoneDenies says whether the zone's own servers say where an answer came to that there is nothing.
+func (f *facts) zoneDenies(v *sight) bool {
+	here := f.placeOf(v)
+	return here != nil && len(here.values) == 0
+}

@@ -19,6 +19,7 @@ const (
 	changedZone          // new data, which caches follow
 	tornZone             // the second server has the old data
 	emptyZone            // there is no such name
+	deletedZone          // there is no such name any more, which caches follow
 	zoneKinds
 )
 
@@ -71,6 +72,9 @@ func drawName(d *dice) *nameTruth {
 	return n
 }
 
+// gone says whether there is no such name.
+func (n *nameTruth) gone() bool { return n.zone == emptyZone || n.zone == deletedZone }
+
 // says is what the zone's server i says to a region.
 func (n *nameTruth) says(region string, i int) string {
 	switch n.zone {
@@ -83,7 +87,7 @@ func (n *nameTruth) says(region string, i int) string {
 		if i == 1 {
 			return oldData
 		}
-	case emptyZone:
+	case emptyZone, deletedZone:
 		return ""
 	case steadyZone, changedZone, zoneKinds:
 	}
@@ -93,7 +97,10 @@ func (n *nameTruth) says(region string, i int) string {
 // answer is what an agent's resolver tells it, with what the agent then looks at.
 func (n *nameTruth) answer(a *actor) []*pb.Step {
 	kind := n.resolvers[a.resolver]
-	if n.zone == emptyZone && kind != lying && kind != failing53 && kind != silent53 {
+	if n.zone == deletedZone && kind == behind {
+		return invented(aged(a.resolver, 33, oldData))
+	}
+	if n.gone() && kind != lying && kind != failing53 && kind != silent53 {
 		return unnamedOr(a, query(a.resolver, nxdomain))
 	}
 	switch kind {
@@ -251,7 +258,7 @@ func (n *nameTruth) wrong(f *pb.Finding) string {
 		return is(n.by(f, lying, crowded))
 	case pb.FindingCode_FINDING_CODE_ANSWERS_STALE:
 		// What a cache has of servers that choose may be a choice that nobody saw them make: a warning, no ERROR.
-		return is(n.by(f, behind, faraway) && n.zone == changedZone || n.zone == tornZone || n.zone == turningZone)
+		return is(n.by(f, behind) && n.zone == deletedZone || n.by(f, behind, faraway) && n.zone == changedZone || n.zone == tornZone || n.zone == turningZone)
 	case pb.FindingCode_FINDING_CODE_ANSWERS_UNSYNCED:
 		return is(n.zone == tornZone)
 	case pb.FindingCode_FINDING_CODE_ANSWERS_GEO:
@@ -259,9 +266,9 @@ func (n *nameTruth) wrong(f *pb.Finding) string {
 	case pb.FindingCode_FINDING_CODE_LAME_DELEGATION:
 		return is(n.lame && slices.Equal(f.GetAddresses(), []string{"192.0.2.202:53"}))
 	case pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE:
-		return is(n.by(f, censoring, failing53) || n.zone == emptyZone)
+		return is(n.by(f, censoring, failing53) && n.zone != deletedZone || n.zone == emptyZone)
 	case pb.FindingCode_FINDING_CODE_UNRESOLVABLE:
-		return is(n.zone == emptyZone || n.by(f, censoring, failing53))
+		return is(n.gone() || n.by(f, censoring, failing53))
 	case pb.FindingCode_FINDING_CODE_VANTAGE_FAULT:
 		return is(f.GetBlame() == pb.Blame_BLAME_AGENT || n.by(f, silent53))
 	default:

@@ -181,7 +181,8 @@ func (f *facts) ownServers(sights []*sight) []*sight {
 }
 
 // unevenResolvers states that an agent gets the name from one of its resolvers and not from another
-// one that works otherwise. Programs there go on to the next one, so that the name counts as resolved.
+// one that works otherwise. Programs there go on to the next one, so that the name counts as resolved. One
+// that says what the zone's own servers say there is not the odd one.
 func (f *facts) unevenResolvers() *pb.Finding {
 	if f.m.GetSpec().GetDns() == nil {
 		return nil
@@ -192,7 +193,7 @@ func (f *facts) unevenResolvers() *pb.Finding {
 	}
 	var fails []*sight
 	for _, v := range f.answers {
-		if v.state == bad && v.why != stale && resolved[v.agent] {
+		if v.state == bad && v.why != stale && v.why != confirmed && resolved[v.agent] {
 			fails = append(fails, v.sight)
 		}
 	}

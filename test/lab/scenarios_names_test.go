@@ -102,7 +102,7 @@ func outOfDate() []scenario {
 				{"eu-1", "dig", "@" + movedServer + " old." + movedZone, "NXDOMAIN"},
 			},
 			ask: "dns old." + movedZone + " A",
-			want: fails(wrongName(pb.FindingCode_FINDING_CODE_REGIONAL_RESOLUTION_FAILURE, pb.Failure_FAILURE_DNS_NXDOMAIN, "ap-south", "sa-east", "us-east")).
+			want: fails(wrongName(pb.FindingCode_FINDING_CODE_UNRESOLVABLE, pb.Failure_FAILURE_DNS_NXDOMAIN, "ap-south", "sa-east", "us-east")).
 				besides(answers(pb.FindingCode_FINDING_CODE_ANSWERS_STALE, pb.Blame_BLAME_RESOLVER, "eu-west")),
 		},
 		{
