@@ -32,14 +32,13 @@ func pooled(t *testing.T, answers func(q *dns.Msg) []*dns.Msg) *Env {
 	}))
 	return &Env{
 		Resolvers: []netip.AddrPort{server.Addr()}, Controls: []string{}, Hints: []netip.AddrPort{}, Egress: Egress{Allow: loopback},
-		Sockets: must[*Sockets](t)(new(Sockets), nil),
+		Sockets: must[*Sockets](t)(new(Sockets), nil), patience: 10 * time.Second, // What is sent again is answered twice.
 	}
 }
 
 func TestSocketsAreSharedAndReplaced(t *testing.T) {
 	t.Parallel()
 	env := pooled(t, func(q *dns.Msg) []*dns.Msg { return []*dns.Msg{replyTo(q)} })
-	env.patience = 3 * time.Second
 	const n = 2 * socketsPerServer * queriesPerSocket
 	steps := make([]*pb.Step, n)
 	var wg errgroup.Group

@@ -61,6 +61,7 @@ const (
 // ListenHTTPFault starts a server with a fault, over TLS if there is a config; for a fault of HTTP/2 there
 // has to be one that offers it.
 func ListenHTTPFault(at netip.AddrPort, config *tls.Config, fault HTTPFault) (*Host, error) {
+	answer := fault.answer() // Made before anybody waits for it.
 	return serve(at, func(c net.Conn) {
 		plain := c
 		if config != nil {
@@ -73,7 +74,7 @@ func ListenHTTPFault(at netip.AddrPort, config *tls.Config, fault HTTPFault) (*H
 		if fault >= GoAway {
 			fault.serve2(c)
 		} else {
-			fault.serve1(c)
+			fault.serve1(c, answer)
 		}
 		if fault == ResetInBody {
 			reset(plain)
@@ -83,8 +84,8 @@ func ListenHTTPFault(at netip.AddrPort, config *tls.Config, fault HTTPFault) (*H
 
 const ok = "HTTP/1.1 200 OK\r\n"
 
-// serve1 reads a request and answers it badly.
-func (f HTTPFault) serve1(c net.Conn) {
+// serve1 reads a request and answers it badly, by default with these words.
+func (f HTTPFault) serve1(c net.Conn, answer string) {
 	if f == GreetsFirst {
 		_, _ = io.WriteString(c, "SSH-2.0-elsewhere\r\n")
 	} else {
@@ -112,7 +113,7 @@ func (f HTTPFault) serve1(c net.Conn) {
 		drain(c)
 		return
 	default:
-		_, _ = io.WriteString(c, f.answer())
+		_, _ = io.WriteString(c, answer)
 	}
 	if f == GreetsFirst {
 		drain(c)
