@@ -61,7 +61,7 @@ func TestAHealthyOrigin(t *testing.T) {
 	cert, roots := issue(t, probetest.CAOptions{}, probetest.Leaf{Names: []string{"www.example", "origin.example"}, RSABits: 2048}, true)
 	host := must[*probetest.Host](t)(probetest.ListenHTTP(at("127.0.0.2"), serverConfig(cert), ordinary))
 	env := newEnv(t, probetest.Zone{"origin.example": {Records: []string{"origin.example. 60 IN A 127.0.0.2"}}})
-	env.Roots = roots
+	env.Roots, env.patience = roots, 3*time.Second
 	url := fmt.Sprintf("https://origin.example:%d/echo", host.Addr().Port())
 	for _, tt := range []struct {
 		name     string

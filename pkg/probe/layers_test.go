@@ -131,6 +131,7 @@ func TestWhyValidationFails(t *testing.T) {
 			"www.zone.example": {Records: b.www, Fault: probetest.Bogus, EDE: b.ede},
 			"zone.example":     {Records: b.apex},
 		})
+		env.patience = 3 * time.Second
 		r := run(t, env, dnsSpec("www.zone.example", "A"))
 		return func(t *testing.T) {
 			s := one(t, r, pb.StepKind_STEP_KIND_DNS_QUERY)

@@ -46,6 +46,7 @@ var pages = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 func TestWhatOriginsAnswer(t *testing.T) {
 	t.Parallel()
 	env, port := website(t, pages, "http/1.1")
+	env.patience = 3 * time.Second
 	clear := must[*probetest.Host](t)(probetest.ListenHTTP(at("127.0.0.2"), nil, pages))
 	secure := fmt.Sprintf("https://www.example:%d", port)
 	for _, tt := range []struct {

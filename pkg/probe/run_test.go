@@ -30,6 +30,7 @@ func TestTheWholePipeline(t *testing.T) {
 		"www.example. 60 IN CNAME origin.example.",
 	}}, "origin.example": {Records: []string{"origin.example. 30 IN A 127.0.0.2"}}})
 	env.Roots = append(env.Roots, ca.Root)
+	env.patience = 3 * time.Second
 
 	r := run(t, env, tlsSpec("WWW.example.", host.Addr().Port(), ""))
 
