@@ -193,9 +193,16 @@ func TestEachRule(t *testing.T) {
 			}
 		})
 	}
+	page, err := os.ReadFile("../../docs/edge-response.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, rule := range names(t) {
 		if !covered[rule] {
 			t.Errorf("nothing breaks the rule %s", rule)
+		}
+		if !strings.Contains(string(page), "`"+rule+"`") {
+			t.Errorf("docs/edge-response.md does not have the rule %s", rule)
 		}
 	}
 }
