@@ -80,16 +80,16 @@ func (c *turnChanges) Turn(m *pb.Measurement, next time.Duration) error {
 	if c.before == nil {
 		announce(c.screen.Err, m)
 	}
-	var out []string
+	var changed [][]string
 	served := map[string]string{}
 	for _, one := range p.GetPerspectives() {
 		key := one.GetRegion() + " " + one.GetServer()
 		served[key] = serves(one)
 		if was, known := c.before[key]; known && was != served[key] {
-			row := []string{clock + Clean(one.GetRegion()), perspectiveMark(one).String(), Clean(one.GetServer()), resolverOf(one), served[key]}
-			out = append(out, grid([][]string{row})...)
+			changed = append(changed, []string{clock + Clean(one.GetRegion()), perspectiveMark(one).String(), Clean(one.GetServer()), resolverOf(one), served[key]})
 		}
 	}
+	out := grid(changed)
 	sum := fmt.Sprint(p.GetServing(), p.GetJudged(), p.GetUnknown(), len(p.GetAuthorities()))
 	if sum != c.sum {
 		out = append(out, clock+turnSum(m, now))
