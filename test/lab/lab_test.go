@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -37,7 +38,7 @@ func TestLab(t *testing.T) {
 		w.hold(t)
 		return
 	}
-	r := &report{all: len(inTargets) + len(inAgents)}
+	r := &report{all: len(inTargets) + len(inAgents), began: time.Now()}
 	t.Cleanup(func() { r.conclude(t) })
 	t.Run("Scenarios", func(t *testing.T) { w.runAll(t, r, inTargets, atOnce) })
 	t.Run("Agents", func(t *testing.T) { w.runAll(t, r, inAgents, 1) })

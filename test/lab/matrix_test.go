@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"text/tabwriter"
 	"time"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -18,10 +19,12 @@ import (
 
 // report collects what was said, for the matrix at the end.
 type report struct {
-	all int // scenarios that there are
+	all   int // scenarios that there are
+	began time.Time
 
 	mu   sync.Mutex
 	rows []row
+	took time.Duration // until the last row
 }
 
 // row is one scenario's line.
@@ -37,17 +40,18 @@ type row struct {
 func (r *report) add(one row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rows = append(r.rows, one)
+	r.rows, r.took = append(r.rows, one), time.Since(r.began)
 }
 
 // matrix is the report as a program reads it.
 type matrix struct {
-	Scenarios        []line         `json:"scenarios"`
-	Right            int            `json:"right"`
-	FalseAccusations int            `json:"falseAccusations"`
-	Codes            map[string]int `json:"codes"`  // how many scenarios prove a finding of that code
-	Blocks           map[string]int `json:"blocks"` // the same by kind of block
-	Unproven         []string       `json:"unproven"`
+	Scenarios        []line              `json:"scenarios"`
+	Right            int                 `json:"right"`
+	FalseAccusations int                 `json:"falseAccusations"`
+	Seconds          float64             `json:"seconds"` // from the first scenario to the last
+	Codes            map[string][]string `json:"codes"`   // the scenarios that prove a finding of that code
+	Blocks           map[string][]string `json:"blocks"`  // the same by kind of block
+	Unproven         []string            `json:"unproven"`
 }
 
 // line is one scenario.
@@ -79,31 +83,30 @@ type statement struct {
 
 // matrix sums up.
 func (r *report) matrix() matrix {
-	m := matrix{Scenarios: []line{}, Codes: map[string]int{}, Blocks: map[string]int{}}
+	m := matrix{Scenarios: []line{}, Codes: map[string][]string{}, Blocks: map[string][]string{}, Seconds: r.took.Seconds()}
 	for _, one := range r.rows {
-		l := one.line()
-		m.Scenarios = append(m.Scenarios, l)
+		m.Scenarios = append(m.Scenarios, one.line())
 		m.FalseAccusations += one.accused
 		if one.outcome != right {
 			continue
 		}
 		m.Right++
-		proven, blocks := map[string]bool{}, map[string]bool{}
 		for _, f := range one.scenario.want.findings { // what the row is about, not what is said besides
-			proven[shortCode(f.GetCode())] = true
+			prove(m.Codes, shortCode(f.GetCode()), one.scenario.name)
 			if f.GetBlock() != 0 {
-				blocks[shortOf(f.GetBlock(), "BLOCK_KIND_")] = true
+				prove(m.Blocks, shortOf(f.GetBlock(), "BLOCK_KIND_"), one.scenario.name)
 			}
-		}
-		for c := range proven {
-			m.Codes[c]++
-		}
-		for b := range blocks {
-			m.Blocks[b]++
 		}
 	}
 	m.Unproven = m.unproven()
 	return m
+}
+
+// prove notes that a scenario proves something, once.
+func prove(by map[string][]string, what, scenario string) {
+	if !slices.Contains(by[what], scenario) {
+		by[what] = append(by[what], scenario)
+	}
 }
 
 // right is the outcome of a scenario that is as it should be.
@@ -113,12 +116,12 @@ const right = "right"
 func (m matrix) unproven() []string {
 	names := []string{}
 	for number := range pb.FindingCode_name {
-		if name := shortCode(pb.FindingCode(number)); number != 0 && m.Codes[name] == 0 {
+		if name := shortCode(pb.FindingCode(number)); number != 0 && len(m.Codes[name]) == 0 {
 			names = append(names, name)
 		}
 	}
 	for number := range pb.BlockKind_name {
-		if name := shortOf(pb.BlockKind(number), "BLOCK_KIND_"); number != 0 && m.Blocks[name] == 0 {
+		if name := shortOf(pb.BlockKind(number), "BLOCK_KIND_"); number != 0 && len(m.Blocks[name]) == 0 {
 			names = append(names, "block "+name)
 		}
 	}
@@ -184,28 +187,29 @@ func (s statement) String() string {
 	return strings.Join(strings.Fields(strings.Join([]string{s.Code, where, cmp.Or(s.Prediction, s.Block, s.Failure), blame}, " ")), " ")
 }
 
-// String is the matrix as people read it.
+// String is the matrix as people read it: what was said of each scenario, and which scenarios prove each finding.
 func (m matrix) String() string {
 	var b strings.Builder
-	cells := func(cells ...any) {
-		fmt.Fprintf(&b, "%-20s | %-104s | %-34.34s | %-100s | %-12s | %4v | %6v | %s\n", cells...)
-	}
-	cells("scenario", "fault", "proved by", "said", "outcome", "exit", "took", "result")
+	table := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
+	fmt.Fprintln(table, "scenario\t| fault\t| proved by\t| said\t| outcome\t| exit\t| took\t| result")
 	for _, l := range m.Scenarios {
 		said := make([]string, 0, len(l.Findings))
 		for _, f := range l.Findings {
 			said = append(said, f.String())
 		}
-		cells(l.Name, l.Fault, l.Proof, cmp.Or(strings.Join(said, "; "), "–"), l.Outcome, l.Exit, fmt.Sprintf("%.1f s", l.Seconds), l.Result)
+		fmt.Fprintf(table, "%s\t| %s\t| %s\t| %s\t| %s\t| %d\t| %.1f s\t| %s\n",
+			l.Name, l.Fault, l.Proof, cmp.Or(strings.Join(said, "; "), "–"), l.Outcome, l.Exit, l.Seconds, l.Result)
 	}
-	b.WriteString("\nproved by how many scenarios:\n")
+	_ = table.Flush() // to memory
+	fmt.Fprintln(table, "\nfinding\t| proved by")
 	for _, name := range slices.Sorted(maps.Keys(m.Codes)) {
-		fmt.Fprintf(&b, "%4d  %s\n", m.Codes[name], name)
+		fmt.Fprintf(table, "%s\t| %d: %s\n", name, len(m.Codes[name]), strings.Join(m.Codes[name], " "))
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Blocks)) {
-		fmt.Fprintf(&b, "%4d  block %s\n", m.Blocks[name], name)
+		fmt.Fprintf(table, "block %s\t| %d: %s\n", name, len(m.Blocks[name]), strings.Join(m.Blocks[name], " "))
 	}
-	fmt.Fprintf(&b, "%d scenarios, %d right, %d false accusations", len(m.Scenarios), m.Right, m.FalseAccusations)
+	_ = table.Flush()
+	fmt.Fprintf(&b, "\n%d scenarios in %.0f s, %d right, %d false accusations", len(m.Scenarios), m.Seconds, m.Right, m.FalseAccusations)
 	return b.String()
 }
 
