@@ -229,7 +229,7 @@ func noEgress() scenario {
 }
 
 func noEgressBesideBlock() scenario {
-	s := scenario{
+	return scenario{
 		name: "no-egress-block", says: "the same, and another region is really blocked",
 		hosts:  []host{at("203.0.113.81")},
 		faults: append(cutOff("ap-2"), fault{"router", "ip saddr $us_east ip daddr 203.0.113.81 counter drop"}),
@@ -239,17 +239,16 @@ func noEgressBesideBlock() scenario {
 			{"us-1 us-2", "connect", "198.51.100.10:443", "open"},
 			{"ap-1 eu-1 sa-1", "connect", "203.0.113.81:443", "open"},
 		},
-		ask:  "tcp NAME:443",
-		want: fails(shut("us-east", "203.0.113.81", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)),
+		ask: "tcp NAME:443",
+		want: fails(shut("us-east", "203.0.113.81", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)).
+			besides(faulty(pb.Blame_BLAME_AGENT, "ap-south", "ap-2")),
 	}
-	s.want.findings = append(s.want.findings, faulty(pb.Blame_BLAME_AGENT, "ap-south", "ap-2"))
-	return s
 }
 
 func noEgressInsideBlock() scenario {
 	block := shut("ap-south", "203.0.113.83", pb.BlockKind_BLOCK_KIND_DROP, pb.Failure_FAILURE_TCP_TIMEOUT)
 	block.Confidence = pb.Confidence_CONFIDENCE_MEDIUM // its fellow's evidence does not count
-	s := scenario{
+	return scenario{
 		name: "no-egress-inside", says: "the same, and it is the agent's own region that is blocked",
 		hosts:  []host{at("203.0.113.83")},
 		faults: append(cutOff("ap-2"), fault{"router", "ip saddr $ap_south ip daddr 203.0.113.83 counter drop"}),
@@ -259,10 +258,8 @@ func noEgressInsideBlock() scenario {
 			{"ap-1 ap-2", "connect", "203.0.113.83:443", "silent"},
 			{"us-1 eu-1 sa-1", "connect", "203.0.113.83:443", "open"},
 		},
-		ask: "tcp NAME:443", want: fails(block),
+		ask: "tcp NAME:443", want: fails(block).besides(faulty(pb.Blame_BLAME_AGENT, "ap-south", "ap-2")),
 	}
-	s.want.findings = append(s.want.findings, faulty(pb.Blame_BLAME_AGENT, "ap-south", "ap-2"))
-	return s
 }
 
 func noEgressByReject() scenario {
