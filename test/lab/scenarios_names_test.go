@@ -189,7 +189,6 @@ func forgedOnTheWay() []scenario {
 		for _, server := range servers {
 			s.detours = append(s.detours, detour{from: agents, to: server, delay: 10 * time.Millisecond, forges: forgery{name, made, claims}})
 		}
-		s.ask = "dns NAME A"
 		s.proofs = []proof{
 			{all, "dig", "+tcp " + name, "NOERROR " + home},
 			{agents, "dig", name, "NOERROR " + made},
@@ -202,15 +201,15 @@ func forgedOnTheWay() []scenario {
 	return []scenario{
 		forged(scenario{
 			name: "forged", says: "somebody on the way from one region to its resolver answers first",
-			hosts: []host{at("198.18.200.91")},
+			hosts: []host{at("198.18.200.91")}, ask: "dns NAME A",
 		}, 1, false, resolverOf(1)),
 		forged(scenario{
 			name: "forged-everywhere", says: "the same to whatever server one region asks, the zone's own too",
-			hosts: []host{at("198.18.200.93")},
+			hosts: []host{at("198.18.200.93")}, ask: "dns NAME A",
 		}, 3, false, resolverOf(3), authoritative),
 		forged(scenario{
-			name: "forged-with-authority", says: "the same, claiming to be the zone's own server",
-			hosts: []host{at("198.18.200.94")},
+			name: "forged-with-authority", says: "the same, claiming to be the zone's own server, and nothing listens where it leads",
+			hosts: []host{at("198.18.200.94")}, ask: "tcp NAME:443",
 		}, 2, true, resolverOf(2), authoritative),
 	}
 }
