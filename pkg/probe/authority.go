@@ -61,7 +61,7 @@ func (t *trace) authority(ctx context.Context, asking *sync.WaitGroup, name stri
 		grace = walkTimeout
 	}
 	t.besides(ctx, grace, func(ctx context.Context, side *trace) {
-		walking, cancel := context.WithTimeout(ctx, walkTimeout)
+		walking, cancel := context.WithTimeout(ctx, walkTimeout+t.env.patience)
 		defer cancel()
 		if said := newWalker(side).follow(walking, name, qtypes); said != nil {
 			side.contradicted(ctx, asking, name, said)
