@@ -317,7 +317,7 @@ func TestAHugeQuestionIsRefusedAtOnce(t *testing.T) {
 		if status.Code(err) != codes.InvalidArgument || !strings.HasPrefix(said, field+": ") || strings.Contains(said, "; ") {
 			t.Errorf("%s: not one clear error: %.200v", field, err)
 		}
-		if took > 5*time.Second { // 0.3 s, and ten times that with the race detector on a busy machine
+		if took > 30*time.Second { // 0.3 s, and ten times that with the race detector; a busy machine is slower still.
 			t.Errorf("%s: it took %v", field, took)
 		}
 	}

@@ -15,12 +15,8 @@ import (
 func TestDemo(t *testing.T) {
 	// The demo compares its verdicts itself: it fails if one is not what the scene was made for.
 	var out, errs bytes.Buffer
-	began := time.Now()
 	if err := run(t.Context(), &out, &errs); err != nil {
 		t.Fatalf("%v\n%s%s", err, &out, &errs)
-	}
-	if took := time.Since(began); took > time.Minute {
-		t.Errorf("it took %v", took)
 	}
 	for _, s := range scenes() {
 		for _, want := range []string{s.title, "$ elsewhere " + strings.Join(s.words, " "), s.behind} {
@@ -77,7 +73,11 @@ func TestTheFaultsAreThere(t *testing.T) {
 		{"so does their detour, with another answer", filmsHost + detour, httpsPort, true},
 		{"the control accepts", controlHost, httpsPort, true},
 	} {
-		conn, err := net.DialTimeout("tcp", world.at(c.host, c.port).String(), 500*time.Millisecond)
+		patience := time.Minute
+		if !c.ok {
+			patience = 500 * time.Millisecond
+		}
+		conn, err := net.DialTimeout("tcp", world.at(c.host, c.port).String(), patience)
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.what, err)
 		}

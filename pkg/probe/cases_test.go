@@ -473,7 +473,7 @@ func TestABoundedLook(t *testing.T) {
 	began := time.Now()
 	j := judgement{servedChain: chainOf(hostile), now: time.Now(), anchors: p.anchors}
 	x := j.judge()
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 30*time.Second { // It takes 0.3 s; without bounds, hours.
 		t.Errorf("%v", took)
 	}
 	if j.finder.cost > maxProofs || len(j.served) != maxServed {
