@@ -20,6 +20,9 @@ const (
 	maxJob = 10 * time.Minute
 	// maxKnown bounds the jobs that are remembered, so that none is run twice.
 	maxKnown = 16 << 10
+	// maxID bounds a measurement's id, in bytes, which is remembered that often and goes into every Result. A
+	// coordinator's own have 26.
+	maxID = 64
 	// spoolHigh is the share of the spool above which no job is taken.
 	spoolHigh = 0.8
 )
@@ -87,7 +90,7 @@ func (j *jobs) knows(key spool.Key) bool {
 // refuse returns the answer to a job that will not be run, nil if it may be.
 func (j *jobs) refuse(key spool.Key, job *pb.Job) *pb.JobReply {
 	switch {
-	case job.GetAgent() != j.agent || key.Measurement == "":
+	case job.GetAgent() != j.agent || key.Measurement == "" || len(key.Measurement) > maxID:
 		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_INTERNAL, Detail: "the job is not for this agent"}
 	case j.spool.Has(key):
 		return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE} // its result is on the way

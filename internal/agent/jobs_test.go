@@ -75,6 +75,7 @@ func TestTake(t *testing.T) {
 		{"a job is accepted", func(*pb.Job) {}, pb.Failure_FAILURE_NONE},
 		{"a job of another agent is not", func(j *pb.Job) { j.Agent = "b" }, pb.Failure_FAILURE_AGENT_INTERNAL},
 		{"nor one without a measurement", func(j *pb.Job) { j.MeasurementId = "" }, pb.Failure_FAILURE_AGENT_INTERNAL},
+		{"nor one whose measurement's id would fill the memory", func(j *pb.Job) { j.MeasurementId = strings.Repeat("m", 1<<20) }, pb.Failure_FAILURE_AGENT_INTERNAL},
 		{"nor one without a spec", func(j *pb.Job) { j.Spec = nil }, pb.Failure_FAILURE_AGENT_INTERNAL},
 		{"nor one whose time is over", func(j *pb.Job) { j.Remaining = durationpb.New(0) }, pb.Failure_FAILURE_AGENT_DEADLINE},
 		{"a target that the policy refuses is refused", func(j *pb.Job) { j.GetSpec().GetTcp().Host = "10.0.0.1" }, pb.Failure_FAILURE_AGENT_POLICY_DENIED},
