@@ -11,60 +11,75 @@ import (
 
 // seat is one address of a server that a zone is delegated to, by what it answered whom.
 type seat struct {
-	zone, name string
-	serves     []*said // with authority, or that it fails at this very name
-	refuses    []*said // by its own word: it does not serve the zone
-	silent     []*said // no answer, beside other servers that answer the same agent
+	name, address string
+	serves        []*said // with authority, or that it fails at this very name
+	refuses       []*said // by its own word: it does not serve the zone
+	silent        []*said // no answer, beside other servers that answer the same agent
+}
+
+// delegation is a zone and the servers that it is delegated to, by their addresses.
+type delegation struct {
+	zone    string
+	seats   []*seat
+	serving map[string]bool // the names of those that serve it
 }
 
 // lameDelegations name the servers that zones are delegated to and that do not serve them, one finding for
 // each zone. Agents that are left with no server at all are noted as stranded: why the name does not resolve
 // for them is told by this (rule 12).
 func (f *facts) lameDelegations() []*pb.Finding {
-	seats := f.seats()
-	byZone := map[string][]*said{}
-	for _, s := range seats {
-		byZone[s.zone] = append(byZone[s.zone], f.lame(s, seats)...)
-	}
 	var findings []*pb.Finding
-	for zone, lame := range byZone {
+	for _, d := range f.delegations() {
+		var lame []*said
+		for _, s := range d.seats {
+			lame = append(lame, f.lame(s, d)...)
+		}
 		if len(lame) == 0 {
 			continue
 		}
-		findings = append(findings, f.lameDelegation(zone, lame, seats))
+		findings = append(findings, f.lameDelegation(d, lame))
 		for _, w := range lame {
 			w.agent.stranded = w.agent.stranded || !slices.ContainsFunc(w.agent.said, func(other *said) bool {
-				return other.data != nil && other.about().GetZone() == zone
+				return other.data != nil && other.about().GetZone() == d.zone
 			})
 		}
 	}
 	return append(findings, f.insideDelegations()...)
 }
 
-// seats are the servers' addresses with what came from them, sorted.
-func (f *facts) seats() []*seat {
-	byKey := map[string]*seat{}
+// delegations are the zones with what came from their servers, the latter sorted.
+func (f *facts) delegations() map[string]*delegation {
+	zones, seats := map[string]*delegation{}, map[[2]string]*seat{}
 	for _, a := range f.agents {
 		for _, w := range a.said {
 			zone := w.about().GetZone()
 			if zone == "" || zone == "." {
 				continue
 			}
-			key := zone + " " + w.thing.text
-			s := byKey[key]
+			d := zones[zone]
+			if d == nil {
+				d = &delegation{zone: zone, serving: map[string]bool{}}
+				zones[zone] = d
+			}
+			key := [2]string{zone, w.thing.text}
+			s := seats[key]
 			if s == nil {
-				s = &seat{zone: zone, name: w.about().GetServer()}
-				byKey[key] = s
+				s = &seat{name: w.about().GetServer(), address: w.thing.text}
+				seats[key] = s
+				d.seats = append(d.seats, s)
 			}
 			s.add(w)
 		}
 	}
-	keys := slices.Sorted(maps.Keys(byKey))
-	seats := make([]*seat, 0, len(keys))
-	for _, key := range keys {
-		seats = append(seats, byKey[key])
+	for _, d := range zones {
+		slices.SortFunc(d.seats, func(a, b *seat) int { return cmp.Compare(a.address, b.address) })
+		for _, s := range d.seats {
+			if len(s.serves) > 0 {
+				d.serving[s.name] = true
+			}
+		}
 	}
-	return seats
+	return zones
 }
 
 // add puts what a server said, or that it said nothing, where it belongs.
@@ -91,18 +106,15 @@ func (s *seat) add(w *said) {
 // lame is the evidence that a server does not serve its zone; none if it does, or nobody can tell. Its own
 // word counts from anywhere. Its silence counts from enough regions if no address of it answers anybody, and,
 // where other servers do the work, if it was asked in every way that there is: some only miss EDNS.
-func (f *facts) lame(s *seat, all []*seat) []*said {
+func (f *facts) lame(s *seat, of *delegation) []*said {
 	switch {
 	case len(s.serves) > 0:
 		return s.refusedThere()
 	case len(s.refuses) > 0:
 		return s.refuses
 	}
-	works := func(where func(*seat) bool) bool {
-		return slices.ContainsFunc(all, func(o *seat) bool { return o.zone == s.zone && where(o) && len(o.serves) > 0 })
-	}
-	switch others := works(func(*seat) bool { return true }); {
-	case !f.enoughRegions(saidIn(s.silent)), works(func(o *seat) bool { return o.name == s.name }):
+	switch others := len(of.serving) > 0; {
+	case !f.enoughRegions(saidIn(s.silent)), of.serving[s.name]:
 		return nil
 	case others && !f.asksAll(), !others && f.resolved():
 		return nil // resolvers get there, or did: a firewall may keep agents from servers and let resolvers in
@@ -156,20 +168,18 @@ func sightsOf(all []*said) []*sight {
 }
 
 // lameDelegation is about all lame servers of one zone.
-func (f *facts) lameDelegation(zone string, lame []*said, seats []*seat) *pb.Finding {
+func (f *facts) lameDelegation(d *delegation, lame []*said) *pb.Finding {
 	var served []*said
-	for _, s := range seats {
-		if s.zone == zone {
-			served = append(served, s.serves...)
-		}
+	for _, s := range d.seats {
+		served = append(served, s.serves...)
 	}
 	l := aboutSights(pb.FindingCode_FINDING_CODE_LAME_DELEGATION, sightsOf(lame), sightsOf(served))
 	l.Block, l.Blame = pb.BlockKind_BLOCK_KIND_UNSPECIFIED, pb.Blame_BLAME_ZONE
 	l.Regions = saidIn(lame)
 	l.Addresses = collect(lame, (*said).address)
 	l.Confidence = f.confidence(sightsOf(lame))
-	l.Summary = lameSummary(zone, lame, served)
-	l.Hint = "let " + join(serversOf(lame)) + " serve " + shown(zone) + ", or take " + verb(serversOf(lame), "it", "them") +
+	l.Summary = lameSummary(d.zone, lame, served)
+	l.Hint = "let " + join(serversOf(lame)) + " serve " + shown(d.zone) + ", or take " + verb(serversOf(lame), "it", "them") +
 		" out of its NS records, at the parent too; resolvers that ask there lose time, or fail."
 	return l
 }

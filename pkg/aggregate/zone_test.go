@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -343,5 +345,24 @@ func TestUnsynced(t *testing.T) {
 	}
 	if want := "ns2.example.net (192.0.2.202:53) is behind serial 8"; !strings.Contains(f.GetHint(), want) {
 		t.Errorf("no %q in %q", want, f.GetHint())
+	}
+}
+
+// TestManyZones: agents may name as many zones as fit into their results, and the verdict still fits into a message.
+func TestManyZones(t *testing.T) {
+	w := dnsWorld("A")
+	for i := range 8 {
+		var steps []*pb.Step
+		for j := range 1500 {
+			refusal := ownFails(1, lame)
+			refusal[0].Evidence.Authority.Zone = fmt.Sprintf("z%d-%d.example", i, j)
+			steps = append(steps, refusal...)
+		}
+		w.in(fmt.Sprintf("ap/%d", i), steps)
+	}
+	v := w.judge()
+	last := v.GetFindings()[len(v.GetFindings())-1].GetSummary()
+	if proto.Size(v) > maxVerdict || !strings.Contains(last, fmt.Sprintf("Of 12000 findings the first %d are told.", len(v.GetFindings()))) {
+		t.Errorf("%d findings, %d bytes: %s", len(v.GetFindings()), proto.Size(v), last)
 	}
 }
