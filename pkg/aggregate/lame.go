@@ -227,7 +227,7 @@ func (f *facts) insideDelegations() []*pb.Finding {
 	byZone := map[string][]*said{}
 	for _, a := range f.agents {
 		for _, w := range a.said {
-			if w.at().GetFailure() == pb.Failure_FAILURE_AGENT_POLICY_DENIED && inside(w.at().GetAddress()) {
+			if w.at().GetFailure() == pb.Failure_FAILURE_AGENT_POLICY_DENIED && w.about().GetInParent() && inside(w.at().GetAddress()) {
 				w.failure = w.at().GetFailure()
 				byZone[w.about().GetZone()] = append(byZone[w.about().GetZone()], w)
 			}

@@ -51,8 +51,12 @@ func (f *facts) readAuthority(a *agent, i int, s *pb.Step) {
 }
 
 // hear notes that a server of a zone, or on the way to one, answered over a family: one that is silent
-// beside it is not so because of the agent.
+// beside it is not so because of the agent. Its own resolver on the way shows nothing: a firewall may let it
+// ask nobody else.
 func (f *facts) hear(a *agent, s *pb.Step) {
+	if s.GetEvidence().GetAuthority() == nil {
+		return
+	}
 	heard := slices.ContainsFunc(s.GetEvidence().GetReplies(), func(r *pb.DNSReply) bool { return !r.GetMismatched() })
 	if t := f.address(s.GetAddress()); t != nil && heard {
 		a.heard[t.family()] = true

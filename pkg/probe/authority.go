@@ -139,7 +139,7 @@ func answered(f pb.Failure) bool { return known(f) || f == pb.Failure_FAILURE_DN
 func (c *cut) settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	broken := dns.CountLabel(c.zone) > 1 && !c.cached
+	broken := dns.CountLabel(c.zone) > 1 && !c.cached && !c.shared
 	c.theEnd = len(c.via) == 0 && c.next.zone == "" && (c.reply != nil || broken)
 	for _, s := range c.seats {
 		c.show(s)
@@ -179,6 +179,9 @@ func (c *cut) ask(ctx context.Context, point endpoint, q query) answer {
 	c.asked[askedOf{point.addr, q.name, q.qtype}] = done
 	c.mu.Unlock()
 	q.server, q.serverName = point.addr, point.name
+	if c.zone == "." && !c.w.traces() {
+		q.quick = rootPatience
+	}
 	q.judge = func(m *dns.Msg, qtype uint16) pb.Failure {
 		if _, ok := referral(m, q.name, c.zone); ok {
 			return pb.Failure_FAILURE_NONE
@@ -205,7 +208,10 @@ func (c *cut) ask(ctx context.Context, point endpoint, q query) answer {
 // ask asks a zone's own server: without recursion, with DO, and as it wants to be asked, once that is known.
 func (w *walker) ask(ctx context.Context, q query) answer {
 	q.stranger, q.opts = true, &pb.DNSSpec{NoRecursion: true, Dnssec: true}
-	q.quick, q.sends, q.thorough = walkPatience, walkSends, w.every
+	q.sends = walkSends
+	if q.quick == 0 {
+		q.quick, q.thorough = walkPatience, w.every
+	}
 	w.mu.Lock()
 	q.manner = w.manners[q.server]
 	w.mu.Unlock()

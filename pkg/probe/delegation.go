@@ -25,7 +25,7 @@ type delegation struct {
 	signed  bool // The parent has a DS RRset for it.
 	ttl     time.Duration
 	cached  bool // It was known before this Run.
-	shared  bool // The servers of the zone above answer for it, and do not refer to it.
+	shared  bool // No parent refers to it: the servers of the zone above answer for it, or a resolver knows them.
 }
 
 // nameserver is a server of a zone.
@@ -118,8 +118,9 @@ func address(rr dns.RR) (netip.Addr, bool) {
 type Delegations struct {
 	mu      sync.Mutex
 	known   map[string]remembered
-	order   []string // Of known, the oldest first.
-	silence time.Time
+	order   []string  // Of known, the oldest first.
+	silence time.Time // Until then the root is left alone,
+	alone   time.Time // and until then what stands in for it.
 }
 
 // remembered is a delegation and when it was and will be forgotten.
@@ -195,6 +196,26 @@ func (d *Delegations) paused(now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return now.Before(d.silence)
+}
+
+// standInSilent notes that no server answered that a resolver named in the root's place.
+func (d *Delegations) standInSilent(now time.Time) {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.alone = now.Add(rootPause)
+}
+
+// pausedStandIn says whether that was a moment ago.
+func (d *Delegations) pausedStandIn(now time.Time) bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return now.Before(d.alone)
 }
 
 // parentOf returns a name without its first label; that of a single label is the root.

@@ -17,10 +17,14 @@ var rootServers = []string{
 	"2001:dc3::35",
 }
 
-// reserved are domains that IANA's root will never delegate: RFC 6761 (example, invalid, localhost,
-// test), RFC 6762 (local), RFC 7686 (onion), RFC 8375 (home.arpa), RFC 9476 (alt), and internal, which
-// ICANN's board reserved on 2024-07-29. Asking for them would tell the root servers about private names.
-var reserved = []string{"alt", "example", "home.arpa", "internal", "invalid", "local", "localhost", "onion", "test"}
+// private are domains that IANA's root will never delegate and that networks have servers of their own for:
+// RFC 6761 (example, test), RFC 8375 (home.arpa), and internal, which ICANN's board reserved on 2024-07-29.
+// Asking the root for them would tell it about private names.
+var private = []string{"example", "home.arpa", "internal", "test"}
+
+// nobodys are domains that no DNS server is to be asked for: RFC 6761 (invalid, localhost), RFC 6762 (local),
+// RFC 7686 (onion), RFC 9476 (alt).
+var nobodys = []string{"alt", "invalid", "local", "localhost", "onion"}
 
 // hints returns the root servers to begin a walk at.
 func (e *Env) hints() []netip.AddrPort {
@@ -34,12 +38,20 @@ func (e *Env) hints() []netip.AddrPort {
 	return hints
 }
 
-// walkable says whether a name can be found from the root.
+// walkable says whether the servers of a name's zone can be found, from the root or with the help of a resolver.
 func (e *Env) walkable(name string) bool {
 	if e.Hints != nil {
 		return len(e.Hints) > 0 && !within(name, "localhost")
 	}
-	return !slices.ContainsFunc(reserved, func(domain string) bool { return within(name, domain) })
+	return !below(name, nobodys)
+}
+
+// rooted says whether they can be found from the root.
+func (e *Env) rooted(name string) bool { return e.Hints != nil || !below(name, private) }
+
+// below says whether a name is one of domains or below one.
+func below(name string, domains []string) bool {
+	return slices.ContainsFunc(domains, func(domain string) bool { return within(name, domain) })
 }
 
 // within says whether a name is a domain or below it, by labels. Both are canonical.

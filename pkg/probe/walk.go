@@ -23,11 +23,12 @@ const (
 	walkPatience  = 2 * time.Second  // For one server, over each transport.
 	walkSends     = 3
 	walkStagger   = 500 * time.Millisecond
-	walkTries     = 3  // Servers that are asked the way on, at most.
-	walkReferrals = 10 // Zones on the way down.
-	walkNested    = 3  // Servers known by a name whose zone's servers are known by a name whose …
-	walkLookups   = 4  // Servers of one zone that are looked up; half as many for each step of nesting.
-	walkQueries   = 48 // On the way, in one Run.
+	walkTries     = 3           // Servers that are asked the way on, at most.
+	walkReferrals = 10          // Zones on the way down.
+	walkNested    = 3           // Servers known by a name whose zone's servers are known by a name whose …
+	walkLookups   = 4           // Servers of one zone that are looked up; half as many for each step of nesting.
+	walkQueries   = 48          // On the way, in one Run.
+	rootPatience  = time.Second // For a root server: something can stand in for it.
 )
 
 // A name's own servers are found as a resolver finds them, from the same place as everything else: the
@@ -75,20 +76,26 @@ func newWalker(t *trace) *walker {
 	return w
 }
 
-// start returns the closest delegation that is known, in the end the root's.
+// traces says whether the walk is to be seen whole, from the root.
+func (w *walker) traces() bool { return w.t.job.GetSpec().GetDns().GetTrace() }
+
+// start returns the closest delegation that is known, in the end the root's, or what stands in for it.
 // What another Run found is used as a place to begin, and no more: +trace begins at the root whatever is known, for
 // who asks for it doubts just that.
-func (w *walker) start(name string) delegation {
+func (w *walker) start(ctx context.Context, name string) delegation {
 	now := time.Now()
 	here, _ := w.own.closest(name, now)
 	here.cached = false
-	if !w.t.job.GetSpec().GetDns().GetTrace() {
+	if !w.traces() {
 		if known, ok := w.known.closest(name, now); ok && dns.CountLabel(known.zone) > dns.CountLabel(here.zone) {
 			return known
 		}
 	}
 	if here.zone != "" {
 		return here
+	}
+	if !w.t.env.rooted(name) || !w.asked && w.known.paused(now) {
+		return w.standIn(ctx, name)
 	}
 	root := delegation{zone: ".", signed: true}
 	for _, hint := range w.t.env.hints() {
@@ -131,9 +138,9 @@ func (w *walker) descend(ctx context.Context, q inquiry) *cut {
 	if q.qtype == dns.TypeDS && from != "." { // It is the parent's (RFC 4035, 2.4).
 		from = parentOf(from)
 	}
-	d := w.start(from)
+	d := w.start(ctx, from)
 	for range walkReferrals {
-		if d.zone == "." && !w.asked && w.known.paused(time.Now()) {
+		if d.zone == "" {
 			return nil
 		}
 		c := w.level(ctx, d, q)
@@ -145,10 +152,15 @@ func (w *walker) descend(ctx context.Context, q inquiry) *cut {
 			w.remember(d)
 		case c.reply == nil && d.cached: // What was known may be out of date.
 			w.forget(d.zone)
-			d = w.start(from)
+			d = w.start(ctx, from)
+		case c.reply == nil && d.zone == ".":
+			w.known.rootSilent(time.Now())
+			if d = w.standIn(ctx, from); d.zone == "" {
+				return c
+			}
 		default:
-			if c.reply == nil && d.zone == "." {
-				w.known.rootSilent(time.Now())
+			if c.reply == nil && d.shared {
+				w.known.standInSilent(time.Now())
 			}
 			return c
 		}
@@ -221,9 +233,7 @@ func (w *walker) noRoot() {
 // looked up until enough servers have one; d then has their addresses too.
 func (w *walker) endpoints(ctx context.Context, d *delegation, via []string, enough int) []endpoint {
 	servers := slices.Clone(d.servers)
-	slices.SortStableFunc(servers, func(a, b nameserver) int {
-		return cmp.Compare(w.rank(a), w.rank(b))
-	})
+	slices.SortStableFunc(servers, w.byRank)
 	var first, rest []endpoint // A server's first address comes before any other server's second one.
 	lookups := walkLookups >> len(via)
 	for i := range servers {
@@ -242,7 +252,10 @@ func (w *walker) endpoints(ctx context.Context, d *delegation, via []string, eno
 	return append(first, rest...)
 }
 
-// rank orders servers, for each agent in another way.
+// byRank orders servers, for each agent in another way.
+func (w *walker) byRank(a, b nameserver) int { return cmp.Compare(w.rank(a), w.rank(b)) }
+
+// rank is a server's place in the order.
 func (w *walker) rank(s nameserver) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(w.t.job.GetAgent() + "/" + s.name))
