@@ -189,7 +189,9 @@ func (f *facts) delegationText() string {
 			if signed[e.GetZone()] == nil {
 				signed[e.GetZone()] = map[bool]bool{}
 			}
-			signed[e.GetZone()][e.GetSigned()] = true
+			if e.GetInParent() {
+				signed[e.GetZone()][e.GetSigned()] = true
+			}
 			switch {
 			case !asked[e.GetZone()]:
 			case e.GetInParent() && !e.GetInChild():

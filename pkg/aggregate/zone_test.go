@@ -173,6 +173,11 @@ func TestLameDelegation(t *testing.T) {
 			[]string{"fail", "ERROR lame_delegation [ap eu] at 192.0.2.201:53 dns_timeout blame=zone high"},
 		},
 		{
+			"the same where nobody answers but the agents' own resolvers, which named the servers: a firewall may do that",
+			dnsWorld("A").in("ap", unnamed(1, servfail), shownBy(1), ownFails(1, dnsSilent)).in("eu", unnamed(2, servfail), shownBy(2), ownFails(1, dnsSilent)),
+			[]string{"fail", "ERROR unresolvable [ap eu] dns_servfail blame=zone high"},
+		},
+		{
 			"no server of the zone answers agents, and resolvers have the name: they get there",
 			dnsWorld("A").in("ap", answers(1, "A", a), referred(), ownFails(1, dnsSilent)).in("eu", answers(2, "A", a), referred(), ownFails(1, dnsSilent)),
 			[]string{"ok"},
@@ -186,6 +191,11 @@ func TestLameDelegation(t *testing.T) {
 			"a zone delegated to a private address: worth a warning, and no more: inside it may work",
 			dnsWorld("A").in("ap", good(), inward(ownFails(2, forbidden))),
 			[]string{"ok", "WARN lame_delegation [ap] at 10.0.0.53:53 agent_policy_denied blame=zone medium"},
+		},
+		{
+			"a private address that no parent lists is a private zone's",
+			dnsWorld("A").in("ap", good(), unlisted(inward(ownFails(2, forbidden)))),
+			[]string{"ok"},
 		},
 		{
 			"a public address that the operator forbids is nobody's fault",
@@ -220,6 +230,19 @@ func recursing(steps []*pb.Step) []*pb.Step {
 // inward moves the server to a private address.
 func inward(steps []*pb.Step) []*pb.Step {
 	steps[0].Address, steps[0].Attempts = "10.0.0.53:53", 0
+	return steps
+}
+
+// unlisted is a server that no parent was seen to list.
+func unlisted(steps []*pb.Step) []*pb.Step {
+	steps[0].Evidence.Authority.InParent = false
+	return steps
+}
+
+// shownBy is resolver n of the agent naming the zone's servers.
+func shownBy(n int) []*pb.Step {
+	steps := answers(n, "NS", "ns1.example.net")
+	steps[0].Role, steps[0].Name = pb.Role_ROLE_REFERRAL, "example.net"
 	return steps
 }
 

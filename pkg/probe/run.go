@@ -10,7 +10,7 @@
 // socket passes. The rest goes by stage, and reads from the first file of each to the last:
 //
 //	resolve    dns.go, lookup.go; one query: query.go, query_*.go, wire.go, sockets.go
-//	           the zone's own servers: walk.go, delegation.go, authority.go
+//	           the zone's own servers: walk.go, standin.go, delegation.go, authority.go
 //	           what an answer is worth: cname.go, dnssec.go, doubt.go
 //	connect    connect.go, connect_linux.go; where a path ends: path.go
 //	handshake  tls.go; by hand: tls_offer.go, tls_flight.go, package flight;

@@ -34,8 +34,8 @@ const (
 // A name's own servers are found as a resolver finds them, from the same place as everything else: the
 // root is asked, then whoever it refers to, each without recursion and with DO, since a referral shows
 // a zone's DS RRset only then (RFC 4035, 3.1.4.1). What a referral says counts for what is below the zone
-// it comes from, and for nothing else. Every address is checked against the egress policy first: anyone
-// can delegate a zone to anywhere.
+// it comes from, and for nothing else. Where the root does not lead, something stands in for it. Every address
+// is checked against the egress policy first: anyone can delegate a zone to anywhere.
 
 // walker finds and asks zones' own servers, for one Run.
 type walker struct {

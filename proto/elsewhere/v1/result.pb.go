@@ -108,8 +108,8 @@ const (
 	Role_ROLE_AUTHORITY Role = 4
 	// It asked a named public resolver.
 	Role_ROLE_PUBLIC Role = 5
-	// It was on the way to a server: a referral from the root down, or the address of a server that is
-	// known by name.
+	// It was on the way to a server: a referral from the root down, the address of a server that is known by
+	// name, or what the agent's own resolver knows of the way where the root does not lead.
 	Role_ROLE_REFERRAL Role = 6
 	// It followed a redirect.
 	Role_ROLE_REDIRECT Role = 7
@@ -1204,7 +1204,8 @@ type AuthorityEvidence struct {
 	Zone string `protobuf:"bytes,1,opt,name=zone,proto3" json:"zone,omitempty"`
 	// The server's name. Default: none, it is a root server known by address.
 	Server string `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
-	// Whether the parent's NS RRset has it.
+	// Whether the parent's NS RRset has it. Default: no, or no parent was seen to refer to the zone: its servers
+	// answered for it unasked, or the agent's own resolver named them.
 	InParent bool `protobuf:"varint,3,opt,name=in_parent,json=inParent,proto3" json:"in_parent,omitempty"`
 	// Whether the zone's own NS RRset has it; as far as it was asked for.
 	InChild bool `protobuf:"varint,4,opt,name=in_child,json=inChild,proto3" json:"in_child,omitempty"`
@@ -1214,7 +1215,7 @@ type AuthorityEvidence struct {
 	Addresses []string `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// The serial of the zone's SOA (RFC 1035, 3.3.13) at this server. Default: not known.
 	SoaSerial *uint32 `protobuf:"varint,7,opt,name=soa_serial,json=soaSerial,proto3,oneof" json:"soa_serial,omitempty"`
-	// Whether the parent has a DS RRset for the zone (RFC 4035, 2.4).
+	// Whether the parent has a DS RRset for the zone (RFC 4035, 2.4), as far as a parent was seen.
 	Signed bool `protobuf:"varint,8,opt,name=signed,proto3" json:"signed,omitempty"`
 	// Whether the delegation came from what the agent knew.
 	Cached        bool `protobuf:"varint,9,opt,name=cached,proto3" json:"cached,omitempty"`
