@@ -457,7 +457,7 @@ func TestAPlaceWhoseAgentsAreGoneIsNotLeftOut(t *testing.T) {
 
 // unhurried is a measurement's time in tests that wait until it is over: what has to be done before that is
 // done in it on a slow machine too.
-const unhurried = 8 * time.Second
+const unhurried = 5 * time.Second
 
 func TestTheDeadline(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	// Probes mostly wait, so the number of CPUs is no measure of how many tests can run at once. With many more
 	// of them, two CPUs under the race detector answer some queries only after they were sent again.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "10"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
