@@ -33,6 +33,7 @@ type facts struct {
 	canon     map[record]string
 	leaves    map[string]*leaf
 	sets      map[string]*dataset
+	key       []byte // room for one of sets
 
 	torn     []*poll               // what the zones' own servers disagree about
 	pictures map[question]*picture // what they say

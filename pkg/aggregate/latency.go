@@ -13,7 +13,7 @@ const minPeers = 2
 
 // pace is how fast one region connects.
 type pace struct {
-	sights []*sight // of the connects
+	sights []*sight // whose connects they are
 	usual  time.Duration
 	peers  time.Duration // the same of the other regions
 }
@@ -56,19 +56,21 @@ func (f *facts) farSlower(p pace) bool {
 
 // paces are the median times to connect to what is open, by region.
 func (f *facts) paces() []pace {
-	byRegion := map[*region][]*sight{}
+	byRegion, times := map[*region][]*sight{}, map[*region][]time.Duration{}
 	for _, v := range f.reach {
-		if v.state == good && v.connect >= 0 && v.took() > 0 {
-			at := *v
-			at.step = v.connect
-			byRegion[v.agent.region] = append(byRegion[v.agent.region], &at)
+		if v.state != good || v.connect < 0 {
+			continue
+		}
+		if took := v.took(); took > 0 {
+			byRegion[v.agent.region] = append(byRegion[v.agent.region], v)
+			times[v.agent.region] = append(times[v.agent.region], took)
 		}
 	}
 	var paces []pace
 	for _, r := range f.regions {
-		if sights := byRegion[r]; len(sights) > 0 {
-			slices.SortStableFunc(sights, func(a, b *sight) int { return cmp.Compare(a.took(), b.took()) })
-			paces = append(paces, pace{sights: sights, usual: sights[(len(sights)-1)/2].took()})
+		if all := times[r]; len(all) > 0 {
+			slices.Sort(all)
+			paces = append(paces, pace{sights: byRegion[r], usual: all[(len(all)-1)/2]})
 		}
 	}
 	return paces
@@ -98,11 +100,15 @@ func (f *facts) latencyOutlier(slow, rest []pace) *pb.Finding {
 	return o
 }
 
-// connectsOf are all sights of paces.
+// connectsOf are the connects below all sights of paces, of each region the fastest first.
 func connectsOf(paces []pace) []*sight {
 	var all []*sight
 	for _, p := range paces {
-		all = append(all, p.sights...)
+		for _, v := range slices.SortedStableFunc(slices.Values(p.sights), func(a, b *sight) int { return cmp.Compare(a.took(), b.took()) }) {
+			at := *v
+			at.step = v.connect
+			all = append(all, &at)
+		}
 	}
 	return all
 }

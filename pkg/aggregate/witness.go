@@ -23,7 +23,7 @@ func (f *facts) witnesses() {
 		return name
 	}
 	for _, a := range f.agents {
-		names := shares(a.ask.GetVantage())
+		names := shares(a.network, a.ask.GetVantage())
 		for _, name := range names {
 			one, other := first(names[0]), first(name)
 			if one != other {
@@ -36,10 +36,10 @@ func (f *facts) witnesses() {
 	}
 }
 
-// shares are the names of what an agent at v shares with others. A private subnet, such as that of a VPN
+// shares are the names of what an agent at v, in a network, shares with others. A private subnet, such as that of a VPN
 // to the coordinator, is none of the agent's own where its AS is known.
-func shares(v *pb.Vantage) []string {
-	names := []string{network(v)}
+func shares(network string, v *pb.Vantage) []string {
+	names := []string{network}
 	if p, ok := subnet(v.GetObservedAddress()); ok && !Inside(p.Addr()) {
 		names = append(names, p.String())
 	}
@@ -63,6 +63,9 @@ func network(v *pb.Vantage) string {
 
 // subnet is the /24 or /48 around text, "IP" or "IP:PORT".
 func subnet(text string) (netip.Prefix, bool) {
+	if text == "" {
+		return netip.Prefix{}, false
+	}
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
 		ap, err := netip.ParseAddrPort(text)

@@ -2,9 +2,9 @@ package aggregate
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net/netip"
 	"slices"
-	"strings"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -135,13 +135,21 @@ func (f *facts) linkFrom(s *pb.Step, name string) *pb.Record {
 	return nil
 }
 
-// intern makes equal data one.
+// intern makes equal data one. The key is built in place, since there are tens of thousands of answers and few
+// different ones.
 func (f *facts) intern(d dataset) *dataset {
-	key := d.denied.String() + "\x01" + d.next + "\x01" + strings.Join(d.values, "\x00")
-	if f.sets[key] == nil {
-		f.sets[key] = &d
+	key := binary.AppendVarint(f.key[:0], int64(d.denied))
+	key = append(binary.AppendUvarint(key, uint64(len(d.next))), d.next...)
+	for _, value := range d.values {
+		key = append(binary.AppendUvarint(key, uint64(len(value))), value...) // with its length: it may hold anything
 	}
-	return f.sets[key]
+	f.key = key
+	known := f.sets[string(key)]
+	if known == nil {
+		known = &dataset{values: d.values, denied: d.denied, next: d.next}
+		f.sets[string(key)] = known
+	}
+	return known
 }
 
 // text is data in words.

@@ -35,13 +35,13 @@ type ballot struct {
 
 // polls gather what the zones' own servers say of what was asked for, sorted.
 func (f *facts) polls() []*poll {
-	byKey := map[string]*poll{}
+	byKey := map[question]*poll{}
 	for _, a := range f.agents {
 		for _, w := range a.said {
 			if w.data == nil || !f.wantsOf(w) {
 				continue
 			}
-			key := w.name + " " + w.kind
+			key := question{w.name, w.kind}
 			p := byKey[key]
 			if p == nil {
 				p = &poll{name: w.name, kind: w.kind, ballots: map[string]*ballot{}}
@@ -50,12 +50,9 @@ func (f *facts) polls() []*poll {
 			p.add(w)
 		}
 	}
-	keys := slices.Sorted(maps.Keys(byKey))
-	polls := make([]*poll, 0, len(keys))
-	for _, key := range keys {
-		polls = append(polls, byKey[key])
-	}
-	return polls
+	return slices.SortedFunc(maps.Values(byKey), func(a, b *poll) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.kind, b.kind))
+	})
 }
 
 // add counts what a server said.
