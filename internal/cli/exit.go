@@ -115,7 +115,7 @@ func rpcError(ctx context.Context, err error) error {
 	case codes.PermissionDenied:
 		return &Error{ExitNetwork, fmt.Errorf("the coordinator does not allow it (%s); use a token with the scope", message)}
 	case codes.DeadlineExceeded:
-		return &Error{ExitNetwork, errors.New("the coordinator did not answer in time; is it overloaded, or the way to it broken?")}
+		return &Error{ExitNetwork, errors.New("the coordinator did not answer in time: it is overloaded or gone, or the way to it is broken")}
 	case codes.FailedPrecondition, codes.ResourceExhausted:
 		return &Error{ExitNetwork, errors.New(message)}
 	}

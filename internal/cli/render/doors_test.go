@@ -119,6 +119,17 @@ func TestDoorRows(t *testing.T) {
 	}
 }
 
+func TestADoorThatWasNotMeasuredIsCounted(t *testing.T) {
+	var out bytes.Buffer
+	v := Screen{Out: &out, Err: &out, Format: Table}.Verify([]*Check{{Rule: "first"}, {Rule: "second"}}, false)
+	if err := v.End(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "INCONCLUSIVE · 2 rules · 0 as expected, 0 not, 0 not known · 2 doors not measured"; !strings.Contains(out.String(), want) {
+		t.Errorf("no %q in\n%s", want, out.String())
+	}
+}
+
 func TestRowsComeInTheOrderOfTheFile(t *testing.T) {
 	var out bytes.Buffer
 	first, second := &Check{Rule: "first", Regions: []string{"a"}}, &Check{Rule: "second", Regions: []string{"a"}}

@@ -54,21 +54,33 @@ func unjudged(m *pb.Measurement, width int) (lines []string) {
 
 // finding is one finding in words: what, where, how; the summary; the hint.
 func finding(f *pb.Finding, t theme, width int) []string {
-	head := []string{t.severity(f.GetSeverity()).Render(shortSeverity(f.GetSeverity()) + " " + aggregate.ShortCode(f.GetCode()))}
-	if regions := regionList(f.GetRegions()); regions != "" {
-		head = append(head, t.strong.Render(regions))
-	}
-	head = append(head, t.faint.Render(details(f)))
-	lines := wrap(head, width)
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
-		if i > 0 {
-			lines[i] = gap + lines[i]
-		}
-	}
+	lines := headLines(f, t, width)
 	lines = append(lines, paragraph("", f.GetSummary(), width)...)
 	lines = append(lines, paragraph("hint: ", f.GetHint(), width)...)
 	return append(lines, paragraph("source: ", source(f.GetPrediction().GetSource()), width)...)
+}
+
+// headLines are what a finding is about, in short names: a line, or one for each part where that is too long.
+func headLines(f *pb.Finding, t theme, width int) []string {
+	code, regions, facts := shortSeverity(f.GetSeverity())+" "+aggregate.ShortCode(f.GetCode()), regionList(f.GetRegions()), details(f)
+	parts := []string{t.severity(f.GetSeverity()).Render(code)}
+	if regions != "" {
+		parts = append(parts, t.strong.Render(regions))
+	}
+	if facts != "" {
+		parts = append(parts, t.faint.Render(facts))
+	}
+	if line := strings.Join(parts, gap); width <= 0 || lipgloss.Width(line) <= width {
+		return []string{line}
+	}
+	lines := parts[:1]
+	for _, line := range paragraph("", regions, width) {
+		lines = append(lines, t.strong.Render(line))
+	}
+	for _, line := range paragraph("", facts, width) {
+		lines = append(lines, t.faint.Render(line))
+	}
+	return lines
 }
 
 // shortSeverity is a severity for people: "ERROR".

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"charm.land/lipgloss/v2"
+
 	"github.com/elsewhere-net/elsewhere/pkg/aggregate"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -30,12 +32,15 @@ func profileWords(p *pb.Profile) []string {
 
 // served answers the question for an origin, a line for each region: whether the profile's client can serve
 // it, what viewers get if it cannot, or that it is not known. Other questions have no such answer.
-func served(m *pb.Measurement, t theme) []string {
+func served(m *pb.Measurement, t theme, width int) []string {
 	if m.GetSpec().GetOrigin() == nil {
 		return nil
 	}
-	var table [][]string
-	var private []string
+	var lines, private []string
+	widest := 0
+	for _, region := range regions(m) {
+		widest = max(widest, lipgloss.Width(Clean(region)))
+	}
 	judged := aggregate.Judged(m, m.GetResults())
 	for _, region := range regions(m) {
 		mark, said := servedFrom(m, region)
@@ -47,9 +52,14 @@ func served(m *pb.Measurement, t theme) []string {
 				private = once(private, address)
 			}
 		}
-		table = append(table, []string{t.strong.Render(Clean(region)), t.mark(mark).Render(mark.String() + " " + said)})
+		for i, line := range paragraph(mark.String()+" ", said, max(width-widest-len(gap), min(width, 40))) {
+			head, line := pad("", widest+len(gap)+len(gap)), strings.TrimPrefix(line, gap)
+			if i == 0 {
+				head = pad(t.strong.Render(Clean(region)), widest) + gap
+			}
+			lines = append(lines, head+t.mark(mark).Render(line))
+		}
 	}
-	lines := grid(table)
 	if len(private) > 0 {
 		lines = append(lines, "note: "+several(private)+gap+"no public address: "+client(m)+" needs a way of its own to get there")
 	}

@@ -180,9 +180,29 @@ func TestAPrivateAddressIsNoPromise(t *testing.T) {
 		}
 		m := &pb.Measurement{Spec: spec, Results: []*pb.Result{seenFrom("eu", "eu-1", steps...)}, Verdict: &pb.Verdict{}}
 		m.Asks = []*pb.Ask{{Agent: "eu-1", Vantage: m.GetResults()[0].GetVantage(), State: pb.AskState_ASK_STATE_ANSWERED}}
-		if diff := cmp.Diff(tc.want, served(m, theme{})); diff != "" {
+		if diff := cmp.Diff(tc.want, served(m, theme{}, 0)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", sentence, diff)
 		}
+	}
+}
+
+func TestNothingIsCutOffOnANarrowTerminal(t *testing.T) {
+	m := originWorld()
+	got := append(served(m, theme{}, 50)[:4], finding(m.GetVerdict().GetFindings()[1], theme{}, 50)...)
+	want := []string{
+		"ap-south  ✗ likely 502 or 504: traffic is",
+		"            blocked by a firewall",
+		"eu-west   ✗ 502: the origin is rejecting traffic",
+		"            (at 203.0.113.11:443 of 2 addresses)",
+		"ERROR origin_incompatible",
+		"  ap-south",
+		"  (cause firewall, cloudfront: likely 502 or 504)",
+		"  silent.",
+		"  source: https://docs.example/504.html,",
+		"  unverified: documents conflict.",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

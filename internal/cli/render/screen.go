@@ -158,14 +158,15 @@ func (s Screen) spread(m *pb.Measurement) []string {
 
 // answers are such an answer, and what is remarkable beside it.
 func (s Screen) answers(m *pb.Measurement, t theme) []string {
+	width, _ := s.size()
 	switch {
 	case !s.brief(m):
 	case PropagationOf(m) != nil:
 		return append(s.spread(m), merged(m, t, besidePropagation)...)
 	case m.GetSpec().GetOrigin() != nil && len(m.GetVerdict().GetFindings()) > 0:
-		return append(served(m, t), shared(m, t)...)
+		return append(served(m, t, width), shared(m, t)...)
 	}
-	return served(m, t)
+	return served(m, t, width)
 }
 
 // whole is a measurement in words, with what was asked.
@@ -299,7 +300,7 @@ func (p *plain) End(m *pb.Measurement) error {
 			p.row(r)
 		}
 	}
-	p.write(served(m, theme{}))
+	p.write(served(m, theme{}, 0))
 	if !p.screen.Verbose {
 		p.write(shared(m, theme{}))
 	}

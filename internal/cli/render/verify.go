@@ -242,7 +242,7 @@ func (v *Verification) addresses(done []*Check) []string {
 func (v *Verification) lastLine(done []*Check) string {
 	count, changed := map[mark]int{}, map[string]int{}
 	rules := map[string]bool{}
-	for _, c := range done {
+	for _, c := range v.checks {
 		rules[c.Rule] = true
 		for _, r := range c.rows {
 			count[r.mark]++
@@ -261,6 +261,9 @@ func (v *Verification) lastLine(done []*Check) string {
 	words := []string{
 		style.Bold(t.strong.GetBold()).Render(word), plural(len(rules), "rule"),
 		fmt.Sprintf("%d as expected, %d not, %d not known", count[markOK], count[markFail], count[markUnknown]),
+	}
+	if missing := len(v.checks) - len(done); missing > 0 {
+		words = append(words, plural(missing, "door")+" not measured")
 	}
 	if v.against {
 		text := "since last:"
