@@ -154,15 +154,15 @@ func (t *trace) result() *pb.Result {
 	defer t.mu.Unlock()
 	t.given = true
 	r := &pb.Result{
-		MeasurementId:   t.job.GetMeasurementId(),
-		Round:           t.job.GetRound(),
-		Agent:           t.job.GetAgent(),
-		StartTime:       timestamppb.New(t.begin),
-		Duration:        durationpb.New(time.Since(t.begin)),
-		CoordinatorTime: t.job.GetCoordinatorTime(),
-		Version:         t.env.Version,
+		MeasurementId: t.job.GetMeasurementId(),
+		Round:         t.job.GetRound(),
+		Agent:         t.job.GetAgent(),
+		StartTime:     timestamppb.New(t.begin),
+		Duration:      durationpb.New(time.Since(t.begin)),
+		Version:       t.env.Version,
 	}
 	if sent := t.job.GetCoordinatorTime(); sent.IsValid() {
+		r.CoordinatorTime = timestamppb.New(sent.AsTime())         // Its own: fields that nobody knows stay behind.
 		r.ClockOffset = durationpb.New(t.begin.Sub(sent.AsTime())) // One wall clock less the other.
 	}
 	for _, s := range t.kept() {

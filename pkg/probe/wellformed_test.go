@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -165,6 +166,12 @@ func TestTimesOfAHostileCoordinator(t *testing.T) {
 		if s := r.GetSteps(); len(s) != 1 || r.GetDuration().AsDuration() > time.Second || r.GetClockOffset() != nil && !r.GetClockOffset().IsValid() {
 			t.Errorf("%v: %v", job, r)
 		}
+	}
+	stuffed := timestamppb.New(time.Unix(1, 0))
+	stuffed.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 99, protowire.BytesType), make([]byte, 1<<20)))
+	r := Run(t.Context(), &Env{Controls: []string{}}, &pb.Job{CoordinatorTime: stuffed, Spec: tcpSpec("127.0.0.1", 1)})
+	if n := proto.Size(r); n > 1<<16 || r.GetCoordinatorTime().GetSeconds() != 1 {
+		t.Errorf("a result of %d bytes, at %v: fields that nobody knows came back", n, r.GetCoordinatorTime().GetSeconds())
 	}
 }
 
