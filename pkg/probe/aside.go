@@ -17,7 +17,7 @@ func (t *trace) besides(ctx context.Context, grace time.Duration, f func(context
 		go func() {
 			select {
 			case <-t.settled:
-				wait(ctx, grace+t.env.patience)
+				wait(ctx, grace+2*t.env.patience) // Twice: one silent server alone is waited for once as much longer.
 				cancel()
 			case <-ctx.Done():
 			}

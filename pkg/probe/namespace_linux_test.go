@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -149,7 +150,7 @@ func noWayToTheRoot(t *testing.T, env *Env) {
 		"www.zone.tld": {Records: []string{"www.zone.tld. 60 IN A 127.0.0.2"}},
 	}, true))
 	here := &Env{
-		Resolvers: []netip.AddrPort{resolver.Addr()}, Egress: env.Egress, Controls: []string{}, Delegations: &Delegations{},
+		Resolvers: []netip.AddrPort{resolver.Addr()}, Egress: env.Egress, Controls: []string{}, Delegations: &Delegations{}, patience: 3 * time.Second,
 		Hints: nil, // The real ones, which this namespace has no route to.
 	}
 	asked := []string{"NS tld 127.0.0.1 dns_nxdomain", "NS www.zone.tld 127.0.0.1 dns_nodata", "NS zone.tld 127.0.0.1 dns_nxdomain"}
