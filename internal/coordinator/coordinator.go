@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -90,7 +89,7 @@ type Coordinator struct {
 
 	grpcListener, httpListener net.Listener
 	validator                  protovalidate.Validator
-	work                       sync.WaitGroup // questions under way
+	work                       work // questions under way
 
 	// serving ends when the coordinator begins to stop, alive when it stops.
 	serving, alive context.Context
@@ -286,7 +285,7 @@ func (c *Coordinator) shutdown(web *http.Server) {
 	if web != nil {
 		_ = web.Close()
 	}
-	c.work.Wait()
+	c.work.stop()
 }
 
 // release closes what New opened.

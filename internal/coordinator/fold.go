@@ -103,7 +103,9 @@ func (c *Coordinator) onClosed(id string, pending []string) {
 			c.log.Debug("cancel", "measurement", id, "agent", agent, "error", err)
 		}
 	}
-	c.work.Go(func() { c.report(id) }) // the fold does not wait for the judge
+	if !c.work.Go(func() { c.report(id) }) { // the fold does not wait for the judge, but at the end
+		c.report(id)
+	}
 }
 
 // report writes the one line of a measurement that was closed.
