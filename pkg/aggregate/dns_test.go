@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -414,4 +415,29 @@ func TestCanonical(t *testing.T) {
 			t.Errorf("%s: %q and %q are one", c.sentence, c.a, c.b)
 		}
 	}
+}
+
+// TestFamiliesInAnyOrder: which of a name's two queries was begun first makes no difference to what is said.
+func TestFamiliesInAnyOrder(t *testing.T) {
+	asked := func(kind string) []*pb.Step {
+		steps := query(1, nxdomain)
+		steps[0].Type = kind
+		return steps
+	}
+	said := func(kinds ...string) string {
+		w := tcpWorld().in("ap", asked(kinds[0]), asked(kinds[1]), control53(1, none), own(1, "A", "192.0.2.1"), ownSays(1, "AAAA", nodata)).
+			in("eu", answers(2, "A", "192.0.2.1"), open("192.0.2.1:443"))
+		return w.judge().GetFindings()[0].GetSummary()
+	}
+	one, other := said("A", "AAAA"), said("AAAA", "A")
+	if one != other || !strings.Contains(one, "the zone's own servers say 192.0.2.1 in ap") {
+		t.Errorf("%q and %q", one, other)
+	}
+}
+
+// ownSays asks server n of the zone for a type that it says the name has none of.
+func ownSays(n int, kind string, f pb.Failure) []*pb.Step {
+	steps := ownFails(n, f)
+	steps[0].Type = kind
+	return steps
 }

@@ -1,7 +1,9 @@
 package aggregate
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -80,7 +82,7 @@ func (f *facts) readName(a *agent, queries []answer) {
 				a.see(q)
 			}
 			return
-		case q.state == bad && (failed == nil || decisive(q) > decisive(failed)):
+		case q.state == bad && (failed == nil || f.tellsMore(q, failed)):
 			failed = q
 		}
 	}
@@ -88,6 +90,12 @@ func (f *facts) readName(a *agent, queries []answer) {
 		f.names = append(f.names, failed)
 		a.see(failed)
 	}
+}
+
+// tellsMore says whether q says more of why a name fails than other does: by its failure, and of two families
+// by IPv4, whichever was asked first.
+func (f *facts) tellsMore(q, other *sight) bool {
+	return cmp.Or(cmp.Compare(decisive(q), decisive(other)), strings.Compare(f.questionOf(other).kind, f.questionOf(q).kind)) > 0
 }
 
 // settled says whether a failing query decides about the name. A host has two families, and one of
