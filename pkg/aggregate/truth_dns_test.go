@@ -216,6 +216,7 @@ func checkName(t *testing.T, n *nameTruth) {
 			t.Errorf("%s: %s: %s", why, line(f), f.GetSummary())
 		}
 	}
+	checkStepOrder(t, w, 1)
 	if t.Failed() {
 		var b strings.Builder
 		fmt.Fprintf(&b, "zone %d lame %v resolvers %v https %v\n", n.zone, n.lame, n.resolvers, n.https)

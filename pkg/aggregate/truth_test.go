@@ -54,6 +54,7 @@ func checkTruth(t *testing.T, world *truth) {
 		}
 	}
 	x.checkComplete()
+	checkStepOrder(t, w, 1)
 	if t.Failed() {
 		t.Log(x.describe())
 	}
