@@ -45,7 +45,7 @@ type nameTruth struct {
 	resolvers [4]resolverKind
 	https     bool // the name's own hosts have certificates
 	actors    []*actor
-	turn      int
+	turns     [2]int // of each server
 }
 
 const (
@@ -81,8 +81,8 @@ func (n *nameTruth) says(region string, i int) string {
 	case steeredZone:
 		return map[string]string{"ap": newData, "eu": "192.0.2.2", "sa": "192.0.2.3"}[region]
 	case turningZone:
-		n.turn++
-		return fmt.Sprintf("192.0.2.%d", 1+(n.turn*7)%3)
+		n.turns[i]++ // each server by itself, and out of step with whoever asks it up to four times
+		return fmt.Sprintf("192.0.2.%d", 1+n.turns[i]*2%5)
 	case tornZone:
 		if i == 1 {
 			return oldData
