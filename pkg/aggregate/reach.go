@@ -93,7 +93,12 @@ func (t *thing) family() int {
 	return 0
 }
 
-// byAddresses groups spots whose addresses fail in one way from the same regions.
+// maxBundles bounds the statements about addresses that fail wherever they were tried. A zone that answers each
+// query with another dead address would have one made for each.
+const maxBundles = 100
+
+// byAddresses groups spots whose addresses fail in one way from the same regions, or, if those are too many groups,
+// in one way from wherever each was tried: it is open nowhere.
 func byAddresses(failing []*spot) []group {
 	perThing := map[*thing][]*spot{}
 	for _, s := range failing {
@@ -103,11 +108,15 @@ func byAddresses(failing []*spot) []group {
 		way     way
 		regions string
 	}
-	merged := map[bundle][]*spot{}
+	merged, anywhere := map[bundle][]*spot{}, map[bundle][]*spot{}
 	for _, spots := range perThing {
 		w, _ := wayOf(failsOf(spots))
 		b := bundle{w, strings.Join(regionsOf(spots), " ")}
 		merged[b] = append(merged[b], spots...)
+		anywhere[bundle{way: w}] = append(anywhere[bundle{way: w}], spots...)
+	}
+	if len(merged) > maxBundles {
+		merged = anywhere
 	}
 	groups := make([]group, 0, len(merged))
 	for b, spots := range merged {

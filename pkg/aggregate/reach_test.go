@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -425,6 +426,28 @@ func TestAnOriginMayBeLockedToItsCDN(t *testing.T) {
 		down := tcpWorld().in("ap", blocked(ip1, failure)).in("eu", blocked(ip1, failure)).judge().GetFindings()[0]
 		if down.GetCode() != pb.FindingCode_FINDING_CODE_TARGET_DOWN || strings.Contains(down.GetHint(), "allowlist cover") != locked {
 			t.Errorf("%s: %s, hint: %s", ShortFailure(failure), line(down), down.GetHint())
+		}
+	}
+}
+
+// TestADeadAddressForEachQuery: a zone that answers every agent with another dead address makes no statement for
+// each of them, and no work that grows with their square.
+func TestADeadAddressForEachQuery(t *testing.T) {
+	for _, tt := range []struct{ agents, findings int }{{maxBundles, maxBundles}, {maxBundles + 1, 1}} {
+		w := tcpWorld()
+		for i := range tt.agents {
+			dead := fmt.Sprintf("203.0.113.%d:443", i+1)
+			w.in(fmt.Sprintf("r%d", i), answers(1, "A", dead[:len(dead)-4], "198.51.100.99"), blocked(dead, refused), open("198.51.100.99:443"))
+		}
+		found := w.judge().GetFindings()
+		if len(found) != tt.findings {
+			t.Errorf("%d agents: %d findings", tt.agents, len(found))
+		}
+		if f := found[0]; f.GetCode() != pb.FindingCode_FINDING_CODE_PARTIAL_ADDRESS_FAILURE || tt.findings == 1 && len(f.GetAddresses()) != tt.agents {
+			t.Errorf("%d agents: %s with %d addresses", tt.agents, f.GetCode(), len(f.GetAddresses()))
+		}
+		for _, f := range found {
+			checkFinding(t, w, f)
 		}
 	}
 }

@@ -76,11 +76,12 @@ func (f *facts) places(spots []*spot) string {
 	}
 	var addresses []string
 	for _, a := range f.agents {
+		if !regions[a.region] {
+			continue
+		}
 		for family := range families {
 			for _, ip := range Addresses(a.ask.GetVantage(), family) {
-				if regions[a.region] {
-					addresses = append(addresses, ip.String())
-				}
+				addresses = append(addresses, ip.String())
 			}
 		}
 	}

@@ -68,7 +68,7 @@ func TestARootThatIsSilentIsRemembered(t *testing.T) {
 		t.Errorf("referrals: %v", got)
 	}
 	asked := len(tree.Asked(rootServer))
-	r = run(t, env, dnsSpec("www.zone.tld", "A"))
+	run(t, env, dnsSpec("www.zone.tld", "A"))
 	if len(tree.Asked(rootServer)) != asked {
 		t.Error("the root was asked again at once")
 	}

@@ -65,7 +65,8 @@ func TestStandIn(t *testing.T) {
 			[]string{
 				"A www.zone.tld 127.1.0.3 none", "A www.zone.tld 127.1.0.4 dns_lame", "NS zone.tld 127.1.0.3 none",
 				"SOA zone.tld 127.1.0.3 none", "SOA zone.tld 127.1.0.4 dns_lame",
-			}, false,
+			},
+			false,
 		},
 	}, func(t *testing.T, tt standIn) func(*testing.T) {
 		_, env := grow(t, tt.servers, tt.resolver)
