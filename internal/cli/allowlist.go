@@ -330,5 +330,8 @@ func (counter) Begin(*pb.Measurement)     {}
 func (counter) End(*pb.Measurement) error { return nil }
 func (counter) Abort()                    {}
 
+// Waiting says so once for all measurements.
+func (c counter) Waiting() { c.show.Waiting() }
+
 // Update counts.
 func (c counter) Update(_ *pb.Measurement, fresh []*pb.Result) { c.show.Answered(len(fresh)) }

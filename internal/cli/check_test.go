@@ -126,6 +126,9 @@ func TestABrokenStreamIsTakenUpAgainAndNothingIsCountedTwice(t *testing.T) {
 	if c.watches != 3 {
 		t.Errorf("%d streams, want 3", c.watches)
 	}
+	if n := strings.Count(got.err, "the coordinator does not answer"); n != 2 {
+		t.Errorf("it was lost sight of twice, and said %d times so: %s", n, got.err)
+	}
 }
 
 func TestResultsThatTheStreamDidNotBringAreFetched(t *testing.T) {

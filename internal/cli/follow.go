@@ -74,6 +74,7 @@ type follower struct {
 	// results are in the order in which they came; seen are the agents that they are of.
 	results []*pb.Result
 	seen    map[string]bool
+	silent  bool // the coordinator does not answer
 }
 
 // run shows the measurement until it is closed.
@@ -108,8 +109,16 @@ func (f *follower) watch(ctx context.Context) error {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(again), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(again), backoff.WithMaxElapsedTime(0), backoff.WithNotify(f.wait))
 	return err
+}
+
+// wait says, once until something comes again, that the coordinator is lost sight of.
+func (f *follower) wait(error, time.Duration) {
+	if !f.silent {
+		f.silent = true
+		f.report.Waiting()
+	}
 }
 
 // passing says whether an error may be gone at the next try.
@@ -146,6 +155,7 @@ func (f *follower) stream(ctx context.Context) error {
 // take keeps the newest state and the results that are new: a stream that was taken up again begins
 // with those of before.
 func (f *follower) take(m *pb.Measurement, results []*pb.Result) {
+	f.silent = false
 	if m != nil {
 		if len(m.GetAsks()) == 0 {
 			m.Asks = f.m.GetAsks()

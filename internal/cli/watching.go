@@ -101,6 +101,9 @@ func (unseen) Begin(*pb.Measurement) {}
 // Update shows nothing.
 func (unseen) Update(*pb.Measurement, []*pb.Result) {}
 
+// Waiting shows nothing: the next turn comes when it can.
+func (unseen) Waiting() {}
+
 // End shows nothing.
 func (unseen) End(*pb.Measurement) error { return nil }
 

@@ -38,6 +38,9 @@ func (l *live) Begin(m *pb.Measurement) {
 // Update passes on what changed, while there is a table.
 func (l *live) Update(m *pb.Measurement, fresh []*pb.Result) { l.painting.send(changed{m, fresh}) }
 
+// Waiting says in the table's head why nothing comes.
+func (l *live) Waiting() { l.painting.send(silence{}) }
+
 // End replaces the table by text.
 func (l *live) End(m *pb.Measurement) error {
 	l.Abort()
@@ -50,8 +53,9 @@ func (l *live) Abort() {
 	l.painting = nil
 }
 
-// changed and tick are what the model is told.
+// changed, silence and tick are what the model is told.
 type (
+	silence struct{}
 	changed struct {
 		m     *pb.Measurement
 		fresh []*pb.Result
@@ -66,6 +70,7 @@ type model struct {
 	width, height int
 	start, now    time.Time
 	turn          int
+	silent        bool // the coordinator does not answer
 	theme         theme
 }
 
@@ -91,7 +96,10 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.now, m.turn = time.Time(msg), m.turn+1
 		return m, next()
 	case changed:
+		m.silent = false
 		m.take(msg)
+	case silence:
+		m.silent = true
 	case over:
 		return m, tea.Quit
 	}
@@ -141,6 +149,9 @@ func (m *model) lines() []string {
 // head is the first line: what is asked, how many answered, and for how long it goes on.
 func (m *model) head() string {
 	count := fmt.Sprintf("%d of %d answered", len(m.results), m.m.GetLedger().GetAsked())
+	if m.silent {
+		count = noAnswer
+	}
 	return m.theme.strong.Render(asked(m.m)) + gap + m.theme.faint.Render(count+" · "+human(max(0, m.now.Sub(m.start))))
 }
 

@@ -378,6 +378,19 @@ func TestTheLiveTableIsReplacedByText(t *testing.T) {
 	}
 }
 
+func TestTheLiveTableSaysThatTheCoordinatorIsGone(t *testing.T) {
+	m, results := fleetOf(2)
+	table := sized(newModel(m, time.Unix(0, 0)), 200, 24)
+	table.Update(silence{})
+	if head := view(table)[0]; !strings.Contains(head, noAnswer) {
+		t.Errorf("gone: %q", head)
+	}
+	table.Update(changed{m, results})
+	if head := view(table)[0]; !strings.Contains(head, "2 of 2 answered") {
+		t.Errorf("back: %q", head)
+	}
+}
+
 func TestAnInterruptedTableGivesTheTerminalBackBeforeTheEnd(t *testing.T) {
 	m, results := fleetOf(2)
 	var out bytes.Buffer

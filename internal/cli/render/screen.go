@@ -40,11 +40,12 @@ func NewScreen(out, errs io.Writer, getenv func(string) string) Screen {
 
 // Reporter shows one measurement while it goes on. Begin comes first; Update when it changed, with
 // the results that are new; End once, when it is over, with the results in the measurement, sorted by
-// agent. Abort gives back the terminal when it is not followed any longer; Update and End may still come.
+// agent. Waiting comes when the coordinator is lost sight of; the next Update says that it is back. Abort gives back the terminal when it is not followed any longer; Update and End may still come.
 // The measurements have their asks, and are not changed afterwards.
 type Reporter interface {
 	Begin(m *pb.Measurement)
 	Update(m *pb.Measurement, fresh []*pb.Result)
+	Waiting()
 	End(m *pb.Measurement) error
 	Abort()
 }
@@ -55,7 +56,7 @@ func (s Screen) Reporter(still bool) Reporter {
 	s.still = still
 	switch {
 	case s.Format == JSONL:
-		return &lines{out: s.Out}
+		return &lines{screen: s}
 	case s.Format != Table && s.Format != "" || s.Short:
 		return final{s}
 	case s.Terminal && still:
@@ -105,6 +106,9 @@ type final struct{ screen Screen }
 func (final) Begin(*pb.Measurement)                {}
 func (final) Update(*pb.Measurement, []*pb.Result) {}
 func (final) Abort()                               {}
+
+// Waiting says why nothing comes.
+func (f final) Waiting() { f.screen.waiting() }
 
 // End writes the whole measurement.
 func (f final) End(m *pb.Measurement) error {
@@ -227,10 +231,16 @@ func (c columns) lines(r row, t theme, width int) []string {
 	return out
 }
 
+// noAnswer is said while the coordinator is lost sight of.
+const noAnswer = "the coordinator does not answer; still trying"
+
+// waiting says so beside the data.
+func (s Screen) waiting() { fmt.Fprintln(s.Err, "elsewhere: "+noAnswer) }
+
 // lines writes a JSON line for each result as it comes, and one for the measurement at the end.
 type lines struct {
-	out io.Writer
-	err error
+	screen Screen
+	err    error
 }
 
 func (*lines) Begin(*pb.Measurement) {}
@@ -240,10 +250,13 @@ func (*lines) Abort()                {}
 func (l *lines) Update(_ *pb.Measurement, fresh []*pb.Result) {
 	for _, r := range fresh {
 		if l.err == nil {
-			l.err = writeJSONLine(l.out, r)
+			l.err = writeJSONLine(l.screen.Out, r)
 		}
 	}
 }
+
+// Waiting says why nothing comes.
+func (l *lines) Waiting() { l.screen.waiting() }
 
 // End writes the measurement without the results, which are there already.
 func (l *lines) End(m *pb.Measurement) error {
@@ -253,7 +266,7 @@ func (l *lines) End(m *pb.Measurement) error {
 	results := m.Results
 	m.Results = nil
 	defer func() { m.Results = results }()
-	return writeJSONLine(l.out, m)
+	return writeJSONLine(l.screen.Out, m)
 }
 
 // plain writes a line for each agent as it answers, and the findings at the end.
@@ -287,6 +300,9 @@ func (p *plain) Update(m *pb.Measurement, fresh []*pb.Result) {
 		}
 	}
 }
+
+// Waiting says why nothing comes.
+func (p *plain) Waiting() { p.screen.waiting() }
 
 // End writes the agents that did not answer, and the conclusion.
 func (p *plain) End(m *pb.Measurement) error {

@@ -52,7 +52,7 @@ type turnLines struct{ screen Screen }
 
 // Turn writes the line.
 func (l *turnLines) Turn(m *pb.Measurement, _ time.Duration) error {
-	return (&lines{out: l.screen.Out}).End(m)
+	return (&lines{screen: l.screen}).End(m)
 }
 
 // Trouble is not data.

@@ -58,6 +58,7 @@ type Verification struct {
 	cols     [4]int
 	answered int
 	line     bool // the last line is progress, to be taken away
+	silent   bool // the coordinator does not answer
 	err      error
 }
 
@@ -85,6 +86,18 @@ func (v *Verification) Answered(n int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.answered += n
+	v.silent = false
+	v.progress()
+}
+
+// Waiting says, once for all checks, why nothing comes.
+func (v *Verification) Waiting() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.silent && !v.screen.Terminal {
+		v.screen.waiting()
+	}
+	v.silent = true
 	v.progress()
 }
 
@@ -306,6 +319,9 @@ func (v *Verification) progress() {
 	}
 	line := fmt.Sprintf("%d of %s measured, %d of %d answers · %s",
 		len(v.done()), plural(len(v.checks), "door"), v.answered, agents, human(time.Since(v.start)))
+	if v.silent {
+		line = noAnswer
+	}
 	_, _ = lipgloss.Fprint(v.screen.Out, v.screen.theme().faint.Render(cut(line, v.width())))
 	v.line = true
 }
