@@ -135,6 +135,7 @@ func inNamespace(t *testing.T) {
 	t.Run("large packets", func(t *testing.T) { largePackets(t, env) })
 	t.Run("UDP", func(t *testing.T) { firewalledResolvers(t, env) })
 	t.Run("no way to the root", func(t *testing.T) { noWayToTheRoot(t, env) })
+	t.Run("a private zone", func(t *testing.T) { privateZone(t, env) })
 	t.Run("Families", func(t *testing.T) {
 		// There is no default route, but 10.9.0.2; of IPv6 there is the loopback interface alone.
 		if v4, v6 := Families(); !v4 || v6 {
@@ -161,6 +162,32 @@ func noWayToTheRoot(t *testing.T, env *Env) {
 		}
 		if took := r.GetDuration().AsDuration(); took >= walkGrace {
 			t.Errorf("took %v", took)
+		}
+	}
+}
+
+// privateZone: the root is not asked for a name that is reserved for private use; the agent's resolver knows its
+// zone's servers, which are on the port of all such servers.
+func privateZone(t *testing.T, env *Env) {
+	must[*probetest.Tree](t)(probetest.ServeTreeOn(53, map[string]probetest.Nameserver{firstNS: {Zones: map[string][]string{"corp.internal": {
+		"corp.internal. 300 IN SOA ns.corp.internal. root.corp.internal. 7 600 600 600 60", "corp.internal. 300 IN NS ns.corp.internal.",
+		"ns.corp.internal. 300 IN A " + firstNS, "www.corp.internal. 60 IN A 127.0.0.2",
+	}}}}))
+	resolver := must[*probetest.DNSServer](t)(probetest.ServeDNS(at("127.0.0.1"), probetest.Zone{
+		"www.corp.internal": {Records: []string{"www.corp.internal. 60 IN A 127.0.0.2"}},
+		"corp.internal":     {Records: []string{"corp.internal. 300 IN NS ns.corp.internal."}},
+		"ns.corp.internal":  {Records: []string{"ns.corp.internal. 300 IN A " + firstNS}},
+	}, true))
+	r := run(t, &Env{
+		Resolvers: []netip.AddrPort{resolver.Addr()}, Egress: env.Egress, Controls: []string{}, Hints: nil, patience: 3 * time.Second,
+	}, dnsSpec("www.corp.internal", "A"))
+	want := []string{"A www.corp.internal 127.1.0.3 none", "NS corp.internal 127.1.0.3 none", "SOA corp.internal 127.1.0.3 none"}
+	if diff := cmp.Diff(want, told(r, pb.Role_ROLE_AUTHORITY)); diff != "" {
+		t.Error(diff)
+	}
+	for _, line := range told(r, pb.Role_ROLE_REFERRAL) {
+		if !strings.Contains(line, "127.0.0.1") {
+			t.Errorf("somebody else was asked the way: %s", line)
 		}
 	}
 }

@@ -78,10 +78,13 @@ func (h *treeHost) set(apex string, records []string) error {
 }
 
 // ServeTree starts servers by address.
-func ServeTree(servers map[string]Nameserver) (*Tree, error) {
+func ServeTree(servers map[string]Nameserver) (*Tree, error) { return ServeTreeOn(0, servers) }
+
+// ServeTreeOn is the same on a port; 0 is one that is free.
+func ServeTreeOn(port uint16, servers map[string]Nameserver) (*Tree, error) {
 	var last error
 	for range 20 { // A port may be free on one address and taken on another one.
-		t := &Tree{hosts: map[netip.Addr]*treeHost{}}
+		t := &Tree{hosts: map[netip.Addr]*treeHost{}, port: port}
 		if last = t.start(servers); last == nil {
 			return t, nil
 		}
