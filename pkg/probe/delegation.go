@@ -26,6 +26,7 @@ type delegation struct {
 	ttl     time.Duration
 	cached  bool // It was known before this Run.
 	shared  bool // No parent refers to it: the servers of the zone above answer for it, or a resolver knows them.
+	mute    bool // None of its servers, which a resolver named, answered a moment ago.
 }
 
 // nameserver is a server of a zone.
@@ -119,8 +120,7 @@ type Delegations struct {
 	mu      sync.Mutex
 	known   map[string]remembered
 	order   []string  // Of known, the oldest first.
-	silence time.Time // Until then the root is left alone,
-	alone   time.Time // and until then what stands in for it.
+	silence time.Time // Until then the root is left alone.
 }
 
 // remembered is a delegation and when it was and will be forgotten.
@@ -196,26 +196,6 @@ func (d *Delegations) paused(now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return now.Before(d.silence)
-}
-
-// standInSilent notes that no server answered that a resolver named in the root's place.
-func (d *Delegations) standInSilent(now time.Time) {
-	if d == nil {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.alone = now.Add(rootPause)
-}
-
-// pausedStandIn says whether that was a moment ago.
-func (d *Delegations) pausedStandIn(now time.Time) bool {
-	if d == nil {
-		return false
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return now.Before(d.alone)
 }
 
 // parentOf returns a name without its first label; that of a single label is the root.

@@ -3,7 +3,6 @@ package probe
 import (
 	"maps"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -84,7 +83,7 @@ func TestStandIn(t *testing.T) {
 	})
 }
 
-// TestStandInIsRemembered: for a minute, as is that its servers are silent.
+// TestStandInIsRemembered: for a minute.
 func TestStandInIsRemembered(t *testing.T) {
 	t.Parallel()
 	tree, env := grow(t, rootless(), knowing("zone.tld", "ns1.zone.tld", "ns2.zone.tld"))
@@ -98,9 +97,35 @@ func TestStandInIsRemembered(t *testing.T) {
 	if asked := len(tree.Asked(firstNS)); asked == 0 {
 		t.Error("nobody was asked")
 	}
-	d := &Delegations{}
-	d.standInSilent(time.Now())
-	if !d.pausedStandIn(time.Now()) || d.pausedStandIn(time.Now().Add(2*rootPause)) {
-		t.Error("silence is not remembered for a minute")
+}
+
+// TestASilentStandIn: its servers are left alone for a minute, and those of another zone are not, whoever asked for
+// which.
+func TestASilentStandIn(t *testing.T) {
+	t.Parallel()
+	servers := lame(lame(rootless(), firstNS, probetest.LameSilent), secondNS, probetest.LameSilent)
+	servers[subServer] = probetest.Nameserver{Zones: map[string][]string{"other.test": {
+		"other.test. 300 IN SOA ns.other.test. root.other.test. 9 600 600 600 60", "other.test. 300 IN NS ns.other.test.",
+		"ns.other.test. 300 IN A " + subServer, "www.other.test. 60 IN A 127.0.0.3",
+	}}}
+	known := knowing("zone.tld", "ns1.zone.tld", "ns2.zone.tld")
+	maps.Copy(known, probetest.Zone{
+		"other.test":     {Records: []string{"other.test. 300 IN NS ns.other.test."}},
+		"ns.other.test":  {Records: []string{"ns.other.test. 300 IN A " + subServer}},
+		"www.other.test": {Records: []string{"www.other.test. 60 IN A 127.0.0.3"}},
+	})
+	tree, env := grow(t, servers, known)
+	env.Delegations = &Delegations{}
+	run(t, env, dnsSpec("www.zone.tld", "A"))
+	asked := len(tree.Asked(firstNS)) + len(tree.Asked(secondNS))
+	if asked == 0 {
+		t.Error("nobody was asked")
+	}
+	run(t, env, dnsSpec("www.zone.tld", "A"))
+	if again := len(tree.Asked(firstNS)) + len(tree.Asked(secondNS)); again != asked {
+		t.Errorf("servers that had been silent were asked %d times more", again-asked)
+	}
+	if got := told(run(t, env, dnsSpec("www.other.test", "A")), pb.Role_ROLE_AUTHORITY); len(got) != 3 {
+		t.Errorf("another zone's servers: %v", got)
 	}
 }

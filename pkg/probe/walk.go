@@ -87,7 +87,7 @@ func (w *walker) start(ctx context.Context, name string) delegation {
 	here, _ := w.own.closest(name, now)
 	here.cached = false
 	if !w.traces() {
-		if known, ok := w.known.closest(name, now); ok && dns.CountLabel(known.zone) > dns.CountLabel(here.zone) {
+		if known, ok := w.known.closest(name, now); ok && !(known.mute && w.asked) && dns.CountLabel(known.zone) > dns.CountLabel(here.zone) {
 			return known
 		}
 	}
@@ -140,7 +140,7 @@ func (w *walker) descend(ctx context.Context, q inquiry) *cut {
 	}
 	d := w.start(ctx, from)
 	for range walkReferrals {
-		if d.zone == "" {
+		if d.zone == "" || d.mute {
 			return nil
 		}
 		c := w.level(ctx, d, q)
@@ -160,7 +160,8 @@ func (w *walker) descend(ctx context.Context, q inquiry) *cut {
 			}
 		default:
 			if c.reply == nil && d.shared {
-				w.known.standInSilent(time.Now())
+				d.mute, d.ttl = true, rootPause
+				w.known.remember(d, time.Now())
 			}
 			return c
 		}
