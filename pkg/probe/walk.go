@@ -87,7 +87,7 @@ func (w *walker) start(ctx context.Context, name string) delegation {
 	here, _ := w.own.closest(name, now)
 	here.cached = false
 	if !w.traces() {
-		if known, ok := w.known.closest(name, now); ok && !(known.mute && w.asked) && dns.CountLabel(known.zone) > dns.CountLabel(here.zone) {
+		if known, ok := w.known.closest(name, now); ok && (!known.mute || !w.asked) && dns.CountLabel(known.zone) > dns.CountLabel(here.zone) {
 			return known
 		}
 	}
