@@ -8,7 +8,7 @@ import (
 )
 
 // Version is the version of the judge; a Verdict carries the one that made it.
-const Version = "3"
+const Version = "4"
 
 // Judge says what the results of m mean together. It reads the spec, the policy, the state and the asks
 // of m and nothing else of it; an agent's place is the one in its ask. Results of agents that were not asked,

@@ -131,37 +131,53 @@ func (f *facts) policies() string {
 		if a.reason() != pb.Failure_FAILURE_AGENT_POLICY_DENIED {
 			return ""
 		}
-		text := a.ask.GetDetail()
-		for _, s := range a.steps { // Where a redirect led to says more than that it was not followed.
-			mine := s.GetRole() == pb.Role_ROLE_TARGET && text == "" || s.GetRole() == pb.Role_ROLE_REDIRECT
-			if mine && s.GetFailure() == pb.Failure_FAILURE_AGENT_POLICY_DENIED {
-				text = s.GetEvidence().GetText()
+		said := map[pb.Role][]string{}
+		for _, s := range a.steps {
+			if s.GetFailure() == pb.Failure_FAILURE_AGENT_POLICY_DENIED {
+				said[s.GetRole()] = append(said[s.GetRole()], s.GetEvidence().GetText())
 			}
 		}
-		if text != "" {
-			texts = append(texts, "“"+shownUpTo(3*maxText, text)+"”")
+		mine := said[pb.Role_ROLE_REDIRECT] // Where a redirect led to says more than that it was not followed.
+		if detail := a.ask.GetDetail(); len(mine) == 0 && detail != "" {
+			mine = []string{detail}
+		} else if len(mine) == 0 {
+			mine = said[pb.Role_ROLE_TARGET]
+		}
+		for _, text := range mine {
+			if text != "" {
+				texts = append(texts, "“"+shownUpTo(3*maxText, text)+"”")
+			}
 		}
 	}
 	return join(unique(texts))
 }
 
-// reason is why an agent says nothing of use: its own reason for not answering, or the first failure
-// of its steps that could not be judged, its own ones before those of the target.
+// reason is why an agent says nothing of use: its own reason for not answering, or what most of its steps
+// for the target say that could not be judged, its own reasons before those of the target. That one
+// family has no data is the least of reasons.
 func (a *agent) reason() pb.Failure {
 	if why := a.ask.GetFailure(); why > pb.Failure_FAILURE_NONE {
 		return why
 	}
-	reason := pb.Failure_FAILURE_UNSPECIFIED
+	var own, others, nodata []fault
 	for _, s := range a.steps {
-		switch own := stageOf(s.GetFailure()) == pb.Stage_STAGE_AGENT; {
-		case s.GetRole() != pb.Role_ROLE_TARGET || clean(s):
-		case own:
-			return s.GetFailure()
-		case reason == pb.Failure_FAILURE_UNSPECIFIED || reason == pb.Failure_FAILURE_DNS_NODATA:
-			reason = s.GetFailure() // that one family has no data is the least of reasons
+		given := fault{failure: s.GetFailure()}
+		switch {
+		case s.GetRole() != pb.Role_ROLE_TARGET || given.failure <= pb.Failure_FAILURE_NONE:
+		case stageOf(given.failure) == pb.Stage_STAGE_AGENT:
+			own = append(own, given)
+		case given.failure == pb.Failure_FAILURE_DNS_NODATA:
+			nodata = append(nodata, given)
+		default:
+			others = append(others, given)
 		}
 	}
-	return reason
+	for _, why := range [][]fault{own, others, nodata} {
+		if len(why) > 0 {
+			return mostFrequent(why)
+		}
+	}
+	return pb.Failure_FAILURE_UNSPECIFIED
 }
 
 // refusals are the agents' own reasons (rule 18): the most frequent one, and all.

@@ -82,6 +82,12 @@ func TestSentences(t *testing.T) {
 			"",
 		},
 		{
+			"what most of an agent's own steps say, whichever came first",
+			expectWorld(wantBlocked).in("ap", tcp(ip1, refused), tcp(ip2, timeout), tcp(v61, timeout)),
+			"nothing was judged: of 1 agent, 1 answered with nothing that can be judged (tcp_timeout).",
+			"",
+		},
+		{
 			"what the operators do not allow", denied,
 			"nothing was judged: of 2 agents, 1 answered with nothing that can be judged (agent_policy_denied), 1 refused (agent_policy_denied).",
 			"the agents' operators do not let them go there: “10.0.0.1 is special-purpose” and “no private ranges”; ask agents whose operators do.",
