@@ -1,5 +1,5 @@
 // Package file reads the files that people name: no more of them than is sensible, and with the same words
-// for what is wrong with any.
+// for what is wrong with any; and keeps those that hold a secret.
 package file
 
 import (
@@ -49,4 +49,19 @@ func size(n int) string {
 		return fmt.Sprintf("%d MiB", n>>20)
 	}
 	return fmt.Sprintf("%d KiB", n>>10)
+}
+
+// Private refuses a file that others than its owner may read. One that is not there is no fault.
+func Private(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return because(path, err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("%s: others may read it (mode %04o): replace what is in it if they could have, and chmod 600 it", path, mode)
+	}
+	return nil
 }
