@@ -22,6 +22,107 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// RevokeAgentRequest names an agent.
+type RevokeAgentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name. Required.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Why, in the operator's words. Default: none.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeAgentRequest) Reset() {
+	*x = RevokeAgentRequest{}
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeAgentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeAgentRequest) ProtoMessage() {}
+
+func (x *RevokeAgentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeAgentRequest.ProtoReflect.Descriptor instead.
+func (*RevokeAgentRequest) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *RevokeAgentRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RevokeAgentRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// RevokeAgentResponse is the agent.
+type RevokeAgentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeAgentResponse) Reset() {
+	*x = RevokeAgentResponse{}
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeAgentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeAgentResponse) ProtoMessage() {}
+
+func (x *RevokeAgentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeAgentResponse.ProtoReflect.Descriptor instead.
+func (*RevokeAgentResponse) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RevokeAgentResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // ListAgentsRequest chooses agents.
 type ListAgentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -33,7 +134,7 @@ type ListAgentsRequest struct {
 
 func (x *ListAgentsRequest) Reset() {
 	*x = ListAgentsRequest{}
-	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[0]
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +146,7 @@ func (x *ListAgentsRequest) String() string {
 func (*ListAgentsRequest) ProtoMessage() {}
 
 func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[0]
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +159,7 @@ func (x *ListAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{0}
+	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListAgentsRequest) GetFrom() string {
@@ -79,7 +180,7 @@ type ListAgentsResponse struct {
 
 func (x *ListAgentsResponse) Reset() {
 	*x = ListAgentsResponse{}
-	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[1]
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -91,7 +192,7 @@ func (x *ListAgentsResponse) String() string {
 func (*ListAgentsResponse) ProtoMessage() {}
 
 func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[1]
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -104,7 +205,7 @@ func (x *ListAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAgentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{1}
+	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListAgentsResponse) GetAgents() []*Agent {
@@ -125,7 +226,7 @@ type WatchAgentsRequest struct {
 
 func (x *WatchAgentsRequest) Reset() {
 	*x = WatchAgentsRequest{}
-	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[2]
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -137,7 +238,7 @@ func (x *WatchAgentsRequest) String() string {
 func (*WatchAgentsRequest) ProtoMessage() {}
 
 func (x *WatchAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[2]
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -150,7 +251,7 @@ func (x *WatchAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchAgentsRequest.ProtoReflect.Descriptor instead.
 func (*WatchAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{2}
+	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WatchAgentsRequest) GetFrom() string {
@@ -171,7 +272,7 @@ type WatchAgentsResponse struct {
 
 func (x *WatchAgentsResponse) Reset() {
 	*x = WatchAgentsResponse{}
-	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -183,7 +284,7 @@ func (x *WatchAgentsResponse) String() string {
 func (*WatchAgentsResponse) ProtoMessage() {}
 
 func (x *WatchAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_fleet_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -196,7 +297,7 @@ func (x *WatchAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchAgentsResponse.ProtoReflect.Descriptor instead.
 func (*WatchAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{3}
+	return file_elsewhere_v1_fleet_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WatchAgentsResponse) GetAgents() []*Agent {
@@ -210,7 +311,12 @@ var File_elsewhere_v1_fleet_service_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_fleet_service_proto_rawDesc = "" +
 	"\n" +
-	" elsewhere/v1/fleet_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aelsewhere/v1/vantage.proto\"1\n" +
+	" elsewhere/v1/fleet_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aelsewhere/v1/vantage.proto\"`\n" +
+	"\x12RevokeAgentRequest\x12(\n" +
+	"\x02id\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,63}$R\x02id\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\x06reason\"@\n" +
+	"\x13RevokeAgentResponse\x12)\n" +
+	"\x05agent\x18\x01 \x01(\v2\x13.elsewhere.v1.AgentR\x05agent\"1\n" +
 	"\x11ListAgentsRequest\x12\x1c\n" +
 	"\x04from\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x04from\"A\n" +
 	"\x12ListAgentsResponse\x12+\n" +
@@ -218,11 +324,12 @@ const file_elsewhere_v1_fleet_service_proto_rawDesc = "" +
 	"\x12WatchAgentsRequest\x12\x1c\n" +
 	"\x04from\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x04from\"B\n" +
 	"\x13WatchAgentsResponse\x12+\n" +
-	"\x06agents\x18\x01 \x03(\v2\x13.elsewhere.v1.AgentR\x06agents2\xb5\x01\n" +
+	"\x06agents\x18\x01 \x03(\v2\x13.elsewhere.v1.AgentR\x06agents2\x89\x02\n" +
 	"\fFleetService\x12O\n" +
 	"\n" +
 	"ListAgents\x12\x1f.elsewhere.v1.ListAgentsRequest\x1a .elsewhere.v1.ListAgentsResponse\x12T\n" +
-	"\vWatchAgents\x12 .elsewhere.v1.WatchAgentsRequest\x1a!.elsewhere.v1.WatchAgentsResponse0\x01B\xb9\x01\n" +
+	"\vWatchAgents\x12 .elsewhere.v1.WatchAgentsRequest\x1a!.elsewhere.v1.WatchAgentsResponse0\x01\x12R\n" +
+	"\vRevokeAgent\x12 .elsewhere.v1.RevokeAgentRequest\x1a!.elsewhere.v1.RevokeAgentResponseB\xb9\x01\n" +
 	"\x10com.elsewhere.v1B\x11FleetServiceProtoP\x01ZAgithub.com/elsewhere-net/elsewhere/proto/elsewhere/v1;elsewherev1\xa2\x02\x03EXX\xaa\x02\fElsewhere.V1\xca\x02\fElsewhere\\V1\xe2\x02\x18Elsewhere\\V1\\GPBMetadata\xea\x02\rElsewhere::V1b\x06proto3"
 
 var (
@@ -237,26 +344,31 @@ func file_elsewhere_v1_fleet_service_proto_rawDescGZIP() []byte {
 	return file_elsewhere_v1_fleet_service_proto_rawDescData
 }
 
-var file_elsewhere_v1_fleet_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_elsewhere_v1_fleet_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_elsewhere_v1_fleet_service_proto_goTypes = []any{
-	(*ListAgentsRequest)(nil),   // 0: elsewhere.v1.ListAgentsRequest
-	(*ListAgentsResponse)(nil),  // 1: elsewhere.v1.ListAgentsResponse
-	(*WatchAgentsRequest)(nil),  // 2: elsewhere.v1.WatchAgentsRequest
-	(*WatchAgentsResponse)(nil), // 3: elsewhere.v1.WatchAgentsResponse
-	(*Agent)(nil),               // 4: elsewhere.v1.Agent
+	(*RevokeAgentRequest)(nil),  // 0: elsewhere.v1.RevokeAgentRequest
+	(*RevokeAgentResponse)(nil), // 1: elsewhere.v1.RevokeAgentResponse
+	(*ListAgentsRequest)(nil),   // 2: elsewhere.v1.ListAgentsRequest
+	(*ListAgentsResponse)(nil),  // 3: elsewhere.v1.ListAgentsResponse
+	(*WatchAgentsRequest)(nil),  // 4: elsewhere.v1.WatchAgentsRequest
+	(*WatchAgentsResponse)(nil), // 5: elsewhere.v1.WatchAgentsResponse
+	(*Agent)(nil),               // 6: elsewhere.v1.Agent
 }
 var file_elsewhere_v1_fleet_service_proto_depIdxs = []int32{
-	4, // 0: elsewhere.v1.ListAgentsResponse.agents:type_name -> elsewhere.v1.Agent
-	4, // 1: elsewhere.v1.WatchAgentsResponse.agents:type_name -> elsewhere.v1.Agent
-	0, // 2: elsewhere.v1.FleetService.ListAgents:input_type -> elsewhere.v1.ListAgentsRequest
-	2, // 3: elsewhere.v1.FleetService.WatchAgents:input_type -> elsewhere.v1.WatchAgentsRequest
-	1, // 4: elsewhere.v1.FleetService.ListAgents:output_type -> elsewhere.v1.ListAgentsResponse
-	3, // 5: elsewhere.v1.FleetService.WatchAgents:output_type -> elsewhere.v1.WatchAgentsResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	6, // 0: elsewhere.v1.RevokeAgentResponse.agent:type_name -> elsewhere.v1.Agent
+	6, // 1: elsewhere.v1.ListAgentsResponse.agents:type_name -> elsewhere.v1.Agent
+	6, // 2: elsewhere.v1.WatchAgentsResponse.agents:type_name -> elsewhere.v1.Agent
+	2, // 3: elsewhere.v1.FleetService.ListAgents:input_type -> elsewhere.v1.ListAgentsRequest
+	4, // 4: elsewhere.v1.FleetService.WatchAgents:input_type -> elsewhere.v1.WatchAgentsRequest
+	0, // 5: elsewhere.v1.FleetService.RevokeAgent:input_type -> elsewhere.v1.RevokeAgentRequest
+	3, // 6: elsewhere.v1.FleetService.ListAgents:output_type -> elsewhere.v1.ListAgentsResponse
+	5, // 7: elsewhere.v1.FleetService.WatchAgents:output_type -> elsewhere.v1.WatchAgentsResponse
+	1, // 8: elsewhere.v1.FleetService.RevokeAgent:output_type -> elsewhere.v1.RevokeAgentResponse
+	6, // [6:9] is the sub-list for method output_type
+	3, // [3:6] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_fleet_service_proto_init() }
@@ -271,7 +383,7 @@ func file_elsewhere_v1_fleet_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_fleet_service_proto_rawDesc), len(file_elsewhere_v1_fleet_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

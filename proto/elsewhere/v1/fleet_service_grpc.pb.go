@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	FleetService_ListAgents_FullMethodName  = "/elsewhere.v1.FleetService/ListAgents"
 	FleetService_WatchAgents_FullMethodName = "/elsewhere.v1.FleetService/WatchAgents"
+	FleetService_RevokeAgent_FullMethodName = "/elsewhere.v1.FleetService/RevokeAgent"
 )
 
 // FleetServiceClient is the client API for FleetService service.
@@ -34,6 +35,10 @@ type FleetServiceClient interface {
 	// WatchAgents streams the agents as they are, then each change, until the caller ends it. A slow
 	// reader skips to the newest state.
 	WatchAgents(ctx context.Context, in *WatchAgentsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchAgentsResponse], error)
+	// RevokeAgent shuts an agent out: its streams and its connection to NATS end within 5 s, and no key that
+	// it ever had lets it in again. What runs there counts as lost. It is for SCOPE_ADMIN. Revoking one that
+	// is revoked changes nothing.
+	RevokeAgent(ctx context.Context, in *RevokeAgentRequest, opts ...grpc.CallOption) (*RevokeAgentResponse, error)
 }
 
 type fleetServiceClient struct {
@@ -73,6 +78,16 @@ func (c *fleetServiceClient) WatchAgents(ctx context.Context, in *WatchAgentsReq
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FleetService_WatchAgentsClient = grpc.ServerStreamingClient[WatchAgentsResponse]
 
+func (c *fleetServiceClient) RevokeAgent(ctx context.Context, in *RevokeAgentRequest, opts ...grpc.CallOption) (*RevokeAgentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeAgentResponse)
+	err := c.cc.Invoke(ctx, FleetService_RevokeAgent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // FleetServiceServer is the server API for FleetService service.
 // All implementations must embed UnimplementedFleetServiceServer
 // for forward compatibility.
@@ -84,6 +99,10 @@ type FleetServiceServer interface {
 	// WatchAgents streams the agents as they are, then each change, until the caller ends it. A slow
 	// reader skips to the newest state.
 	WatchAgents(*WatchAgentsRequest, grpc.ServerStreamingServer[WatchAgentsResponse]) error
+	// RevokeAgent shuts an agent out: its streams and its connection to NATS end within 5 s, and no key that
+	// it ever had lets it in again. What runs there counts as lost. It is for SCOPE_ADMIN. Revoking one that
+	// is revoked changes nothing.
+	RevokeAgent(context.Context, *RevokeAgentRequest) (*RevokeAgentResponse, error)
 	mustEmbedUnimplementedFleetServiceServer()
 }
 
@@ -99,6 +118,9 @@ func (UnimplementedFleetServiceServer) ListAgents(context.Context, *ListAgentsRe
 }
 func (UnimplementedFleetServiceServer) WatchAgents(*WatchAgentsRequest, grpc.ServerStreamingServer[WatchAgentsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchAgents not implemented")
+}
+func (UnimplementedFleetServiceServer) RevokeAgent(context.Context, *RevokeAgentRequest) (*RevokeAgentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeAgent not implemented")
 }
 func (UnimplementedFleetServiceServer) mustEmbedUnimplementedFleetServiceServer() {}
 func (UnimplementedFleetServiceServer) testEmbeddedByValue()                      {}
@@ -150,6 +172,24 @@ func _FleetService_WatchAgents_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FleetService_WatchAgentsServer = grpc.ServerStreamingServer[WatchAgentsResponse]
 
+func _FleetService_RevokeAgent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeAgentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetServiceServer).RevokeAgent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetService_RevokeAgent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetServiceServer).RevokeAgent(ctx, req.(*RevokeAgentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // FleetService_ServiceDesc is the grpc.ServiceDesc for FleetService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -160,6 +200,10 @@ var FleetService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAgents",
 			Handler:    _FleetService_ListAgents_Handler,
+		},
+		{
+			MethodName: "RevokeAgent",
+			Handler:    _FleetService_RevokeAgent_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -23,7 +23,8 @@ const (
 )
 
 // LogBatch is one message of the log, the only truth: what was gathered while the commit before was
-// in flight. Its position is the message's sequence in the stream.
+// in flight. Its position is the message's sequence in the stream, where its CRC-32C stands behind it: 4 bytes, little
+// endian.
 type LogBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The entries, in order.
@@ -82,7 +83,13 @@ type LogEntry struct {
 	//	*LogEntry_Declined
 	//	*LogEntry_Closed
 	//	*LogEntry_Forgotten
-	Entry         isLogEntry_Entry `protobuf_oneof:"entry"`
+	//	*LogEntry_Enrolment
+	//	*LogEntry_Audit
+	//	*LogEntry_Gaps
+	//	*LogEntry_Delivered
+	Entry isLogEntry_Entry `protobuf_oneof:"entry"`
+	// Where a result stood in its agent's spool. Unset for other entries.
+	Place         *Place `protobuf:"bytes,15,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +176,49 @@ func (x *LogEntry) GetForgotten() *Forgotten {
 	return nil
 }
 
+func (x *LogEntry) GetEnrolment() *Enrolment {
+	if x != nil {
+		if x, ok := x.Entry.(*LogEntry_Enrolment); ok {
+			return x.Enrolment
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetAudit() *AuditEvent {
+	if x != nil {
+		if x, ok := x.Entry.(*LogEntry_Audit); ok {
+			return x.Audit
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetGaps() *Gaps {
+	if x != nil {
+		if x, ok := x.Entry.(*LogEntry_Gaps); ok {
+			return x.Gaps
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetDelivered() *Delivered {
+	if x != nil {
+		if x, ok := x.Entry.(*LogEntry_Delivered); ok {
+			return x.Delivered
+		}
+	}
+	return nil
+}
+
+func (x *LogEntry) GetPlace() *Place {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
 type isLogEntry_Entry interface {
 	isLogEntry_Entry()
 }
@@ -198,6 +248,27 @@ type LogEntry_Forgotten struct {
 	Forgotten *Forgotten `protobuf:"bytes,5,opt,name=forgotten,proto3,oneof"`
 }
 
+type LogEntry_Enrolment struct {
+	// An agent was enrolled, renewed or revoked, or is carried over what is forgotten: all of it as it is
+	// now.
+	Enrolment *Enrolment `protobuf:"bytes,6,opt,name=enrolment,proto3,oneof"`
+}
+
+type LogEntry_Audit struct {
+	// Something about trust happened.
+	Audit *AuditEvent `protobuf:"bytes,7,opt,name=audit,proto3,oneof"`
+}
+
+type LogEntry_Gaps struct {
+	// Numbers of a spool that bring no result.
+	Gaps *Gaps `protobuf:"bytes,8,opt,name=gaps,proto3,oneof"`
+}
+
+type LogEntry_Delivered struct {
+	// What is known of an agent's spool is carried over what is forgotten.
+	Delivered *Delivered `protobuf:"bytes,9,opt,name=delivered,proto3,oneof"`
+}
+
 func (*LogEntry_Opened) isLogEntry_Entry() {}
 
 func (*LogEntry_Result) isLogEntry_Entry() {}
@@ -207,6 +278,217 @@ func (*LogEntry_Declined) isLogEntry_Entry() {}
 func (*LogEntry_Closed) isLogEntry_Entry() {}
 
 func (*LogEntry_Forgotten) isLogEntry_Entry() {}
+
+func (*LogEntry_Enrolment) isLogEntry_Entry() {}
+
+func (*LogEntry_Audit) isLogEntry_Entry() {}
+
+func (*LogEntry_Gaps) isLogEntry_Entry() {}
+
+func (*LogEntry_Delivered) isLogEntry_Entry() {}
+
+// Place is where a result stood in its agent's spool. (agent, epoch, seq) is its key on the way: what was
+// folded once is not folded again.
+type Place struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The spool's epoch.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The number in it.
+	Seq uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// SHA-256 of the result as it came. The same place with another digest is an equivocation, never an
+	// overwrite.
+	Digest        []byte `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Place) Reset() {
+	*x = Place{}
+	mi := &file_elsewhere_v1_log_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Place) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Place) ProtoMessage() {}
+
+func (x *Place) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_log_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Place.ProtoReflect.Descriptor instead.
+func (*Place) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Place) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Place) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Place) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+// Gaps are numbers of a spool that bring no result.
+type Gaps struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The spool's epoch.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The numbers.
+	Gaps          []*Gap `protobuf:"bytes,3,rep,name=gaps,proto3" json:"gaps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gaps) Reset() {
+	*x = Gaps{}
+	mi := &file_elsewhere_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gaps) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gaps) ProtoMessage() {}
+
+func (x *Gaps) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gaps.ProtoReflect.Descriptor instead.
+func (*Gaps) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Gaps) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Gaps) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Gaps) GetGaps() []*Gap {
+	if x != nil {
+		return x.Gaps
+	}
+	return nil
+}
+
+// Delivered is all that is known of one epoch of an agent's spool.
+type Delivered struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The spool's epoch.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The numbers that came or were given up.
+	Ranges []*SeqRange `protobuf:"bytes,3,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	// How many of them the agent dropped.
+	Dropped       uint64 `protobuf:"varint,4,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivered) Reset() {
+	*x = Delivered{}
+	mi := &file_elsewhere_v1_log_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivered) ProtoMessage() {}
+
+func (x *Delivered) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_log_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
+func (*Delivered) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Delivered) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Delivered) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Delivered) GetRanges() []*SeqRange {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+func (x *Delivered) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
 
 // Opened opens a measurement with its frozen list of agents.
 type Opened struct {
@@ -219,7 +501,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_elsewhere_v1_log_proto_msgTypes[2]
+	mi := &file_elsewhere_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -231,7 +513,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_log_proto_msgTypes[2]
+	mi := &file_elsewhere_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -244,7 +526,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Opened) GetMeasurement() *Measurement {
@@ -273,7 +555,7 @@ type Declined struct {
 
 func (x *Declined) Reset() {
 	*x = Declined{}
-	mi := &file_elsewhere_v1_log_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +567,7 @@ func (x *Declined) String() string {
 func (*Declined) ProtoMessage() {}
 
 func (x *Declined) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_log_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +580,7 @@ func (x *Declined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Declined.ProtoReflect.Descriptor instead.
 func (*Declined) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Declined) GetMeasurementId() string {
@@ -353,7 +635,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_elsewhere_v1_log_proto_msgTypes[4]
+	mi := &file_elsewhere_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +647,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_log_proto_msgTypes[4]
+	mi := &file_elsewhere_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +660,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Closed) GetMeasurementId() string {
@@ -420,7 +702,7 @@ type Forgotten struct {
 
 func (x *Forgotten) Reset() {
 	*x = Forgotten{}
-	mi := &file_elsewhere_v1_log_proto_msgTypes[5]
+	mi := &file_elsewhere_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +714,7 @@ func (x *Forgotten) String() string {
 func (*Forgotten) ProtoMessage() {}
 
 func (x *Forgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_log_proto_msgTypes[5]
+	mi := &file_elsewhere_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +727,7 @@ func (x *Forgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forgotten.ProtoReflect.Descriptor instead.
 func (*Forgotten) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_elsewhere_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Forgotten) GetUpTo() uint64 {
@@ -459,16 +741,34 @@ var File_elsewhere_v1_log_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16elsewhere/v1/log.proto\x12\felsewhere.v1\x1a\x1eelsewhere/v1/measurement.proto\x1a\x19elsewhere/v1/result.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n" +
+	"\x16elsewhere/v1/log.proto\x12\felsewhere.v1\x1a\x19elsewhere/v1/access.proto\x1a\x1eelsewhere/v1/measurement.proto\x1a\x19elsewhere/v1/result.proto\x1a!elsewhere/v1/result_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n" +
 	"\bLogBatch\x120\n" +
-	"\aentries\x18\x01 \x03(\v2\x16.elsewhere.v1.LogEntryR\aentries\"\x92\x02\n" +
+	"\aentries\x18\x01 \x03(\v2\x16.elsewhere.v1.LogEntryR\aentries\"\x8b\x04\n" +
 	"\bLogEntry\x12.\n" +
 	"\x06opened\x18\x01 \x01(\v2\x14.elsewhere.v1.OpenedH\x00R\x06opened\x12.\n" +
 	"\x06result\x18\x02 \x01(\v2\x14.elsewhere.v1.ResultH\x00R\x06result\x124\n" +
 	"\bdeclined\x18\x03 \x01(\v2\x16.elsewhere.v1.DeclinedH\x00R\bdeclined\x12.\n" +
 	"\x06closed\x18\x04 \x01(\v2\x14.elsewhere.v1.ClosedH\x00R\x06closed\x127\n" +
-	"\tforgotten\x18\x05 \x01(\v2\x17.elsewhere.v1.ForgottenH\x00R\tforgottenB\a\n" +
-	"\x05entry\"E\n" +
+	"\tforgotten\x18\x05 \x01(\v2\x17.elsewhere.v1.ForgottenH\x00R\tforgotten\x127\n" +
+	"\tenrolment\x18\x06 \x01(\v2\x17.elsewhere.v1.EnrolmentH\x00R\tenrolment\x120\n" +
+	"\x05audit\x18\a \x01(\v2\x18.elsewhere.v1.AuditEventH\x00R\x05audit\x12(\n" +
+	"\x04gaps\x18\b \x01(\v2\x12.elsewhere.v1.GapsH\x00R\x04gaps\x127\n" +
+	"\tdelivered\x18\t \x01(\v2\x17.elsewhere.v1.DeliveredH\x00R\tdelivered\x12)\n" +
+	"\x05place\x18\x0f \x01(\v2\x13.elsewhere.v1.PlaceR\x05placeB\a\n" +
+	"\x05entry\"G\n" +
+	"\x05Place\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"Y\n" +
+	"\x04Gaps\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12%\n" +
+	"\x04gaps\x18\x03 \x03(\v2\x11.elsewhere.v1.GapR\x04gaps\"\x81\x01\n" +
+	"\tDelivered\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12.\n" +
+	"\x06ranges\x18\x03 \x03(\v2\x16.elsewhere.v1.SeqRangeR\x06ranges\x12\x18\n" +
+	"\adropped\x18\x04 \x01(\x04R\adropped\"E\n" +
 	"\x06Opened\x12;\n" +
 	"\vmeasurement\x18\x01 \x01(\v2\x19.elsewhere.v1.MeasurementR\vmeasurement\"\xa6\x01\n" +
 	"\bDeclined\x12%\n" +
@@ -498,34 +798,48 @@ func file_elsewhere_v1_log_proto_rawDescGZIP() []byte {
 	return file_elsewhere_v1_log_proto_rawDescData
 }
 
-var file_elsewhere_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_elsewhere_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_elsewhere_v1_log_proto_goTypes = []any{
 	(*LogBatch)(nil),              // 0: elsewhere.v1.LogBatch
 	(*LogEntry)(nil),              // 1: elsewhere.v1.LogEntry
-	(*Opened)(nil),                // 2: elsewhere.v1.Opened
-	(*Declined)(nil),              // 3: elsewhere.v1.Declined
-	(*Closed)(nil),                // 4: elsewhere.v1.Closed
-	(*Forgotten)(nil),             // 5: elsewhere.v1.Forgotten
-	(*Result)(nil),                // 6: elsewhere.v1.Result
-	(*Measurement)(nil),           // 7: elsewhere.v1.Measurement
-	(Failure)(0),                  // 8: elsewhere.v1.Failure
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*Place)(nil),                 // 2: elsewhere.v1.Place
+	(*Gaps)(nil),                  // 3: elsewhere.v1.Gaps
+	(*Delivered)(nil),             // 4: elsewhere.v1.Delivered
+	(*Opened)(nil),                // 5: elsewhere.v1.Opened
+	(*Declined)(nil),              // 6: elsewhere.v1.Declined
+	(*Closed)(nil),                // 7: elsewhere.v1.Closed
+	(*Forgotten)(nil),             // 8: elsewhere.v1.Forgotten
+	(*Result)(nil),                // 9: elsewhere.v1.Result
+	(*Enrolment)(nil),             // 10: elsewhere.v1.Enrolment
+	(*AuditEvent)(nil),            // 11: elsewhere.v1.AuditEvent
+	(*Gap)(nil),                   // 12: elsewhere.v1.Gap
+	(*SeqRange)(nil),              // 13: elsewhere.v1.SeqRange
+	(*Measurement)(nil),           // 14: elsewhere.v1.Measurement
+	(Failure)(0),                  // 15: elsewhere.v1.Failure
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_elsewhere_v1_log_proto_depIdxs = []int32{
-	1, // 0: elsewhere.v1.LogBatch.entries:type_name -> elsewhere.v1.LogEntry
-	2, // 1: elsewhere.v1.LogEntry.opened:type_name -> elsewhere.v1.Opened
-	6, // 2: elsewhere.v1.LogEntry.result:type_name -> elsewhere.v1.Result
-	3, // 3: elsewhere.v1.LogEntry.declined:type_name -> elsewhere.v1.Declined
-	4, // 4: elsewhere.v1.LogEntry.closed:type_name -> elsewhere.v1.Closed
-	5, // 5: elsewhere.v1.LogEntry.forgotten:type_name -> elsewhere.v1.Forgotten
-	7, // 6: elsewhere.v1.Opened.measurement:type_name -> elsewhere.v1.Measurement
-	8, // 7: elsewhere.v1.Declined.failure:type_name -> elsewhere.v1.Failure
-	9, // 8: elsewhere.v1.Closed.time:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	1,  // 0: elsewhere.v1.LogBatch.entries:type_name -> elsewhere.v1.LogEntry
+	5,  // 1: elsewhere.v1.LogEntry.opened:type_name -> elsewhere.v1.Opened
+	9,  // 2: elsewhere.v1.LogEntry.result:type_name -> elsewhere.v1.Result
+	6,  // 3: elsewhere.v1.LogEntry.declined:type_name -> elsewhere.v1.Declined
+	7,  // 4: elsewhere.v1.LogEntry.closed:type_name -> elsewhere.v1.Closed
+	8,  // 5: elsewhere.v1.LogEntry.forgotten:type_name -> elsewhere.v1.Forgotten
+	10, // 6: elsewhere.v1.LogEntry.enrolment:type_name -> elsewhere.v1.Enrolment
+	11, // 7: elsewhere.v1.LogEntry.audit:type_name -> elsewhere.v1.AuditEvent
+	3,  // 8: elsewhere.v1.LogEntry.gaps:type_name -> elsewhere.v1.Gaps
+	4,  // 9: elsewhere.v1.LogEntry.delivered:type_name -> elsewhere.v1.Delivered
+	2,  // 10: elsewhere.v1.LogEntry.place:type_name -> elsewhere.v1.Place
+	12, // 11: elsewhere.v1.Gaps.gaps:type_name -> elsewhere.v1.Gap
+	13, // 12: elsewhere.v1.Delivered.ranges:type_name -> elsewhere.v1.SeqRange
+	14, // 13: elsewhere.v1.Opened.measurement:type_name -> elsewhere.v1.Measurement
+	15, // 14: elsewhere.v1.Declined.failure:type_name -> elsewhere.v1.Failure
+	16, // 15: elsewhere.v1.Closed.time:type_name -> google.protobuf.Timestamp
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_log_proto_init() }
@@ -533,14 +847,20 @@ func file_elsewhere_v1_log_proto_init() {
 	if File_elsewhere_v1_log_proto != nil {
 		return
 	}
+	file_elsewhere_v1_access_proto_init()
 	file_elsewhere_v1_measurement_proto_init()
 	file_elsewhere_v1_result_proto_init()
+	file_elsewhere_v1_result_service_proto_init()
 	file_elsewhere_v1_log_proto_msgTypes[1].OneofWrappers = []any{
 		(*LogEntry_Opened)(nil),
 		(*LogEntry_Result)(nil),
 		(*LogEntry_Declined)(nil),
 		(*LogEntry_Closed)(nil),
 		(*LogEntry_Forgotten)(nil),
+		(*LogEntry_Enrolment)(nil),
+		(*LogEntry_Audit)(nil),
+		(*LogEntry_Gaps)(nil),
+		(*LogEntry_Delivered)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -548,7 +868,7 @@ func file_elsewhere_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_log_proto_rawDesc), len(file_elsewhere_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -178,8 +178,11 @@ type Measurement struct {
 	// when it opened; which of them an agent asks follows from where it stands. Default: none, unless
 	// spec.dns.local_public_resolvers asks for them.
 	PublicResolvers []*PublicResolver `protobuf:"bytes,14,rep,name=public_resolvers,json=publicResolvers,proto3" json:"public_resolvers,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Whether nobody asked for it but the coordinator itself, about a target of its own, to see whether its
+	// agents really look (AUDIT_KIND_CANARY_MISMATCH). Default: a client asked for it.
+	Canary        bool `protobuf:"varint,15,opt,name=canary,proto3" json:"canary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Measurement) Reset() {
@@ -308,6 +311,13 @@ func (x *Measurement) GetPublicResolvers() []*PublicResolver {
 		return x.PublicResolvers
 	}
 	return nil
+}
+
+func (x *Measurement) GetCanary() bool {
+	if x != nil {
+		return x.Canary
+	}
+	return false
 }
 
 // Ask is one agent that a Measurement asks.
@@ -479,7 +489,7 @@ var File_elsewhere_v1_measurement_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_measurement_proto_rawDesc = "" +
 	"\n" +
-	"\x1eelsewhere/v1/measurement.proto\x12\felsewhere.v1\x1a\x19elsewhere/v1/policy.proto\x1a\"elsewhere/v1/public_resolver.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1aelsewhere/v1/verdict.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x04\n" +
+	"\x1eelsewhere/v1/measurement.proto\x12\felsewhere.v1\x1a\x19elsewhere/v1/policy.proto\x1a\"elsewhere/v1/public_resolver.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1aelsewhere/v1/verdict.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x05\n" +
 	"\vMeasurement\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x13.elsewhere.v1.StateR\x05state\x12&\n" +
@@ -497,7 +507,8 @@ const file_elsewhere_v1_measurement_proto_rawDesc = "" +
 	"\bdeadline\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x12\n" +
 	"\x04late\x18\f \x01(\x05R\x04late\x12,\n" +
 	"\x06policy\x18\r \x01(\v2\x14.elsewhere.v1.PolicyR\x06policy\x12G\n" +
-	"\x10public_resolvers\x18\x0e \x03(\v2\x1c.elsewhere.v1.PublicResolverR\x0fpublicResolvers\"\xc3\x01\n" +
+	"\x10public_resolvers\x18\x0e \x03(\v2\x1c.elsewhere.v1.PublicResolverR\x0fpublicResolvers\x12\x16\n" +
+	"\x06canary\x18\x0f \x01(\bR\x06canary\"\xc3\x01\n" +
 	"\x03Ask\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12/\n" +
 	"\avantage\x18\x02 \x01(\v2\x15.elsewhere.v1.VantageR\avantage\x12,\n" +

@@ -462,7 +462,10 @@ type WatchMeasurementRequest struct {
 	// Its id. Required.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Whether to stream the results too. Default: the verdicts only.
-	Results       bool `protobuf:"varint,2,opt,name=results,proto3" json:"results,omitempty"`
+	Results bool `protobuf:"varint,2,opt,name=results,proto3" json:"results,omitempty"`
+	// Only the results that were stored after this position: the one of the last message that was read, to
+	// go on where a watch broke off. Default: 0, all.
+	After         uint64 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -511,6 +514,13 @@ func (x *WatchMeasurementRequest) GetResults() bool {
 	return false
 }
 
+func (x *WatchMeasurementRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
 // WatchMeasurementResponse is the newest state.
 type WatchMeasurementResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -518,7 +528,11 @@ type WatchMeasurementResponse struct {
 	// last message only, after all results.
 	Measurement *Measurement `protobuf:"bytes,1,opt,name=measurement,proto3" json:"measurement,omitempty"`
 	// The results that came since the message before, if they were asked for.
-	Results       []*Result `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*Result `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	// The position of the log up to which this message tells all.
+	Position uint64 `protobuf:"varint,3,opt,name=position,proto3" json:"position,omitempty"`
+	// Whether states were skipped since the message before, because the reader was slow. Results never are.
+	Lagged        bool `protobuf:"varint,4,opt,name=lagged,proto3" json:"lagged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -565,6 +579,20 @@ func (x *WatchMeasurementResponse) GetResults() []*Result {
 		return x.Results
 	}
 	return nil
+}
+
+func (x *WatchMeasurementResponse) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *WatchMeasurementResponse) GetLagged() bool {
+	if x != nil {
+		return x.Lagged
+	}
+	return false
 }
 
 // CancelMeasurementRequest names a measurement.
@@ -689,13 +717,16 @@ const file_elsewhere_v1_measurement_service_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tB\x15\xbaH\x12r\x102\x0e^[0-9a-z]{26}$R\x02id\"W\n" +
 	"\x13ListResultsResponse\x12,\n" +
 	"\x06result\x18\x01 \x01(\v2\x14.elsewhere.v1.ResultR\x06result\x12\x12\n" +
-	"\x04late\x18\x02 \x01(\bR\x04late\"Z\n" +
+	"\x04late\x18\x02 \x01(\bR\x04late\"p\n" +
 	"\x17WatchMeasurementRequest\x12%\n" +
 	"\x02id\x18\x01 \x01(\tB\x15\xbaH\x12r\x102\x0e^[0-9a-z]{26}$R\x02id\x12\x18\n" +
-	"\aresults\x18\x02 \x01(\bR\aresults\"\x87\x01\n" +
+	"\aresults\x18\x02 \x01(\bR\aresults\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\"\xbb\x01\n" +
 	"\x18WatchMeasurementResponse\x12;\n" +
 	"\vmeasurement\x18\x01 \x01(\v2\x19.elsewhere.v1.MeasurementR\vmeasurement\x12.\n" +
-	"\aresults\x18\x02 \x03(\v2\x14.elsewhere.v1.ResultR\aresults\"A\n" +
+	"\aresults\x18\x02 \x03(\v2\x14.elsewhere.v1.ResultR\aresults\x12\x1a\n" +
+	"\bposition\x18\x03 \x01(\x04R\bposition\x12\x16\n" +
+	"\x06lagged\x18\x04 \x01(\bR\x06lagged\"A\n" +
 	"\x18CancelMeasurementRequest\x12%\n" +
 	"\x02id\x18\x01 \x01(\tB\x15\xbaH\x12r\x102\x0e^[0-9a-z]{26}$R\x02id\"X\n" +
 	"\x19CancelMeasurementResponse\x12;\n" +

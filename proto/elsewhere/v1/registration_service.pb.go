@@ -23,22 +23,308 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// EnrollRequest is a token and a key.
+type EnrollRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What --join was given: the token's id, secret and pin. Required.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// A PKCS#10 request in DER (RFC 2986): only its key counts, which must have signed it. Required.
+	CertificateRequest []byte `protobuf:"bytes,2,opt,name=certificate_request,json=certificateRequest,proto3" json:"certificate_request,omitempty"`
+	// The name that the agent would like, where the token binds none. Default: the token's.
+	Id            string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollRequest) Reset() {
+	*x = EnrollRequest{}
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollRequest) ProtoMessage() {}
+
+func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
+func (*EnrollRequest) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_registration_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *EnrollRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *EnrollRequest) GetCertificateRequest() []byte {
+	if x != nil {
+		return x.CertificateRequest
+	}
+	return nil
+}
+
+func (x *EnrollRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// EnrollResponse is who the agent is now.
+type EnrollResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What is bound: region and labels.
+	Vantage *Vantage `protobuf:"bytes,2,opt,name=vantage,proto3" json:"vantage,omitempty"`
+	// Its certificate.
+	Certificate   *AgentCertificate `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollResponse) Reset() {
+	*x = EnrollResponse{}
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollResponse) ProtoMessage() {}
+
+func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
+func (*EnrollResponse) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_registration_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *EnrollResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EnrollResponse) GetVantage() *Vantage {
+	if x != nil {
+		return x.Vantage
+	}
+	return nil
+}
+
+func (x *EnrollResponse) GetCertificate() *AgentCertificate {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+// AgentCertificate is an agent's certificate and what it trusts.
+type AgentCertificate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The chain in DER, the agent's own first. It has the URI "spiffe://elsewhere/agent/NAME" and is good
+	// for 24 h.
+	Chain [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	// The authorities that coordinators' certificates are to be trusted by, in DER.
+	Authorities   [][]byte `protobuf:"bytes,2,rep,name=authorities,proto3" json:"authorities,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentCertificate) Reset() {
+	*x = AgentCertificate{}
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentCertificate) ProtoMessage() {}
+
+func (x *AgentCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentCertificate.ProtoReflect.Descriptor instead.
+func (*AgentCertificate) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_registration_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AgentCertificate) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *AgentCertificate) GetAuthorities() [][]byte {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+// RenewRequest is a new key.
+type RenewRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A PKCS#10 request in DER: only its key counts, which must have signed it. Required.
+	CertificateRequest []byte `protobuf:"bytes,1,opt,name=certificate_request,json=certificateRequest,proto3" json:"certificate_request,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_registration_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RenewRequest) GetCertificateRequest() []byte {
+	if x != nil {
+		return x.CertificateRequest
+	}
+	return nil
+}
+
+// RenewResponse is the new certificate.
+type RenewResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The certificate.
+	Certificate   *AgentCertificate `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewResponse) Reset() {
+	*x = RenewResponse{}
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewResponse) ProtoMessage() {}
+
+func (x *RenewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
+func (*RenewResponse) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_registration_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RenewResponse) GetCertificate() *AgentCertificate {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 // RegisterRequest introduces an agent.
 type RegisterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The name it would like, [a-z0-9-]{1,63}. Required.
+	// Its name, [a-z0-9-]{1,63}: the one of its certificate, or the call is refused as spoofing. Without
+	// TLS, the one that it would like. Required.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Where it stands. Required.
 	Vantage *Vantage `protobuf:"bytes,2,opt,name=vantage,proto3" json:"vantage,omitempty"`
 	// The version of its program.
-	Version       string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// The epoch of its spool. Default: 0, the spool is new.
+	Epoch uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// A random name of its process, so that two processes with one name can be told from one that came
+	// back.
+	Instance string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	// The next number of its spool. A log that has this number already, in this epoch, gives a new epoch: the
+	// spool went back in time, as a restored disk does, or one that lost what it had not synced when the power
+	// went. Default: 0, not said.
+	Next          uint64 `protobuf:"varint,6,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[0]
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -50,7 +336,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[0]
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -63,7 +349,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_registration_service_proto_rawDescGZIP(), []int{0}
+	return file_elsewhere_v1_registration_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RegisterRequest) GetId() string {
@@ -87,6 +373,27 @@ func (x *RegisterRequest) GetVersion() string {
 	return ""
 }
 
+func (x *RegisterRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RegisterRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *RegisterRequest) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
 // RegisterResponse is what an agent needs to know.
 type RegisterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -97,17 +404,24 @@ type RegisterResponse struct {
 	// The addresses of NATS, "HOST:PORT"; an empty host is the one that the agent reached the
 	// coordinator at.
 	NatsAddresses []string `protobuf:"bytes,3,rep,name=nats_addresses,json=natsAddresses,proto3" json:"nats_addresses,omitempty"`
-	// The credential that goes with its name, for NATS and for ResultService.
+	// Without TLS, the credential that goes with its name, for NATS and for ResultService. With TLS its
+	// certificate is that, and this is empty.
 	Credential string `protobuf:"bytes,4,opt,name=credential,proto3" json:"credential,omitempty"`
 	// The time between two beats.
-	BeatInterval  *durationpb.Duration `protobuf:"bytes,5,opt,name=beat_interval,json=beatInterval,proto3" json:"beat_interval,omitempty"`
+	BeatInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=beat_interval,json=beatInterval,proto3" json:"beat_interval,omitempty"`
+	// The epoch of its spool: the one that it said, or a new one, higher than all before.
+	Epoch uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The number of this session: the newest alone may report.
+	Session uint64 `protobuf:"varint,7,opt,name=session,proto3" json:"session,omitempty"`
+	// The authorities to trust from now on, in DER. Default: without TLS, none.
+	Authorities   [][]byte `protobuf:"bytes,8,rep,name=authorities,proto3" json:"authorities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[1]
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -119,7 +433,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[1]
+	mi := &file_elsewhere_v1_registration_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -132,7 +446,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_registration_service_proto_rawDescGZIP(), []int{1}
+	return file_elsewhere_v1_registration_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RegisterResponse) GetId() string {
@@ -170,15 +484,57 @@ func (x *RegisterResponse) GetBeatInterval() *durationpb.Duration {
 	return nil
 }
 
+func (x *RegisterResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RegisterResponse) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *RegisterResponse) GetAuthorities() [][]byte {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
 var File_elsewhere_v1_registration_service_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_registration_service_proto_rawDesc = "" +
 	"\n" +
-	"'elsewhere/v1/registration_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1egoogle/protobuf/duration.proto\"\x97\x01\n" +
+	"'elsewhere/v1/registration_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1egoogle/protobuf/duration.proto\"\x98\x01\n" +
+	"\rEnrollRequest\x12 \n" +
+	"\x05token\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x05token\x12;\n" +
+	"\x13certificate_request\x18\x02 \x01(\fB\n" +
+	"\xbaH\az\x05\x10\x01\x18\x80 R\x12certificateRequest\x12(\n" +
+	"\x02id\x18\x03 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{0,63}$R\x02id\"\x93\x01\n" +
+	"\x0eEnrollResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
+	"\avantage\x18\x02 \x01(\v2\x15.elsewhere.v1.VantageR\avantage\x12@\n" +
+	"\vcertificate\x18\x03 \x01(\v2\x1e.elsewhere.v1.AgentCertificateR\vcertificate\"J\n" +
+	"\x10AgentCertificate\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12 \n" +
+	"\vauthorities\x18\x02 \x03(\fR\vauthorities\"K\n" +
+	"\fRenewRequest\x12;\n" +
+	"\x13certificate_request\x18\x01 \x01(\fB\n" +
+	"\xbaH\az\x05\x10\x01\x18\x80 R\x12certificateRequest\"Q\n" +
+	"\rRenewResponse\x12@\n" +
+	"\vcertificate\x18\x01 \x01(\v2\x1e.elsewhere.v1.AgentCertificateR\vcertificate\"\xe6\x01\n" +
 	"\x0fRegisterRequest\x12(\n" +
 	"\x02id\x18\x01 \x01(\tB\x18\xbaH\x15r\x132\x11^[a-z0-9-]{1,63}$R\x02id\x127\n" +
 	"\avantage\x18\x02 \x01(\v2\x15.elsewhere.v1.VantageB\x06\xbaH\x03\xc8\x01\x01R\avantage\x12!\n" +
-	"\aversion\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\aversion\"\xda\x01\n" +
+	"\aversion\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\aversion\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12#\n" +
+	"\binstance\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\binstance\x12\x12\n" +
+	"\x04next\x18\x06 \x01(\x04R\x04next\"\xac\x02\n" +
 	"\x10RegisterResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\avantage\x18\x02 \x01(\v2\x15.elsewhere.v1.VantageR\avantage\x12%\n" +
@@ -186,8 +542,13 @@ const file_elsewhere_v1_registration_service_proto_rawDesc = "" +
 	"\n" +
 	"credential\x18\x04 \x01(\tR\n" +
 	"credential\x12>\n" +
-	"\rbeat_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\fbeatInterval2`\n" +
-	"\x13RegistrationService\x12I\n" +
+	"\rbeat_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\fbeatInterval\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\asession\x18\a \x01(\x04R\asession\x12 \n" +
+	"\vauthorities\x18\b \x03(\fR\vauthorities2\xe7\x01\n" +
+	"\x13RegistrationService\x12C\n" +
+	"\x06Enroll\x12\x1b.elsewhere.v1.EnrollRequest\x1a\x1c.elsewhere.v1.EnrollResponse\x12@\n" +
+	"\x05Renew\x12\x1a.elsewhere.v1.RenewRequest\x1a\x1b.elsewhere.v1.RenewResponse\x12I\n" +
 	"\bRegister\x12\x1d.elsewhere.v1.RegisterRequest\x1a\x1e.elsewhere.v1.RegisterResponseB\xc0\x01\n" +
 	"\x10com.elsewhere.v1B\x18RegistrationServiceProtoP\x01ZAgithub.com/elsewhere-net/elsewhere/proto/elsewhere/v1;elsewherev1\xa2\x02\x03EXX\xaa\x02\fElsewhere.V1\xca\x02\fElsewhere\\V1\xe2\x02\x18Elsewhere\\V1\\GPBMetadata\xea\x02\rElsewhere::V1b\x06proto3"
 
@@ -203,24 +564,36 @@ func file_elsewhere_v1_registration_service_proto_rawDescGZIP() []byte {
 	return file_elsewhere_v1_registration_service_proto_rawDescData
 }
 
-var file_elsewhere_v1_registration_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_elsewhere_v1_registration_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_elsewhere_v1_registration_service_proto_goTypes = []any{
-	(*RegisterRequest)(nil),     // 0: elsewhere.v1.RegisterRequest
-	(*RegisterResponse)(nil),    // 1: elsewhere.v1.RegisterResponse
-	(*Vantage)(nil),             // 2: elsewhere.v1.Vantage
-	(*durationpb.Duration)(nil), // 3: google.protobuf.Duration
+	(*EnrollRequest)(nil),       // 0: elsewhere.v1.EnrollRequest
+	(*EnrollResponse)(nil),      // 1: elsewhere.v1.EnrollResponse
+	(*AgentCertificate)(nil),    // 2: elsewhere.v1.AgentCertificate
+	(*RenewRequest)(nil),        // 3: elsewhere.v1.RenewRequest
+	(*RenewResponse)(nil),       // 4: elsewhere.v1.RenewResponse
+	(*RegisterRequest)(nil),     // 5: elsewhere.v1.RegisterRequest
+	(*RegisterResponse)(nil),    // 6: elsewhere.v1.RegisterResponse
+	(*Vantage)(nil),             // 7: elsewhere.v1.Vantage
+	(*durationpb.Duration)(nil), // 8: google.protobuf.Duration
 }
 var file_elsewhere_v1_registration_service_proto_depIdxs = []int32{
-	2, // 0: elsewhere.v1.RegisterRequest.vantage:type_name -> elsewhere.v1.Vantage
-	2, // 1: elsewhere.v1.RegisterResponse.vantage:type_name -> elsewhere.v1.Vantage
-	3, // 2: elsewhere.v1.RegisterResponse.beat_interval:type_name -> google.protobuf.Duration
-	0, // 3: elsewhere.v1.RegistrationService.Register:input_type -> elsewhere.v1.RegisterRequest
-	1, // 4: elsewhere.v1.RegistrationService.Register:output_type -> elsewhere.v1.RegisterResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	7, // 0: elsewhere.v1.EnrollResponse.vantage:type_name -> elsewhere.v1.Vantage
+	2, // 1: elsewhere.v1.EnrollResponse.certificate:type_name -> elsewhere.v1.AgentCertificate
+	2, // 2: elsewhere.v1.RenewResponse.certificate:type_name -> elsewhere.v1.AgentCertificate
+	7, // 3: elsewhere.v1.RegisterRequest.vantage:type_name -> elsewhere.v1.Vantage
+	7, // 4: elsewhere.v1.RegisterResponse.vantage:type_name -> elsewhere.v1.Vantage
+	8, // 5: elsewhere.v1.RegisterResponse.beat_interval:type_name -> google.protobuf.Duration
+	0, // 6: elsewhere.v1.RegistrationService.Enroll:input_type -> elsewhere.v1.EnrollRequest
+	3, // 7: elsewhere.v1.RegistrationService.Renew:input_type -> elsewhere.v1.RenewRequest
+	5, // 8: elsewhere.v1.RegistrationService.Register:input_type -> elsewhere.v1.RegisterRequest
+	1, // 9: elsewhere.v1.RegistrationService.Enroll:output_type -> elsewhere.v1.EnrollResponse
+	4, // 10: elsewhere.v1.RegistrationService.Renew:output_type -> elsewhere.v1.RenewResponse
+	6, // 11: elsewhere.v1.RegistrationService.Register:output_type -> elsewhere.v1.RegisterResponse
+	9, // [9:12] is the sub-list for method output_type
+	6, // [6:9] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_registration_service_proto_init() }
@@ -235,7 +608,7 @@ func file_elsewhere_v1_registration_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_registration_service_proto_rawDesc), len(file_elsewhere_v1_registration_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

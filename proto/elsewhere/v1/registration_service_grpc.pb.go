@@ -19,6 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
+	RegistrationService_Enroll_FullMethodName   = "/elsewhere.v1.RegistrationService/Enroll"
+	RegistrationService_Renew_FullMethodName    = "/elsewhere.v1.RegistrationService/Renew"
 	RegistrationService_Register_FullMethodName = "/elsewhere.v1.RegistrationService/Register"
 )
 
@@ -26,8 +28,16 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// RegistrationService is an agent's first call, and its first after every reconnection.
+// RegistrationService is how an agent comes in: it enrols once, renews its certificate, and registers
+// after every connection.
 type RegistrationServiceClient interface {
+	// Enroll uses up a one-time token and certifies the agent's own key. It is the only call without a
+	// certificate or a bearer token. Errors: PERMISSION_DENIED for a token that is unknown, ended, used or
+	// for somebody else; ALREADY_EXISTS for a name that is taken.
+	Enroll(ctx context.Context, in *EnrollRequest, opts ...grpc.CallOption) (*EnrollResponse, error)
+	// Renew certifies a new key of the agent whose certificate the connection shows; one that ended no more
+	// than 7 days ago is good for this call alone.
+	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 	// Register tells an agent its name, where NATS is and how to sign in there.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 }
@@ -38,6 +48,26 @@ type registrationServiceClient struct {
 
 func NewRegistrationServiceClient(cc grpc.ClientConnInterface) RegistrationServiceClient {
 	return &registrationServiceClient{cc}
+}
+
+func (c *registrationServiceClient) Enroll(ctx context.Context, in *EnrollRequest, opts ...grpc.CallOption) (*EnrollResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnrollResponse)
+	err := c.cc.Invoke(ctx, RegistrationService_Enroll_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registrationServiceClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewResponse)
+	err := c.cc.Invoke(ctx, RegistrationService_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *registrationServiceClient) Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error) {
@@ -54,8 +84,16 @@ func (c *registrationServiceClient) Register(ctx context.Context, in *RegisterRe
 // All implementations must embed UnimplementedRegistrationServiceServer
 // for forward compatibility.
 //
-// RegistrationService is an agent's first call, and its first after every reconnection.
+// RegistrationService is how an agent comes in: it enrols once, renews its certificate, and registers
+// after every connection.
 type RegistrationServiceServer interface {
+	// Enroll uses up a one-time token and certifies the agent's own key. It is the only call without a
+	// certificate or a bearer token. Errors: PERMISSION_DENIED for a token that is unknown, ended, used or
+	// for somebody else; ALREADY_EXISTS for a name that is taken.
+	Enroll(context.Context, *EnrollRequest) (*EnrollResponse, error)
+	// Renew certifies a new key of the agent whose certificate the connection shows; one that ended no more
+	// than 7 days ago is good for this call alone.
+	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	// Register tells an agent its name, where NATS is and how to sign in there.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	mustEmbedUnimplementedRegistrationServiceServer()
@@ -68,6 +106,12 @@ type RegistrationServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedRegistrationServiceServer struct{}
 
+func (UnimplementedRegistrationServiceServer) Enroll(context.Context, *EnrollRequest) (*EnrollResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Enroll not implemented")
+}
+func (UnimplementedRegistrationServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
 func (UnimplementedRegistrationServiceServer) Register(context.Context, *RegisterRequest) (*RegisterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Register not implemented")
 }
@@ -90,6 +134,42 @@ func RegisterRegistrationServiceServer(s grpc.ServiceRegistrar, srv Registration
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&RegistrationService_ServiceDesc, srv)
+}
+
+func _RegistrationService_Enroll_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EnrollRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistrationServiceServer).Enroll(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistrationService_Enroll_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistrationServiceServer).Enroll(ctx, req.(*EnrollRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistrationService_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistrationServiceServer).Renew(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistrationService_Renew_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistrationServiceServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _RegistrationService_Register_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -117,6 +197,14 @@ var RegistrationService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "elsewhere.v1.RegistrationService",
 	HandlerType: (*RegistrationServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Enroll",
+			Handler:    _RegistrationService_Enroll_Handler,
+		},
+		{
+			MethodName: "Renew",
+			Handler:    _RegistrationService_Renew_Handler,
+		},
 		{
 			MethodName: "Register",
 			Handler:    _RegistrationService_Register_Handler,

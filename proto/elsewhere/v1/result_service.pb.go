@@ -22,6 +22,71 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// GapReason is why a number of a spool brings no result.
+type GapReason int32
+
+const (
+	// Not known.
+	GapReason_GAP_REASON_UNSPECIFIED GapReason = 0
+	// The agent's: the spool was full, and the oldest had to go.
+	GapReason_GAP_REASON_SPOOL_FULL GapReason = 1
+	// The agent's: what was on its disk could not be read back.
+	GapReason_GAP_REASON_SPOOL_CORRUPT GapReason = 2
+	// The coordinator's: nobody had asked for it, or not any more.
+	GapReason_GAP_REASON_UNASKED GapReason = 3
+	// The coordinator's: the job had its result already.
+	GapReason_GAP_REASON_DUPLICATE GapReason = 4
+	// The coordinator's: too large, or in another agent's name.
+	GapReason_GAP_REASON_REFUSED GapReason = 5
+)
+
+// Enum value maps for GapReason.
+var (
+	GapReason_name = map[int32]string{
+		0: "GAP_REASON_UNSPECIFIED",
+		1: "GAP_REASON_SPOOL_FULL",
+		2: "GAP_REASON_SPOOL_CORRUPT",
+		3: "GAP_REASON_UNASKED",
+		4: "GAP_REASON_DUPLICATE",
+		5: "GAP_REASON_REFUSED",
+	}
+	GapReason_value = map[string]int32{
+		"GAP_REASON_UNSPECIFIED":   0,
+		"GAP_REASON_SPOOL_FULL":    1,
+		"GAP_REASON_SPOOL_CORRUPT": 2,
+		"GAP_REASON_UNASKED":       3,
+		"GAP_REASON_DUPLICATE":     4,
+		"GAP_REASON_REFUSED":       5,
+	}
+)
+
+func (x GapReason) Enum() *GapReason {
+	p := new(GapReason)
+	*p = x
+	return p
+}
+
+func (x GapReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GapReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_elsewhere_v1_result_service_proto_enumTypes[0].Descriptor()
+}
+
+func (GapReason) Type() protoreflect.EnumType {
+	return &file_elsewhere_v1_result_service_proto_enumTypes[0]
+}
+
+func (x GapReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GapReason.Descriptor instead.
+func (GapReason) EnumDescriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{0}
+}
+
 // ReportRequest is what an agent says.
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -115,7 +180,12 @@ type Hello struct {
 	// The agent's name, as registered.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	// The credential that RegisterResponse gave.
-	Credential    string `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	Credential string `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	// The session that RegisterResponse gave. An older one than the newest is refused: ABORTED; one that was
+	// never given out too: FAILED_PRECONDITION.
+	Session uint64 `protobuf:"varint,3,opt,name=session,proto3" json:"session,omitempty"`
+	// The epoch of the spool.
+	Epoch         uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,11 +234,28 @@ func (x *Hello) GetCredential() string {
 	return ""
 }
 
-// ResultBatch is results in the order of the agent's spool; at most 256 of them and 512 KiB.
+func (x *Hello) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *Hello) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// ResultBatch is results in the order of the agent's spool; at most 256 of them and 512 KiB. No more than
+// 8 batches are on their way at once.
 type ResultBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The results, each with its place in the spool.
-	Results       []*SpooledResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*SpooledResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Numbers that will bring no result; at most 256. They are acknowledged like results.
+	Gaps          []*Gap `protobuf:"bytes,2,rep,name=gaps,proto3" json:"gaps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -210,10 +297,81 @@ func (x *ResultBatch) GetResults() []*SpooledResult {
 	return nil
 }
 
+func (x *ResultBatch) GetGaps() []*Gap {
+	if x != nil {
+		return x.Gaps
+	}
+	return nil
+}
+
+// Gap is numbers of a spool that bring no result, and why.
+type Gap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first.
+	First uint64 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	// The last.
+	Last uint64 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	// Why.
+	Reason        GapReason `protobuf:"varint,3,opt,name=reason,proto3,enum=elsewhere.v1.GapReason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gap) Reset() {
+	*x = Gap{}
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gap) ProtoMessage() {}
+
+func (x *Gap) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gap.ProtoReflect.Descriptor instead.
+func (*Gap) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Gap) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *Gap) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *Gap) GetReason() GapReason {
+	if x != nil {
+		return x.Reason
+	}
+	return GapReason_GAP_REASON_UNSPECIFIED
+}
+
 // SpooledResult is a result and its place in the agent's spool.
 type SpooledResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its number in the spool, from 1, never used twice by one spool.
+	// Its number in the spool: from 1 without a hole, never used twice in one epoch.
 	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// The result.
 	Result        *Result `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
@@ -223,7 +381,7 @@ type SpooledResult struct {
 
 func (x *SpooledResult) Reset() {
 	*x = SpooledResult{}
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +393,7 @@ func (x *SpooledResult) String() string {
 func (*SpooledResult) ProtoMessage() {}
 
 func (x *SpooledResult) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +406,7 @@ func (x *SpooledResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpooledResult.ProtoReflect.Descriptor instead.
 func (*SpooledResult) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{3}
+	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SpooledResult) GetSeq() uint64 {
@@ -282,7 +440,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[4]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -294,7 +452,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[4]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -307,7 +465,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{4}
+	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReportResponse) GetMessage() isReportResponse_Message {
@@ -381,7 +539,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[5]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +551,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[5]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +564,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{5}
+	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ack) GetRanges() []*SeqRange {
@@ -429,7 +587,7 @@ type SeqRange struct {
 
 func (x *SeqRange) Reset() {
 	*x = SeqRange{}
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[6]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +599,7 @@ func (x *SeqRange) String() string {
 func (*SeqRange) ProtoMessage() {}
 
 func (x *SeqRange) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[6]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +612,7 @@ func (x *SeqRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeqRange.ProtoReflect.Descriptor instead.
 func (*SeqRange) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{6}
+	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SeqRange) GetFirst() uint64 {
@@ -482,7 +640,7 @@ type RetryAfter struct {
 
 func (x *RetryAfter) Reset() {
 	*x = RetryAfter{}
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[7]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +652,7 @@ func (x *RetryAfter) String() string {
 func (*RetryAfter) ProtoMessage() {}
 
 func (x *RetryAfter) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[7]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +665,7 @@ func (x *RetryAfter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryAfter.ProtoReflect.Descriptor instead.
 func (*RetryAfter) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{7}
+	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RetryAfter) GetDelay() *durationpb.Duration {
@@ -526,7 +684,7 @@ type GoAway struct {
 
 func (x *GoAway) Reset() {
 	*x = GoAway{}
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[8]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +696,7 @@ func (x *GoAway) String() string {
 func (*GoAway) ProtoMessage() {}
 
 func (x *GoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_result_service_proto_msgTypes[8]
+	mi := &file_elsewhere_v1_result_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +709,7 @@ func (x *GoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoAway.ProtoReflect.Descriptor instead.
 func (*GoAway) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{8}
+	return file_elsewhere_v1_result_service_proto_rawDescGZIP(), []int{9}
 }
 
 var File_elsewhere_v1_result_service_proto protoreflect.FileDescriptor
@@ -562,14 +720,21 @@ const file_elsewhere_v1_result_service_proto_rawDesc = "" +
 	"\rReportRequest\x12+\n" +
 	"\x05hello\x18\x01 \x01(\v2\x13.elsewhere.v1.HelloH\x00R\x05hello\x121\n" +
 	"\x05batch\x18\x02 \x01(\v2\x19.elsewhere.v1.ResultBatchH\x00R\x05batchB\t\n" +
-	"\amessage\"=\n" +
+	"\amessage\"m\n" +
 	"\x05Hello\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x02 \x01(\tR\n" +
-	"credential\"D\n" +
+	"credential\x12\x18\n" +
+	"\asession\x18\x03 \x01(\x04R\asession\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"k\n" +
 	"\vResultBatch\x125\n" +
-	"\aresults\x18\x01 \x03(\v2\x1b.elsewhere.v1.SpooledResultR\aresults\"O\n" +
+	"\aresults\x18\x01 \x03(\v2\x1b.elsewhere.v1.SpooledResultR\aresults\x12%\n" +
+	"\x04gaps\x18\x02 \x03(\v2\x11.elsewhere.v1.GapR\x04gaps\"`\n" +
+	"\x03Gap\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\x12/\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x17.elsewhere.v1.GapReasonR\x06reason\"O\n" +
 	"\rSpooledResult\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12,\n" +
 	"\x06result\x18\x02 \x01(\v2\x14.elsewhere.v1.ResultR\x06result\"\xb0\x01\n" +
@@ -587,7 +752,14 @@ const file_elsewhere_v1_result_service_proto_rawDesc = "" +
 	"\n" +
 	"RetryAfter\x12/\n" +
 	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\b\n" +
-	"\x06GoAway2X\n" +
+	"\x06GoAway*\xaa\x01\n" +
+	"\tGapReason\x12\x1a\n" +
+	"\x16GAP_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15GAP_REASON_SPOOL_FULL\x10\x01\x12\x1c\n" +
+	"\x18GAP_REASON_SPOOL_CORRUPT\x10\x02\x12\x16\n" +
+	"\x12GAP_REASON_UNASKED\x10\x03\x12\x18\n" +
+	"\x14GAP_REASON_DUPLICATE\x10\x04\x12\x16\n" +
+	"\x12GAP_REASON_REFUSED\x10\x052X\n" +
 	"\rResultService\x12G\n" +
 	"\x06Report\x12\x1b.elsewhere.v1.ReportRequest\x1a\x1c.elsewhere.v1.ReportResponse(\x010\x01B\xba\x01\n" +
 	"\x10com.elsewhere.v1B\x12ResultServiceProtoP\x01ZAgithub.com/elsewhere-net/elsewhere/proto/elsewhere/v1;elsewherev1\xa2\x02\x03EXX\xaa\x02\fElsewhere.V1\xca\x02\fElsewhere\\V1\xe2\x02\x18Elsewhere\\V1\\GPBMetadata\xea\x02\rElsewhere::V1b\x06proto3"
@@ -604,37 +776,42 @@ func file_elsewhere_v1_result_service_proto_rawDescGZIP() []byte {
 	return file_elsewhere_v1_result_service_proto_rawDescData
 }
 
-var file_elsewhere_v1_result_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_elsewhere_v1_result_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_elsewhere_v1_result_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_elsewhere_v1_result_service_proto_goTypes = []any{
-	(*ReportRequest)(nil),       // 0: elsewhere.v1.ReportRequest
-	(*Hello)(nil),               // 1: elsewhere.v1.Hello
-	(*ResultBatch)(nil),         // 2: elsewhere.v1.ResultBatch
-	(*SpooledResult)(nil),       // 3: elsewhere.v1.SpooledResult
-	(*ReportResponse)(nil),      // 4: elsewhere.v1.ReportResponse
-	(*Ack)(nil),                 // 5: elsewhere.v1.Ack
-	(*SeqRange)(nil),            // 6: elsewhere.v1.SeqRange
-	(*RetryAfter)(nil),          // 7: elsewhere.v1.RetryAfter
-	(*GoAway)(nil),              // 8: elsewhere.v1.GoAway
-	(*Result)(nil),              // 9: elsewhere.v1.Result
-	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
+	(GapReason)(0),              // 0: elsewhere.v1.GapReason
+	(*ReportRequest)(nil),       // 1: elsewhere.v1.ReportRequest
+	(*Hello)(nil),               // 2: elsewhere.v1.Hello
+	(*ResultBatch)(nil),         // 3: elsewhere.v1.ResultBatch
+	(*Gap)(nil),                 // 4: elsewhere.v1.Gap
+	(*SpooledResult)(nil),       // 5: elsewhere.v1.SpooledResult
+	(*ReportResponse)(nil),      // 6: elsewhere.v1.ReportResponse
+	(*Ack)(nil),                 // 7: elsewhere.v1.Ack
+	(*SeqRange)(nil),            // 8: elsewhere.v1.SeqRange
+	(*RetryAfter)(nil),          // 9: elsewhere.v1.RetryAfter
+	(*GoAway)(nil),              // 10: elsewhere.v1.GoAway
+	(*Result)(nil),              // 11: elsewhere.v1.Result
+	(*durationpb.Duration)(nil), // 12: google.protobuf.Duration
 }
 var file_elsewhere_v1_result_service_proto_depIdxs = []int32{
-	1,  // 0: elsewhere.v1.ReportRequest.hello:type_name -> elsewhere.v1.Hello
-	2,  // 1: elsewhere.v1.ReportRequest.batch:type_name -> elsewhere.v1.ResultBatch
-	3,  // 2: elsewhere.v1.ResultBatch.results:type_name -> elsewhere.v1.SpooledResult
-	9,  // 3: elsewhere.v1.SpooledResult.result:type_name -> elsewhere.v1.Result
-	5,  // 4: elsewhere.v1.ReportResponse.ack:type_name -> elsewhere.v1.Ack
-	7,  // 5: elsewhere.v1.ReportResponse.retry_after:type_name -> elsewhere.v1.RetryAfter
-	8,  // 6: elsewhere.v1.ReportResponse.go_away:type_name -> elsewhere.v1.GoAway
-	6,  // 7: elsewhere.v1.Ack.ranges:type_name -> elsewhere.v1.SeqRange
-	10, // 8: elsewhere.v1.RetryAfter.delay:type_name -> google.protobuf.Duration
-	0,  // 9: elsewhere.v1.ResultService.Report:input_type -> elsewhere.v1.ReportRequest
-	4,  // 10: elsewhere.v1.ResultService.Report:output_type -> elsewhere.v1.ReportResponse
-	10, // [10:11] is the sub-list for method output_type
-	9,  // [9:10] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	2,  // 0: elsewhere.v1.ReportRequest.hello:type_name -> elsewhere.v1.Hello
+	3,  // 1: elsewhere.v1.ReportRequest.batch:type_name -> elsewhere.v1.ResultBatch
+	5,  // 2: elsewhere.v1.ResultBatch.results:type_name -> elsewhere.v1.SpooledResult
+	4,  // 3: elsewhere.v1.ResultBatch.gaps:type_name -> elsewhere.v1.Gap
+	0,  // 4: elsewhere.v1.Gap.reason:type_name -> elsewhere.v1.GapReason
+	11, // 5: elsewhere.v1.SpooledResult.result:type_name -> elsewhere.v1.Result
+	7,  // 6: elsewhere.v1.ReportResponse.ack:type_name -> elsewhere.v1.Ack
+	9,  // 7: elsewhere.v1.ReportResponse.retry_after:type_name -> elsewhere.v1.RetryAfter
+	10, // 8: elsewhere.v1.ReportResponse.go_away:type_name -> elsewhere.v1.GoAway
+	8,  // 9: elsewhere.v1.Ack.ranges:type_name -> elsewhere.v1.SeqRange
+	12, // 10: elsewhere.v1.RetryAfter.delay:type_name -> google.protobuf.Duration
+	1,  // 11: elsewhere.v1.ResultService.Report:input_type -> elsewhere.v1.ReportRequest
+	6,  // 12: elsewhere.v1.ResultService.Report:output_type -> elsewhere.v1.ReportResponse
+	12, // [12:13] is the sub-list for method output_type
+	11, // [11:12] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_result_service_proto_init() }
@@ -647,7 +824,7 @@ func file_elsewhere_v1_result_service_proto_init() {
 		(*ReportRequest_Hello)(nil),
 		(*ReportRequest_Batch)(nil),
 	}
-	file_elsewhere_v1_result_service_proto_msgTypes[4].OneofWrappers = []any{
+	file_elsewhere_v1_result_service_proto_msgTypes[5].OneofWrappers = []any{
 		(*ReportResponse_Ack)(nil),
 		(*ReportResponse_RetryAfter)(nil),
 		(*ReportResponse_GoAway)(nil),
@@ -657,13 +834,14 @@ func file_elsewhere_v1_result_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_result_service_proto_rawDesc), len(file_elsewhere_v1_result_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   9,
+			NumEnums:      1,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_elsewhere_v1_result_service_proto_goTypes,
 		DependencyIndexes: file_elsewhere_v1_result_service_proto_depIdxs,
+		EnumInfos:         file_elsewhere_v1_result_service_proto_enumTypes,
 		MessageInfos:      file_elsewhere_v1_result_service_proto_msgTypes,
 	}.Build()
 	File_elsewhere_v1_result_service_proto = out.File

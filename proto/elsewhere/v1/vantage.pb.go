@@ -35,6 +35,8 @@ const (
 	AgentState_AGENT_STATE_DRAINING AgentState = 2
 	// It was not heard of for three beats.
 	AgentState_AGENT_STATE_OFFLINE AgentState = 3
+	// It was revoked and is not let in any more.
+	AgentState_AGENT_STATE_REVOKED AgentState = 4
 )
 
 // Enum value maps for AgentState.
@@ -44,12 +46,14 @@ var (
 		1: "AGENT_STATE_ONLINE",
 		2: "AGENT_STATE_DRAINING",
 		3: "AGENT_STATE_OFFLINE",
+		4: "AGENT_STATE_REVOKED",
 	}
 	AgentState_value = map[string]int32{
 		"AGENT_STATE_UNSPECIFIED": 0,
 		"AGENT_STATE_ONLINE":      1,
 		"AGENT_STATE_DRAINING":    2,
 		"AGENT_STATE_OFFLINE":     3,
+		"AGENT_STATE_REVOKED":     4,
 	}
 )
 
@@ -235,7 +239,13 @@ type Agent struct {
 	// Jobs that it runs at once, at most.
 	Capacity int32 `protobuf:"varint,6,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	// When it was last heard of, by the coordinator's clock.
-	LastSeenTime  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_seen_time,json=lastSeenTime,proto3" json:"last_seen_time,omitempty"`
+	LastSeenTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_seen_time,json=lastSeenTime,proto3" json:"last_seen_time,omitempty"`
+	// When it was enrolled. Unset: it is not, since the coordinator runs without TLS.
+	EnrollTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=enroll_time,json=enrollTime,proto3" json:"enroll_time,omitempty"`
+	// When its newest certificate ends. Unset: it has none.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// What the log knows of its spool.
+	Delivery      *Delivery `protobuf:"bytes,10,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -319,6 +329,100 @@ func (x *Agent) GetLastSeenTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Agent) GetEnrollTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EnrollTime
+	}
+	return nil
+}
+
+func (x *Agent) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Agent) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+// Delivery is what the log knows of an agent's spool.
+type Delivery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch: a spool's own number, given by the coordinator.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The highest number that is known.
+	Highest uint64 `protobuf:"varint,2,opt,name=highest,proto3" json:"highest,omitempty"`
+	// Numbers up to the highest that neither came nor were given up: on their way, or gone.
+	Missing uint64 `protobuf:"varint,3,opt,name=missing,proto3" json:"missing,omitempty"`
+	// Numbers that the agent said that it had to drop.
+	Dropped       uint64 `protobuf:"varint,4,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivery) Reset() {
+	*x = Delivery{}
+	mi := &file_elsewhere_v1_vantage_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivery) ProtoMessage() {}
+
+func (x *Delivery) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_vantage_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
+func (*Delivery) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_vantage_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Delivery) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Delivery) GetHighest() uint64 {
+	if x != nil {
+		return x.Highest
+	}
+	return 0
+}
+
+func (x *Delivery) GetMissing() uint64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *Delivery) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
 var File_elsewhere_v1_vantage_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_vantage_proto_rawDesc = "" +
@@ -340,7 +444,7 @@ const file_elsewhere_v1_vantage_proto_rawDesc = "" +
 	"\x11vantage.addresses\x12\x15must be an IP address\x1a\vthis.isIp()R\taddresses\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x03\n" +
 	"\x05Agent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\avantage\x18\x02 \x01(\v2\x15.elsewhere.v1.VantageR\avantage\x12.\n" +
@@ -348,13 +452,25 @@ const file_elsewhere_v1_vantage_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
 	"\arunning\x18\x05 \x01(\x05R\arunning\x12\x1a\n" +
 	"\bcapacity\x18\x06 \x01(\x05R\bcapacity\x12@\n" +
-	"\x0elast_seen_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\flastSeenTime*t\n" +
+	"\x0elast_seen_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\flastSeenTime\x12;\n" +
+	"\venroll_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"enrollTime\x12;\n" +
+	"\vexpire_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x122\n" +
+	"\bdelivery\x18\n" +
+	" \x01(\v2\x16.elsewhere.v1.DeliveryR\bdelivery\"n\n" +
+	"\bDelivery\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\ahighest\x18\x02 \x01(\x04R\ahighest\x12\x18\n" +
+	"\amissing\x18\x03 \x01(\x04R\amissing\x12\x18\n" +
+	"\adropped\x18\x04 \x01(\x04R\adropped*\x8d\x01\n" +
 	"\n" +
 	"AgentState\x12\x1b\n" +
 	"\x17AGENT_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12AGENT_STATE_ONLINE\x10\x01\x12\x18\n" +
 	"\x14AGENT_STATE_DRAINING\x10\x02\x12\x17\n" +
-	"\x13AGENT_STATE_OFFLINE\x10\x03B\xb4\x01\n" +
+	"\x13AGENT_STATE_OFFLINE\x10\x03\x12\x17\n" +
+	"\x13AGENT_STATE_REVOKED\x10\x04B\xb4\x01\n" +
 	"\x10com.elsewhere.v1B\fVantageProtoP\x01ZAgithub.com/elsewhere-net/elsewhere/proto/elsewhere/v1;elsewherev1\xa2\x02\x03EXX\xaa\x02\fElsewhere.V1\xca\x02\fElsewhere\\V1\xe2\x02\x18Elsewhere\\V1\\GPBMetadata\xea\x02\rElsewhere::V1b\x06proto3"
 
 var (
@@ -370,24 +486,28 @@ func file_elsewhere_v1_vantage_proto_rawDescGZIP() []byte {
 }
 
 var file_elsewhere_v1_vantage_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_elsewhere_v1_vantage_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_elsewhere_v1_vantage_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_elsewhere_v1_vantage_proto_goTypes = []any{
 	(AgentState)(0),               // 0: elsewhere.v1.AgentState
 	(*Vantage)(nil),               // 1: elsewhere.v1.Vantage
 	(*Agent)(nil),                 // 2: elsewhere.v1.Agent
-	nil,                           // 3: elsewhere.v1.Vantage.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*Delivery)(nil),              // 3: elsewhere.v1.Delivery
+	nil,                           // 4: elsewhere.v1.Vantage.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_elsewhere_v1_vantage_proto_depIdxs = []int32{
-	3, // 0: elsewhere.v1.Vantage.labels:type_name -> elsewhere.v1.Vantage.LabelsEntry
+	4, // 0: elsewhere.v1.Vantage.labels:type_name -> elsewhere.v1.Vantage.LabelsEntry
 	1, // 1: elsewhere.v1.Agent.vantage:type_name -> elsewhere.v1.Vantage
 	0, // 2: elsewhere.v1.Agent.state:type_name -> elsewhere.v1.AgentState
-	4, // 3: elsewhere.v1.Agent.last_seen_time:type_name -> google.protobuf.Timestamp
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 3: elsewhere.v1.Agent.last_seen_time:type_name -> google.protobuf.Timestamp
+	5, // 4: elsewhere.v1.Agent.enroll_time:type_name -> google.protobuf.Timestamp
+	5, // 5: elsewhere.v1.Agent.expire_time:type_name -> google.protobuf.Timestamp
+	3, // 6: elsewhere.v1.Agent.delivery:type_name -> elsewhere.v1.Delivery
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_vantage_proto_init() }
@@ -401,7 +521,7 @@ func file_elsewhere_v1_vantage_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_vantage_proto_rawDesc), len(file_elsewhere_v1_vantage_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
