@@ -57,20 +57,24 @@ func Admit(env *Env, job *pb.Job) (pb.Failure, string) {
 	if err := wellFormed(spec); err != nil {
 		return pb.Failure_FAILURE_AGENT_INTERNAL, clean(err.Error(), maxText)
 	}
-	if f, why := admissible(newTrace(env, job)); f != pb.Failure_FAILURE_NONE {
+	rules := env.policy()
+	if err := rules.refuses(spec); err != nil {
+		return pb.Failure_FAILURE_AGENT_POLICY_DENIED, clean(err.Error(), maxText)
+	}
+	if f, why := admissible(newTrace(env, job), &rules); f != pb.Failure_FAILURE_NONE {
 		return f, why
 	}
-	if err := env.Budget.take(asked(spec)); err != nil {
+	if err := rules.Budget.admit(asked(spec), price(spec)); err != nil {
 		return pb.Failure_FAILURE_AGENT_POLICY_DENIED, clean(err.Error(), maxText)
 	}
 	return pb.Failure_FAILURE_NONE, ""
 }
 
 // admissible says whether the policy and the families of the host let a job be done.
-func admissible(t *trace) (pb.Failure, string) {
+func admissible(t *trace, rules *Policy) (pb.Failure, string) {
 	spec := t.job.GetSpec()
 	if addr, purpose, ok := literal(spec); ok {
-		if _, err := t.policy(addr, purpose); err != nil {
+		if _, err := t.policy(rules, addr, purpose); err != nil {
 			return pb.Failure_FAILURE_AGENT_POLICY_DENIED, err.Error()
 		}
 		if addr.Addr().IsLoopback() {

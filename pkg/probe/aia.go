@@ -220,8 +220,12 @@ func (t *trace) dialIssuer(ctx context.Context, hostPort string) (net.Conn, erro
 	if err != nil {
 		return nil, err
 	}
+	ips := t.issuerAddresses(ctx, host)
 	last := fmt.Errorf("%s has no address", host)
-	for _, ip := range t.issuerAddresses(ctx, host) {
+	if over(ctx) {
+		last = context.DeadlineExceeded // Nobody has said that there is none.
+	}
+	for _, ip := range ips {
 		addr := netip.AddrPortFrom(ip, uint16(port))
 		if last = t.permit(addr, toFetch); last != nil {
 			continue

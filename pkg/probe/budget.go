@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
 // The defaults of a Budget (docs/decisions.md, “A target's budget is counted twice”), and how much more often a
@@ -17,6 +19,7 @@ const (
 	defaultPerSecond = 5
 	defaultTargets   = 4096
 	queriesPerJob    = 10
+	enumerationCost  = 5 // An enumeration is a job of up to 300 handshakes, 20 a second.
 )
 
 // Budget bounds how often each target is looked at from here, whoever asks: a token bucket for each
@@ -30,10 +33,15 @@ type Budget struct {
 	// Targets is the number of targets that are remembered. When all of them are in use, a new one is
 	// refused: forgetting a bucket that is not full again would give its target a new burst. Default: 4096.
 	Targets int
+	// TotalBurst is the number of jobs that are done at once, for all targets together. 0: it is not bounded.
+	TotalBurst int
+	// TotalPerSecond is the number of jobs a second after that. It counts only with TotalBurst.
+	TotalPerSecond float64
 
 	mu      sync.Mutex
 	buckets map[bucketKey]*list.Element
 	recent  list.List // Of *bucket, the one that was used last in front.
+	total   *rate.Limiter
 }
 
 // bucketKey is what a bucket is for: exactly one of its fields is set.
@@ -49,8 +57,33 @@ type bucket struct {
 	limiter *rate.Limiter
 }
 
-// take takes a token from a bucket, or says that there is none. A nil Budget has always one.
-func (b *Budget) take(key bucketKey) error {
+// admit takes a token from a bucket for a job that is about to begin, and one from what there is for all jobs. A flood
+// for one target takes nothing away from the others.
+func (b *Budget) admit(key bucketKey, cost int) error {
+	if err := b.take(key, cost); err != nil || b == nil || b.TotalBurst == 0 {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.total == nil {
+		b.total = rate.NewLimiter(rate.Limit(b.TotalPerSecond), b.TotalBurst)
+	}
+	if !b.total.Allow() {
+		return fmt.Errorf("the agent does at most %d jobs at once and %v a second in all", b.TotalBurst, b.TotalPerSecond)
+	}
+	return nil
+}
+
+// price is the number of tokens that a job takes.
+func price(spec *pb.Spec) int {
+	if spec.GetTls().GetEnumerate() {
+		return enumerationCost
+	}
+	return 1
+}
+
+// take takes tokens from a bucket, or says that there are none. A nil Budget has always one.
+func (b *Budget) take(key bucketKey, n int) error {
 	if b == nil {
 		return nil
 	}
@@ -70,7 +103,7 @@ func (b *Budget) take(key bucketKey) error {
 		found = b.recent.PushFront(&bucket{key, b.limiter(key)})
 		b.buckets[key] = found
 	}
-	if l := found.Value.(*bucket).limiter; !l.AllowN(now, 1) {
+	if l := found.Value.(*bucket).limiter; !l.AllowN(now, min(n, l.Burst())) {
 		return fmt.Errorf("the agent looks at %s at most %d times at once and %v times a second", key, l.Burst(), l.Limit())
 	}
 	return nil

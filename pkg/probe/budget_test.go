@@ -20,7 +20,7 @@ import (
 // takes counts how many of n tokens a key gets.
 func takes(b *Budget, key bucketKey, n int) (got int) {
 	for range n {
-		if b.take(key) == nil {
+		if b.take(key, 1) == nil {
 			got++
 		}
 	}
@@ -60,11 +60,11 @@ func TestBudgetIsBounded(t *testing.T) {
 		for i := range 3 {
 			takes(b, key(i), 2)
 		}
-		if b.take(key(3)) == nil {
+		if b.take(key(3), 1) == nil {
 			t.Error("a fourth target was let in while three are in use")
 		}
 		time.Sleep(2 * time.Second)
-		if err := b.take(key(3)); err != nil {
+		if err := b.take(key(3), 1); err != nil {
 			t.Errorf("three targets are full again: %v", err)
 		}
 		if len(b.buckets) != 3 || b.recent.Len() != 3 {

@@ -73,7 +73,7 @@ func (t *trace) checkBogons(a *answer) {
 	if a.failure != pb.Failure_FAILURE_NONE {
 		return
 	}
-	if err := t.env.Egress.bogon(a.addresses); err != nil {
+	if err := t.env.policy().Egress.bogon(a.addresses); err != nil {
 		a.step.say(err)
 		a.conclude(pb.Failure_FAILURE_DNS_BOGON)
 	}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -144,8 +145,11 @@ func TestEverySignatureHasASource(t *testing.T) {
 		if n.source == "" || len(n.through) == 0 || len(n.made) == 0 {
 			t.Errorf("%s: a row that is not complete", n.provider)
 		}
+		for _, m := range slices.Concat(n.through, n.made, n.site, n.request) {
+			m.pattern() // it compiles
+		}
 		for _, c := range n.causes {
-			if c.when.part != strings.ToLower(c.when.part) || c.when.pattern == nil {
+			if c.when.part != strings.ToLower(c.when.part) || c.when.pattern() == nil {
 				t.Errorf("%s: a cause that cannot be found: %v", n.provider, c.when)
 			}
 		}

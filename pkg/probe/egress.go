@@ -16,19 +16,35 @@ type Egress struct {
 	Allow []netip.Prefix
 	// Deny refuses ranges that would be admitted.
 	Deny []netip.Prefix
+	// Only refuses all that it does not hold; it admits nothing by itself. Empty: nothing is refused by it.
+	Only []netip.Prefix
+	// Ports says which ports of targets may be connected to.
+	Ports Ports
 }
 
 // CheckPort returns nil if the policy admits a socket to addr, or why not: its address by Check, and its
-// port. Port 25 is refused unless the operator allowed the address: an agent must not look like a source
-// of mail to strangers.
+// port. Port 25 is refused unless the operator allowed the address, or the port by itself: an agent must not
+// look like a source of mail to strangers.
 func (e Egress) CheckPort(addr netip.AddrPort) error {
 	if err := e.Check(addr.Addr()); err != nil {
 		return err
 	}
-	if addr.Port() == smtp && !e.allows(addr.Addr()) {
+	if err := e.Ports.check(addr.Port()); err != nil {
+		return err
+	}
+	if addr.Port() == smtp && !e.allows(addr.Addr()) && !e.Ports.names(smtp) {
 		return fmt.Errorf("port %d is denied where the operator has not allowed the address", addr.Port())
 	}
 	return nil
+}
+
+// admits is CheckPort for a socket's purpose. Which ports are allowed is about targets: DNS servers are asked on any
+// port that is not denied.
+func (e Egress) admits(addr netip.AddrPort, p purpose) error {
+	if p == toQuery || p == toStranger {
+		e.Ports.Allow = nil
+	}
+	return e.CheckPort(addr)
 }
 
 // Check returns nil if the policy admits ip, or why not. An IPv4-mapped address counts as the IPv4
@@ -41,6 +57,9 @@ func (e Egress) Check(ip netip.Addr) error {
 	ip = ip.Unmap()
 	if covers(e.Deny, ip) {
 		return fmt.Errorf("%s is denied by the operator", ip)
+	}
+	if len(e.Only) > 0 && !covers(e.Only, ip) {
+		return fmt.Errorf("%s is not among the only targets that the operator allows", ip)
 	}
 	for _, v4 := range embedded(ip) {
 		if err := e.Check(v4); err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -54,11 +55,11 @@ END
 // TestMetadata: however a job leads to a cloud's metadata service, not a packet goes there, even if the
 // operator allowed ranges that hold it.
 func TestMetadata(t *testing.T) {
-	if !ownNamespace(t) {
+	if !space.Own(t) {
 		return
 	}
-	build(t, cloud)
-	serveAt(t, "cloud", ":80")
+	space.Build(t, cloud)
+	space.Listen(t, "cloud", ":80")
 	for _, ip := range []string{"169.254.169.254", "fd00:ec2::254"} { // The proof that packets would be seen.
 		for reaches(t, ip) != nil && t.Context().Err() == nil {
 		}

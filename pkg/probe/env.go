@@ -28,6 +28,9 @@ type Env struct {
 	Chains *Chains
 	// Egress says where sockets may go.
 	Egress Egress
+	// Policy returns what the operator lets be measured at this moment, with the Egress and the Budget that hold in
+	// place of those of Env. It is asked before every socket opens. Nil: Egress and Budget are all that there is.
+	Policy func() *Policy
 	// Controls are "HOST:PORT" of hosts known to be good, asked beside a failing step. Nil: a short
 	// list of well-known public ones. Empty and not nil: none. Those listed may be connected to on
 	// their address and port whatever Egress says, as controls only.

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,31 +23,36 @@ const (
 // it, or the target has been looked at too often. It is asked before every socket of every transport, on
 // the address that the socket gets (DNS may answer anything).
 func (t *trace) permit(addr netip.AddrPort, p purpose) error {
-	if exempt, err := t.policy(addr, p); exempt || err != nil {
+	rules := t.env.policy()
+	if exempt, err := t.policy(&rules, addr, p); exempt || err != nil {
 		return err
 	}
-	return t.spend(addr.Addr().Unmap(), p)
+	return t.spend(rules.Budget, addr.Addr().Unmap(), p)
 }
 
 // policy returns nil if the operator lets the probe open a socket to addr, or why not. Exempt: the
 // operator named the server himself, so that no limit applies.
-func (t *trace) policy(addr netip.AddrPort, p purpose) (exempt bool, err error) {
+func (t *trace) policy(rules *Policy, addr netip.AddrPort, p purpose) (exempt bool, err error) {
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	switch {
+	case rules.Stopped != "":
+		return false, errors.New(rules.Stopped)
 	case p == toQuery && slices.Contains(t.resolvers, addr):
 		return true, nil
 	case p == toStranger && slices.Contains(t.env.Hints, addr): // The operator named it.
 		return true, nil
 	case p == toControl && t.env.Controls != nil: // The operator listed it.
 		return true, nil
+	case rules.OwnServers && (p == toQuery || p == toStranger):
+		return false, errors.New("the agent's policy allows no DNS servers but its own")
 	case t.env.Services != nil && slices.Contains(t.env.Services(), addr):
 		return false, fmt.Errorf("%s is a service of the network of agents itself", addr)
 	}
-	if err := t.env.Egress.CheckPort(addr); err != nil {
+	if err := rules.Egress.admits(addr, p); err != nil {
 		return false, err
 	}
 	ip := addr.Addr()
-	if !t.env.Egress.allows(ip) && t.own(ip) {
+	if !rules.Egress.allows(ip) && t.own(ip) {
 		return false, fmt.Errorf("%s is an address of the agent's own host", ip)
 	}
 	return p == toControl, nil // The shipped ones are few, and asked once in a Result.
@@ -59,8 +65,8 @@ type payment struct {
 }
 
 // spend takes a token of the target's budget, one in a Run however many sockets it opens.
-func (t *trace) spend(ip netip.Addr, p purpose) error {
-	if t.env.Budget == nil {
+func (t *trace) spend(budget *Budget, ip netip.Addr, p purpose) error {
+	if budget == nil {
 		return nil
 	}
 	key := bucketKey{target: network(ip)}
@@ -74,7 +80,7 @@ func (t *trace) spend(ip netip.Addr, p purpose) error {
 			return paid.err
 		}
 	}
-	err := t.env.Budget.take(key)
+	err := budget.take(key, price(t.job.GetSpec()))
 	t.paid = append(t.paid, payment{key, err})
 	return err
 }

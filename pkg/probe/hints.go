@@ -40,6 +40,9 @@ func (e *Env) hints() []netip.AddrPort {
 
 // walkable says whether the servers of a name's zone can be found, from the root or with the help of a resolver.
 func (e *Env) walkable(name string) bool {
+	if e.Hints == nil && e.policy().OwnServers {
+		return false // The root's servers would be the first stranger.
+	}
 	if e.Hints != nil {
 		return len(e.Hints) > 0 && !within(name, "localhost")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -91,11 +92,11 @@ func TestEveryICMP(t *testing.T) {
 	case os.Getenv("ELSEWHERE_UNPRIVILEGED") != "":
 		toldApart(t)
 		return
-	case !ownNamespace(t):
+	case !space.Own(t):
 		return
 	}
 	router := tun(t)
-	build(t, icmpWorld)
+	space.Build(t, icmpWorld)
 	// The binary may be where others may not look: the link in /proc leads there all the same.
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestEveryICMP$", "-test.v")
 	cmd.Env = append(os.Environ(), "ELSEWHERE_UNPRIVILEGED=1")

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -50,10 +51,10 @@ type trouble struct {
 // TestLocalCauses: what is wrong with the agent's own host is never the target's failure. That the fault is
 // there is seen first, without the probe.
 func TestLocalCauses(t *testing.T) {
-	if !ownNamespace(t) {
+	if !space.Own(t) {
 		return
 	}
-	build(t, island)
+	space.Build(t, island)
 	for _, tt := range []trouble{
 		{"no route", "198.51.100.1:443", syscall.ENETUNREACH, pb.Failure_FAILURE_AGENT_NO_EGRESS},
 		{"no IPv6", "[2001:db8::1]:443", syscall.ENETUNREACH, pb.Failure_FAILURE_AGENT_CAPABILITY_MISSING},
@@ -88,8 +89,8 @@ func checkTrouble(t *testing.T, tt trouble) {
 // noPorts takes all of the two ports that there are for connects to an address.
 func noPorts(t *testing.T) {
 	host := must[*probetest.Host](t)(probetest.Listen(at("127.0.0.2"), probetest.Accept))
-	build(t, "sysctl -qw net.ipv4.ip_local_port_range='40000 40001'")
-	defer build(t, "sysctl -qw net.ipv4.ip_local_port_range='32768 60999'")
+	space.Build(t, "sysctl -qw net.ipv4.ip_local_port_range='40000 40001'")
+	defer space.Build(t, "sysctl -qw net.ipv4.ip_local_port_range='32768 60999'")
 	for range 2 {
 		conn, err := net.Dial("tcp", host.Addr().String())
 		if err != nil {

@@ -3,17 +3,16 @@ package probe
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -65,56 +64,8 @@ END`
 
 // TestNamespace runs what needs a firewall in a network namespace of its own, which ends with it.
 func TestNamespace(t *testing.T) {
-	if ownNamespace(t) {
+	if space.Own(t) {
 		inNamespace(t)
-	}
-}
-
-// ownNamespace says whether the test runs in a network namespace of its own. If not, it runs the test again
-// in one, in a process that ends with it, and reports what that said.
-func ownNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv("ELSEWHERE_NAMESPACE") != "" {
-		return true
-	}
-	for _, tool := range []string{"ip", "nft", "sh"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("needs %s: %v", tool, err)
-		}
-	}
-	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("ELSEWHERE_NAMESPACE=uid %d", os.Getuid()))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
-	if uid := os.Getuid(); uid != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
-	}
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Skipf("needs root, or user namespaces, to make a network namespace: %v", err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("in the namespace: %v\n%s", err, out.String())
-	}
-	if strings.Contains(out.String(), "--- SKIP: "+t.Name()) {
-		t.Skip(out.String())
-	}
-	t.Log(out.String())
-	return false
-}
-
-// build runs a script that makes the namespace's world. Root must be able to.
-func build(t *testing.T, script string) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "sh", "-ec", script).CombinedOutput()
-	switch {
-	case err == nil:
-	case os.Getenv("ELSEWHERE_NAMESPACE") != "uid 0":
-		t.Skipf("needs root to make this world: %v\n%s", err, out)
-	default:
-		t.Fatalf("cannot make the world: %v\n%s", err, out)
 	}
 }
 
@@ -127,7 +78,7 @@ type firewalled struct {
 }
 
 func inNamespace(t *testing.T) {
-	build(t, world)
+	space.Build(t, world)
 	env := anywhere()
 	t.Run("TCP", func(t *testing.T) { firewalls(t, env) })
 	t.Run("soft", func(t *testing.T) { survivesICMP(t, env) })

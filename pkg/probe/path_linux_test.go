@@ -3,10 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -15,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -116,12 +114,12 @@ type traced struct {
 }
 
 func TestPath(t *testing.T) {
-	if !ownNamespace(t) {
+	if !space.Own(t) {
 		return
 	}
-	build(t, chain)
-	serveAt(t, "n5", ":80")
-	serveAt(t, "n5", ":443")
+	space.Build(t, chain)
+	space.Listen(t, "n5", ":80")
+	space.Listen(t, "n5", ":443")
 	for plainly(t, "2001:db8:9::1") != "open" && t.Context().Err() == nil { // Links take a moment to have IPv6.
 	}
 	all(t, func(tt traced) string { return tt.name }, []traced{
@@ -166,34 +164,6 @@ func TestPath(t *testing.T) {
 			checkPath(t, r, tt)
 		}
 	})
-}
-
-// serveAt listens in a namespace until the test ends.
-func serveAt(t *testing.T, namespace, addr string) {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer home.Close()
-	there, err := os.Open("/run/netns/" + namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer there.Close()
-	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
-	l, listenErr := net.Listen("tcp", addr)
-	if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
-		t.Fatal(err)
-	}
-	if listenErr != nil {
-		t.Fatal(listenErr)
-	}
-	t.Cleanup(func() { _ = l.Close() }) // Nobody accepts: the kernel does.
 }
 
 // plainly says what a connect without a limited TTL meets.

@@ -3,14 +3,16 @@ package probe
 import (
 	"fmt"
 	"testing"
+
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 )
 
 // TestPublicAddresses gives a host without a network one address after another; nothing is sent.
 func TestPublicAddresses(t *testing.T) {
-	if !ownNamespace(t) {
+	if !space.Own(t) {
 		return
 	}
-	build(t, `
+	space.Build(t, `
 ip link add near type veth peer name far
 ip link set far up
 ip link set near up
@@ -28,7 +30,7 @@ ip link set near up
 			"[1.2.3.4 2600::1]",
 		},
 	} {
-		build(t, c.script)
+		space.Build(t, c.script)
 		if got := fmt.Sprint(PublicAddresses()); got != c.want {
 			t.Errorf("%s: %s, want %s", c.sentence, got, c.want)
 		}

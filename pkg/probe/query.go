@@ -121,7 +121,8 @@ func (t *trace) ask(ctx context.Context, q query) answer {
 	}
 	var msg *dns.Msg
 	var f pb.Failure
-	if q.opts.GetTransport() == pb.Transport_TRANSPORT_UNSPECIFIED && q.manner != mannerStream {
+	// ANY is what amplification is made of: it goes over TCP, as dig has it, where the server knows who asks.
+	if q.opts.GetTransport() == pb.Transport_TRANSPORT_UNSPECIFIED && q.manner != mannerStream && q.qtype != dns.TypeANY {
 		msg, f = a.overDatagrams(ctx)
 	} else {
 		msg, f = a.overConnection(ctx)

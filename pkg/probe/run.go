@@ -19,11 +19,12 @@
 //	exchange   http.go, http_request.go, http_response.go, http_redirect.go, edge.go
 //	           as the client of a profile comes: client.go
 //	beside     control.go, aside.go
-//	the door   what may be asked of an agent: admit.go, wellformed.go, contract.go, egress.go, budget.go
+//	the door   what may be asked of an agent: admit.go, wellformed.go, contract.go, policy.go, egress.go, budget.go
 package probe
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -57,8 +58,19 @@ func Run(ctx context.Context, env *Env, job *pb.Job) *pb.Result {
 	t.running.Wait()
 	close(t.settled)
 	t.asides.Wait()
+	t.halted(ctx)
 	t.lateReplies(ctx)
 	return t.result()
+}
+
+// halted says in the Result that the operator stopped the agent while it worked. What was under way ended as the
+// agent's own.
+func (t *trace) halted(ctx context.Context) {
+	if why := t.env.policy().Stopped; why != "" && ctx.Err() != nil {
+		s := t.open(&pb.Step{Kind: firstKind(t.job.GetSpec()), Role: pb.Role_ROLE_TARGET})
+		s.say(errors.New(why))
+		s.end(pb.Failure_FAILURE_AGENT_POLICY_DENIED)
+	}
 }
 
 // check goes down the pipeline as far as the spec asks.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
+	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -174,7 +175,7 @@ func TestSSL3(t *testing.T) {
 			t.Skipf("needs %s of NSS: %v", tool, err)
 		}
 	}
-	if !ownNamespace(t) {
+	if !space.Own(t) {
 		return
 	}
 	dir := t.TempDir()
