@@ -12,9 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"github.com/elsewhere-net/elsewhere/internal/network"
 	"github.com/elsewhere-net/elsewhere/pkg/probe"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -106,7 +103,7 @@ func start(b *testing.B, agents int) pb.MeasurementServiceClient {
 			b.Error(err)
 		}
 	})
-	conn, err := grpc.NewClient(n.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := n.Dial()
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/internal/cli"
 	"github.com/elsewhere-net/elsewhere/internal/demo"
 	"github.com/elsewhere-net/elsewhere/internal/flags"
+	"github.com/elsewhere-net/elsewhere/internal/restore"
 	"github.com/elsewhere-net/elsewhere/internal/up"
 )
 
@@ -19,5 +20,5 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// After the first signal the second one has its default meaning: it ends the program at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(cli.Program{Version: flags.Version(), Extra: []*cobra.Command{up.Command(), demo.Command()}}.Run(ctx, os.Args[1:]))
+	os.Exit(cli.Program{Version: flags.Version(), Extra: []*cobra.Command{up.Command(), demo.Command(), restore.Command()}}.Run(ctx, os.Args[1:]))
 }

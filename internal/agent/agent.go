@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,11 +19,14 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
+	"github.com/elsewhere-net/elsewhere/internal/agentpolicy"
 	"github.com/elsewhere-net/elsewhere/internal/bus"
+	"github.com/elsewhere-net/elsewhere/internal/chaos"
+	"github.com/elsewhere-net/elsewhere/internal/identity"
 	"github.com/elsewhere-net/elsewhere/internal/results"
 	"github.com/elsewhere-net/elsewhere/internal/spool"
 	"github.com/elsewhere-net/elsewhere/pkg/probe"
@@ -34,10 +38,12 @@ const (
 	DefaultCapacity = 256
 	// spoolBytes bounds the results that wait for a coordinator.
 	spoolBytes = 64 << 20
-	// registerTimeout bounds one registration.
-	registerTimeout = 5 * time.Second
-	// minPause and maxPause bound the pause between two attempts to connect.
-	minPause, maxPause = 100 * time.Millisecond, 4 * time.Second
+	// registerTimeout bounds one registration, with its handshake: where thousands of agents come at once, a coordinator
+	// is slow, and what it has computed for one that gives up is lost.
+	registerTimeout = 30 * time.Second
+	// dialTimeout bounds the connect alone, and silence how long what was sent may stay unacknowledged. A host that is only
+	// slow answers both.
+	dialTimeout, silence = 5 * time.Second, 10 * time.Second
 )
 
 // Options is what an agent is.
@@ -46,26 +52,38 @@ type Options struct {
 	Coordinators []string
 	// DataDir keeps the agent's name and its spool.
 	DataDir string
-	// ID is its name. Default: the one in DataDir, or a new one.
+	// ID is its name. Default: its identity's, or the one in DataDir, or a new one.
 	ID string
+	// Join is the token that Enrol uses, where there is no identity yet.
+	Join string
+	// Identity is who it is, by Enrol. Nil: connections are in clear, and it says itself who it is.
+	Identity *identity.Keep
 	// Vantage is where it stands; families, resolvers, and public addresses if there are none, are filled in.
 	Vantage *pb.Vantage
 	// Env is what its probes touch.
 	Env *probe.Env
+	// Policy is the operator's file of what may be measured. Nil: there is none, and Env says it all.
+	Policy *agentpolicy.File
 	// Capacity is the number of jobs that run at once. Default: 256.
 	Capacity int
 	// DrainTimeout bounds the end: jobs that run and results that wait. Default: 30 s.
 	DrainTimeout time.Duration
 	// Log gets one line for each job, and what happens to the connections.
 	Log *slog.Logger
+	// Rested is called when nothing has run for a beat, once after every spell of work. Default: nothing is done.
+	Rested func()
 }
 
 // Agent is an agent.
 type Agent struct {
-	opts  Options
-	id    string
-	spool *spool.Spool
-	jobs  *jobs
+	opts Options
+	id   string
+	// instance tells this process from another one with the same identity.
+	instance string
+	spool    *spool.Spool
+	jobs     *jobs
+	// strangers bounds connects to servers that stand where no coordinator does.
+	strangers *rate.Limiter
 
 	mu         sync.Mutex
 	services   []netip.AddrPort     // where coordinators and NATS are
@@ -88,30 +106,33 @@ func New(opts Options) (*Agent, error) {
 	if err := os.MkdirAll(opts.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	id, err := name(opts.ID, filepath.Join(opts.DataDir, "id"))
+	id, err := name(opts, filepath.Join(opts.DataDir, "id"))
 	if err != nil {
 		return nil, err
 	}
-	sp, err := spool.Open(filepath.Join(opts.DataDir, "spool"), spoolBytes)
+	sp, err := spool.Open(filepath.Join(opts.DataDir, "spool"), id, spoolBytes)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("data directory %s: %w", opts.DataDir, err)
 	}
-	if other := sp.Foreign(id); other != "" {
-		return nil, errors.Join(fmt.Errorf("data directory %s has results of agent %s that were not delivered: start that one again, or use another directory for %s", opts.DataDir, other, id), sp.Close())
-	}
-	a := &Agent{opts: opts, id: id, spool: sp}
+	a := &Agent{opts: opts, id: id, instance: rand.Text(), spool: sp, strangers: newStrangers()}
 	a.opts.Log = opts.Log.With("agent", id)
 	env := *opts.Env
 	env.Services = a.ownServices
 	a.opts.Env = &env
-	a.jobs = newJobs(a.opts, id, sp)
+	if a.jobs, err = newJobs(a.opts, id, sp); err != nil {
+		return nil, errors.Join(err, sp.Close())
+	}
+	a.jobs.policy.under(&env)
 	return a, nil
 }
 
-// name is the agent's name: as given, or as kept in file, or a new one that is kept there.
-func name(given, file string) (string, error) {
-	if given != "" {
-		return given, nil
+// name is the agent's name: its identity's, or as given, or as kept in file, or a new one that is kept there.
+func name(opts Options, file string) (string, error) {
+	switch {
+	case opts.Identity != nil:
+		return opts.Identity.Name(), nil
+	case opts.ID != "":
+		return opts.ID, nil
 	}
 	kept, err := os.ReadFile(file)
 	if err == nil && len(kept) > 0 {
@@ -133,6 +154,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.connect(work) })
 	wg.Go(func() { a.beat(work) })
+	wg.Go(func() { a.jobs.policy.follow(work, a.opts.Log) })
 	<-ctx.Done()
 	a.opts.Log.Info("draining")
 	a.jobs.drain()
@@ -148,7 +170,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.mu.Unlock()
 	a.opts.Log.Info("stopped", "drained", drained)
-	return a.spool.Close()
+	return errors.Join(a.jobs.started.close(), a.spool.Close())
 }
 
 // settle waits until no job runs and no result waits, at most DrainTimeout.
@@ -174,48 +196,55 @@ func (a *Agent) settle(ctx context.Context) bool {
 
 // connect keeps the agent registered and its results flowing, with one coordinator at a time.
 func (a *Agent) connect(ctx context.Context) {
-	pause := minPause
+	var wait patience
 	for n := 0; ctx.Err() == nil; n++ {
 		began := time.Now()
 		addr := a.opts.Coordinators[n%len(a.opts.Coordinators)]
-		err := a.session(ctx, addr)
+		stood, err := a.session(ctx, addr)
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > maxPause || errors.Is(err, results.ErrGoAway) {
-			pause = minPause // it had worked
+		pause := wait.after(attempt{err, stood, time.Since(began)})
+		if !errors.Is(err, errRenewed) { // otherwise nothing is wrong
+			a.opts.Log.Warn("no session with the coordinator", "coordinator", addr, "error", err, "retry_in", pause.Round(time.Millisecond))
 		}
-		wait := pause/2 + mathrand.N(pause) // half of it jitter, so that a fleet does not come at once
-		a.opts.Log.Warn("no session with the coordinator", "coordinator", addr, "error", err, "retry_in", wait.Round(time.Millisecond))
 		select {
-		case <-time.After(wait):
+		case <-time.After(pause):
 		case <-ctx.Done():
 		}
-		pause = min(pause*8/5, maxPause)
 	}
 }
 
-// session registers with one coordinator and delivers results until that ends.
-func (a *Agent) session(ctx context.Context, addr string) error {
-	cc, err := grpc.NewClient(addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 25 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<20)))
+// session registers with one coordinator and delivers results until that ends; stood says whether it came so far.
+func (a *Agent) session(ctx context.Context, addr string) (stood bool, err error) {
+	cc, err := dial(addr, a.credentials())
 	if err != nil {
-		return fmt.Errorf("coordinator %s: %w", addr, err)
+		return false, err
 	}
 	defer func() { _ = cc.Close() }()
-	if err := a.register(ctx, cc, addr); err != nil {
-		return err
+	if err := a.come(ctx, cc, addr); err != nil {
+		return false, err
 	}
 	client := &results.Client{
-		Service:   pb.NewResultServiceClient(cc),
-		Hello:     &pb.Hello{Agent: a.id, Credential: a.registration().GetCredential()},
-		Spool:     a.spool,
-		Connected: func() { a.opts.Log.Info("connected", "coordinator", addr) },
+		Service: pb.NewResultServiceClient(cc),
+		Hello: &pb.Hello{
+			Agent: a.id, Credential: a.registration().GetCredential(),
+			Session: a.registration().GetSession(), Epoch: a.spool.Epoch(),
+		},
+		Spool: a.spool,
+		Connected: func() {
+			stood = true
+			chaos.Note(chaos.Connected, addr)
+			a.opts.Log.Info("connected", "coordinator", addr)
+		},
 	}
-	return client.Run(ctx)
+	parts, partsCtx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return client.Run(partsCtx) })
+	if a.opts.Identity != nil {
+		parts.Go(func() error { return a.renewInTime(partsCtx, cc) })
+	}
+	err = parts.Wait()
+	return stood, err
 }
 
 // register introduces the agent and connects it to NATS, unless it is connected as it should be.
@@ -224,24 +253,24 @@ func (a *Agent) register(ctx context.Context, cc *grpc.ClientConn, addr string) 
 	defer cancel()
 	r, err := pb.NewRegistrationServiceClient(cc).Register(callCtx, &pb.RegisterRequest{
 		Id: a.id, Vantage: a.vantage(), Version: a.opts.Env.Version,
+		Epoch: a.spool.Epoch(), Next: a.spool.NextSeq(), Instance: a.instance,
 	})
 	if err != nil {
 		return fmt.Errorf("registering: %w", err)
 	}
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("coordinator %s: %w", addr, err)
+	if keep := a.opts.Identity; keep != nil {
+		if err := keep.Trust(r.GetAuthorities()); err != nil {
+			return fmt.Errorf("registering: %w", err)
+		}
 	}
-	addresses := make([]string, 0, len(r.GetNatsAddresses()))
-	for _, n := range r.GetNatsAddresses() {
-		natsHost, port, err := net.SplitHostPort(n)
-		if err != nil {
-			return fmt.Errorf("registering: NATS address: %w", err)
+	if epoch := r.GetEpoch(); epoch != 0 {
+		if err := a.spool.SetEpoch(epoch); err != nil {
+			return err
 		}
-		if natsHost == "" {
-			natsHost = host
-		}
-		addresses = append(addresses, net.JoinHostPort(natsHost, port))
+	}
+	addresses, err := servers(callCtx, addr, r.GetNatsAddresses())
+	if err != nil {
+		return fmt.Errorf("registering: %w", err)
 	}
 	a.noteServices(callCtx, append(slices.Clone(a.opts.Coordinators), addresses...))
 	return a.connectBus(ctx, r, addresses)
@@ -280,6 +309,11 @@ func (a *Agent) ownServices() []netip.AddrPort {
 // that the coordinator knows that the agent is back.
 func (a *Agent) connectBus(ctx context.Context, r *pb.RegisterResponse, addresses []string) error {
 	with := r.GetCredential() + "@" + strings.Join(addresses, ",")
+	var secure *tls.Config
+	if keep := a.opts.Identity; keep != nil {
+		secure = keep.ClientTLS()
+		with += " until " + keep.Expires().String() // with a new certificate, another connection before the old one ends
+	}
 	a.mu.Lock()
 	old := a.conn
 	same := old != nil && a.connected == with
@@ -290,9 +324,9 @@ func (a *Agent) connectBus(ctx context.Context, r *pb.RegisterResponse, addresse
 		return nil
 	}
 	conn, err := bus.ConnectAgent(ctx, bus.AgentOptions{
-		Agent: a.id, Credential: r.GetCredential(), Addresses: addresses,
+		Agent: a.id, Credential: r.GetCredential(), Addresses: addresses, TLS: secure,
 		Job: a.jobs.take, Cancel: a.jobs.cancel,
-		Connected: a.sendBeat,
+		Connected: a.sendBeat, May: a.may(ctx), Dialer: dialer(),
 	})
 	if err != nil {
 		return err
@@ -340,6 +374,7 @@ func (a *Agent) vantage() *pb.Vantage {
 
 // beat says that the agent lives, again and again until ctx ends.
 func (a *Agent) beat(ctx context.Context) {
+	var rest quiet
 	for {
 		interval := a.registration().GetBeatInterval().AsDuration()
 		if interval < time.Second {
@@ -348,6 +383,9 @@ func (a *Agent) beat(ctx context.Context) {
 		select {
 		case <-time.After(interval*9/10 + mathrand.N(interval/10)):
 			a.sendBeat()
+			if running, ended := a.jobs.work(); rest.came(running, ended) && a.opts.Rested != nil {
+				a.opts.Rested()
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -365,7 +403,7 @@ func (a *Agent) sendBeat() {
 	running, draining := a.jobs.load()
 	err := conn.Beat(&pb.Beat{
 		Agent: a.id, Vantage: a.vantage(), Version: a.opts.Env.Version,
-		Running: running, Capacity: int32(a.opts.Capacity), Draining: draining,
+		Running: running, Capacity: int32(a.jobs.policy.capacity()), Draining: draining,
 	})
 	if err != nil {
 		a.opts.Log.Debug("no beat", "error", err)

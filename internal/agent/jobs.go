@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/elsewhere-net/elsewhere/internal/chaos"
 	"github.com/elsewhere-net/elsewhere/internal/spool"
 	"github.com/elsewhere-net/elsewhere/pkg/probe"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -18,11 +21,13 @@ import (
 const (
 	// maxJob bounds the time that a coordinator can ask of a job.
 	maxJob = 10 * time.Minute
-	// maxKnown bounds the jobs that are remembered, so that none is run twice.
-	maxKnown = 16 << 10
+	// maxKnown bounds the jobs that are remembered, so that none is run twice, and maxDeclined those that were declined.
+	maxKnown, maxDeclined = 16 << 10, 1 << 10
 	// maxID bounds a measurement's id, in bytes, which is remembered that often and goes into every Result. A
 	// coordinator's own have 26.
 	maxID = 64
+	// maxDetail bounds why a job is declined, in bytes.
+	maxDetail = 200
 	// spoolHigh is the share of the spool above which no job is taken.
 	spoolHigh = 0.8
 )
@@ -33,65 +38,122 @@ type jobs struct {
 	agent    string
 	capacity int
 	spool    *spool.Spool
+	started  *started
 	log      *slog.Logger
+	policy   *policy
 
 	wg       sync.WaitGroup
 	mu       sync.Mutex
 	running  map[spool.Key]context.CancelFunc
-	known    map[spool.Key]struct{}
-	order    []spool.Key // of known, the oldest first
+	known    recent[struct{}]
+	declined recent[*pb.JobReply] // with why
+	ended    uint64               // how many have run
 	draining bool
 	empty    chan struct{} // closed when draining and nothing runs
 }
 
-func newJobs(opts Options, agent string, sp *spool.Spool) *jobs {
-	return &jobs{
-		env: opts.Env, agent: agent, capacity: opts.Capacity, spool: sp, log: opts.Log,
-		running: map[spool.Key]context.CancelFunc{},
-		known:   map[spool.Key]struct{}{},
-		empty:   make(chan struct{}),
+// newJobs has nothing running. What took the agent down too often has its Result from here.
+func newJobs(opts Options, agent string, sp *spool.Spool) (*jobs, error) {
+	st, err := openStarted(filepath.Join(opts.DataDir, "started"))
+	if err != nil {
+		return nil, err
 	}
+	j := &jobs{
+		env: opts.Env, agent: agent, capacity: opts.Capacity, spool: sp, started: st, log: opts.Log,
+		policy:  newPolicy(opts),
+		running: map[spool.Key]context.CancelFunc{},
+		known:   newRecent[struct{}](maxKnown), declined: newRecent[*pb.JobReply](maxDeclined),
+		empty: make(chan struct{}),
+	}
+	for key, of := range st.quarantined() {
+		j.quarantine(key, of)
+	}
+	return j, nil
+}
+
+// quarantine answers for a job that takes the agent down: it is not run, and its Result says why.
+func (j *jobs) quarantine(key spool.Key, of suspect) {
+	j.known.note(key, struct{}{})
+	if of.crashes > maxCrashes {
+		return // it was said
+	}
+	job := &pb.Job{MeasurementId: key.Measurement, Round: key.Round}
+	result := complete(crashResult(of.kind), job, j.agent, time.Now())
+	chaos.Result(chaos.Attempted, result, nil)
+	err := j.spool.Append(result)
+	if err == nil {
+		j.started.answered(key, of)
+	}
+	j.log.Warn("a job is not run any more: the agent died of it, or beside it", "measurement", key.Measurement, "crashes", maxCrashes, "error", err)
 }
 
 // take answers for a job and runs it if the answer is yes. A job that is known already is accepted and
-// not run again.
+// not run again; one that was declined stays so: a coordinator that is told no waits for no result of it.
 func (j *jobs) take(job *pb.Job) *pb.JobReply {
 	key := spool.Key{Measurement: job.GetMeasurementId(), Round: job.GetRound()}
-	if j.knows(key) {
-		return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE}
+	if job.GetAgent() != j.agent || key.Measurement == "" || len(key.Measurement) > maxID {
+		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_INTERNAL, Detail: "the job is not for this agent"}
 	}
-	if reply := j.refuse(key, job); reply != nil {
+	if reply := j.said(key); reply != nil {
 		return reply
 	}
+	reply := j.refuse(key, job)
+	if reply == nil {
+		reply = j.start(key, job)
+	}
+	if len(reply.GetDetail()) > maxDetail { // it may have words of the job's, of which one can be 256 KiB long
+		reply.Detail = strings.ToValidUTF8(strings.Clone(reply.GetDetail()[:maxDetail]), "")
+	}
+	if final(reply.GetFailure()) {
+		j.mu.Lock()
+		j.declined.note(key, reply)
+		j.mu.Unlock()
+	}
+	return reply
+}
+
+// final tells whether an answer is a no that counts.
+func final(f pb.Failure) bool {
+	switch f {
+	case pb.Failure_FAILURE_NONE, pb.Failure_FAILURE_UNSPECIFIED, pb.Failure_FAILURE_AGENT_DEADLINE:
+		return false
+	default:
+		return true
+	}
+}
+
+// start runs a job, if there is room for it.
+func (j *jobs) start(key spool.Key, job *pb.Job) *pb.JobReply {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	switch {
 	case j.draining:
 		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_OVERLOADED, Detail: "the agent is about to stop"}
-	case len(j.running) >= j.capacity:
-		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_OVERLOADED, Detail: fmt.Sprintf("%d jobs are running, as many as may", j.capacity)}
+	case len(j.running) >= j.policy.capacity():
+		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_OVERLOADED, Detail: fmt.Sprintf("%d jobs are running, as many as may", len(j.running))}
 	}
 	remaining := min(job.GetRemaining().AsDuration(), maxJob)
-	ctx, cancel := context.WithTimeout(context.Background(), remaining)
+	ctx, cancel := context.WithTimeout(j.policy.work(), remaining)
 	j.running[key] = cancel
-	j.remember(key)
+	j.known.note(key, struct{}{})
+	j.started.begin(key, firstKind(job))
 	j.wg.Go(func() { j.run(ctx, key, job) })
 	return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE}
 }
 
-// knows tells whether a job was accepted before. Jobs come one at a time, so it stays so.
-func (j *jobs) knows(key spool.Key) bool {
+// said is the answer that a job had before, if it had one. Jobs come one at a time, so it stays so.
+func (j *jobs) said(key spool.Key) *pb.JobReply {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	_, ok := j.known[key]
-	return ok
+	if _, ok := j.known.by[key]; ok {
+		return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE}
+	}
+	return j.declined.by[key]
 }
 
 // refuse returns the answer to a job that will not be run, nil if it may be.
 func (j *jobs) refuse(key spool.Key, job *pb.Job) *pb.JobReply {
 	switch {
-	case job.GetAgent() != j.agent || key.Measurement == "" || len(key.Measurement) > maxID:
-		return &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_INTERNAL, Detail: "the job is not for this agent"}
 	case j.spool.Has(key):
 		return &pb.JobReply{Failure: pb.Failure_FAILURE_NONE} // its result is on the way
 	case j.spool.Err() != nil:
@@ -107,13 +169,22 @@ func (j *jobs) refuse(key spool.Key, job *pb.Job) *pb.JobReply {
 	return nil
 }
 
-// remember notes a job, and forgets the oldest beyond the bound.
-func (j *jobs) remember(key spool.Key) {
-	j.known[key] = struct{}{}
-	j.order = append(j.order, key)
-	if len(j.order) > maxKnown {
-		delete(j.known, j.order[0])
-		j.order = j.order[1:]
+// recent is what is remembered of the jobs that came last.
+type recent[V any] struct {
+	by    map[spool.Key]V
+	order []spool.Key // the oldest first
+	most  int
+}
+
+func newRecent[V any](most int) recent[V] { return recent[V]{by: map[spool.Key]V{}, most: most} }
+
+// note remembers a job, and forgets the oldest beyond the bound.
+func (r *recent[V]) note(key spool.Key, v V) {
+	r.by[key] = v
+	r.order = append(r.order, key)
+	if len(r.order) > r.most {
+		delete(r.by, r.order[0])
+		r.order = r.order[1:]
 	}
 }
 
@@ -121,14 +192,19 @@ func (j *jobs) remember(key spool.Key) {
 func (j *jobs) run(ctx context.Context, key spool.Key, job *pb.Job) {
 	began := time.Now()
 	result := probe.Run(ctx, j.env, job)
-	cancelled := errors.Is(ctx.Err(), context.Canceled)
+	cancelled := errors.Is(context.Cause(ctx), context.Canceled) // what the operator stopped has a result
 	var err error
 	if !cancelled {
-		err = j.spool.Append(complete(result, job, j.agent, began))
+		chaos.Result(chaos.Attempted, complete(result, job, j.agent, began), nil)
+		if err = j.spool.Append(result); err != nil {
+			chaos.Result(chaos.Discarded, result, err)
+		}
 	}
+	j.started.end(key)
 	j.mu.Lock()
 	j.running[key]()
 	delete(j.running, key)
+	j.ended++
 	if j.draining && len(j.running) == 0 {
 		close(j.empty)
 	}
@@ -201,4 +277,25 @@ func (j *jobs) load() (running int32, draining bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return int32(len(j.running)), j.draining
+}
+
+// work is the number of jobs under way, and of those that have run.
+func (j *jobs) work() (running int32, ended uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return int32(len(j.running)), j.ended
+}
+
+// quiet tells moments apart at which the agent has come to rest.
+type quiet struct {
+	ended uint64 // when it was last looked at
+	told  bool
+}
+
+// came tells, once after every spell of work and once after the start, that nothing has run since the last look.
+func (q *quiet) came(running int32, ended uint64) bool {
+	worked := running > 0 || ended != q.ended
+	rests := !worked && !q.told
+	q.ended, q.told = ended, !worked
+	return rests
 }

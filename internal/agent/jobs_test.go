@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -28,7 +29,7 @@ type bench struct {
 
 func newBench(t *testing.T, capacity int) *bench {
 	t.Helper()
-	sp, err := spool.Open(t.TempDir(), 1<<20)
+	sp, err := spool.Open(t.TempDir(), "a", 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,10 @@ func newBench(t *testing.T, capacity int) *bench {
 			}
 		},
 	}
-	b.jobs = newJobs(Options{Env: env, Capacity: capacity, Log: slog.New(slog.NewTextHandler(b.log, nil))}, "a", sp)
+	b.jobs, err = newJobs(Options{Env: env, Capacity: capacity, Log: slog.New(slog.NewTextHandler(b.log, nil)), DataDir: t.TempDir()}, "a", sp)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		b.cancelAll()
 		b.wait()
@@ -105,8 +109,8 @@ func TestAJobRunsOnceHoweverOftenItIsAsked(t *testing.T) {
 	}
 	b.wait()
 	batch, _, err := b.spool.Next(0, 10)
-	if err != nil || len(batch) != 1 || len(b.arrived) != 1 {
-		t.Errorf("%d results of %d runs, %v; want one", len(batch), len(b.arrived), err)
+	if err != nil || len(batch.GetResults()) != 1 || len(b.arrived) != 1 {
+		t.Errorf("%d results of %d runs, %v; want one", len(batch.GetResults()), len(b.arrived), err)
 	}
 	if n := strings.Count(b.log.String(), "msg=job"); n != 1 {
 		t.Errorf("%d lines for one job:\n%s", n, b.log)
@@ -158,8 +162,11 @@ func TestCapacity(t *testing.T) {
 	}
 	close(b.pass)
 	b.wait()
-	if got := b.take(job("m3")); got.GetFailure() != pb.Failure_FAILURE_NONE {
-		t.Errorf("a job that was refused can be asked again: %v", got)
+	if got := b.take(job("m3")); got.GetFailure() != pb.Failure_FAILURE_AGENT_OVERLOADED {
+		t.Errorf("a job that was declined is taken, of which the coordinator wants no result any more: %v", got)
+	}
+	if got := b.take(job("m4")); got.GetFailure() != pb.Failure_FAILURE_NONE {
+		t.Errorf("a new one: %v", got)
 	}
 }
 
@@ -170,7 +177,7 @@ func TestCancelledJobsLeaveNoResult(t *testing.T) {
 	b.cancel(&pb.Cancel{MeasurementId: "m2"}) // nothing to end
 	b.cancel(&pb.Cancel{MeasurementId: "m1"})
 	b.wait()
-	if batch, _, err := b.spool.Next(0, 10); err != nil || len(batch) != 0 {
+	if batch, _, err := b.spool.Next(0, 10); err != nil || len(batch.GetResults()) != 0 {
 		t.Errorf("%v, %v", batch, err)
 	}
 }
@@ -197,23 +204,49 @@ func TestDrain(t *testing.T) {
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	b := newBench(t, 2)
 	for i := range maxKnown + 100 {
-		b.remember(spool.Key{Measurement: fmt.Sprint(i)})
+		b.known.note(spool.Key{Measurement: fmt.Sprint(i)}, struct{}{})
 	}
-	if len(b.known) != maxKnown || len(b.order) != maxKnown {
-		t.Errorf("%d known, %d in order", len(b.known), len(b.order))
+	if len(b.known.by) != maxKnown || len(b.known.order) != maxKnown {
+		t.Errorf("%d known, %d in order", len(b.known.by), len(b.known.order))
+	}
+	// Who declines more than it can remember forgets the oldest, and not what it has accepted.
+	for i := range maxDeclined + 100 {
+		b.take(job(fmt.Sprint("declined-", i)))
+	}
+	// What is not the agent's, or has a name that no coordinator gives, is not remembered at all.
+	for i := range 100 {
+		b.take(job(strings.Repeat("x", maxID+1+i)))
+	}
+	if len(b.declined.by) != maxDeclined || b.said(spool.Key{Measurement: strings.Repeat("x", maxID+1)}) != nil {
+		t.Errorf("%d declined", len(b.declined.by))
+	}
+	if got := b.take(job("0")); len(b.declined.by) != maxDeclined || len(b.known.by) != maxKnown || got.GetFailure() == pb.Failure_FAILURE_NONE {
+		t.Errorf("%d declined, %d known, %v", len(b.declined.by), len(b.known.by), got)
+	}
+}
+
+// TestWhyIsBounded: a job can have words of 256 KiB, and the agent remembers what it said about them.
+func TestWhyIsBounded(t *testing.T) {
+	b := newBench(t, 2)
+	long := job("m1")
+	long.GetSpec().GetTcp().Host = strings.Repeat("ü", 100<<10)
+	for range 2 { // also when it is said again
+		if got := b.take(long); got.GetFailure() == pb.Failure_FAILURE_NONE || len(got.GetDetail()) > maxDetail || !utf8.ValidString(got.GetDetail()) {
+			t.Errorf("%s, in %d bytes", got.GetFailure(), len(got.GetDetail()))
+		}
 	}
 }
 
 func TestName(t *testing.T) {
 	dir := t.TempDir()
-	first, err := name("", dir+"/id")
+	first, err := name(Options{}, dir+"/id")
 	if err != nil || !strings.HasPrefix(first, "agent-") || len(first) > 63 {
 		t.Fatalf("%q, %v", first, err)
 	}
-	if second, err := name("", dir+"/id"); err != nil || second != first {
+	if second, err := name(Options{}, dir+"/id"); err != nil || second != first {
 		t.Errorf("%q at the first start, %q at the second, %v", first, second, err)
 	}
-	if given, err := name("fra-1", dir+"/id"); err != nil || given != "fra-1" {
+	if given, err := name(Options{ID: "fra-1"}, dir+"/id"); err != nil || given != "fra-1" {
 		t.Errorf("%q, %v", given, err)
 	}
 }
@@ -245,5 +278,28 @@ func TestHostileCoordinator(t *testing.T) {
 	}
 	if n := len(b.arrived); n != burst {
 		t.Errorf("%d connects, want %d", n, burst)
+	}
+}
+
+func TestRestIsToldOnce(t *testing.T) {
+	var q quiet
+	for i, look := range []struct {
+		running int32
+		ended   uint64
+		want    bool
+	}{
+		{0, 0, true}, // after the start
+		{0, 0, false},
+		{2, 0, false},
+		{1, 1, false},
+		{0, 2, false}, // one has ended since the last look
+		{0, 2, true},
+		{0, 2, false},
+		{0, 9, false}, // they came and went in between
+		{0, 9, true},
+	} {
+		if got := q.came(look.running, look.ended); got != look.want {
+			t.Errorf("look %d: %v", i, got)
+		}
 	}
 }

@@ -19,6 +19,9 @@ const (
 	FleetUser = "$fleet"
 	// MaxPayload bounds one message, in bytes: ten thousand agents are asked by one entry of the log.
 	MaxPayload = 8 << 20
+	// ownTimeout bounds a connect inside the process. Only a machine that is far too busy is slow there, and to give up
+	// would be to end.
+	ownTimeout = 30 * time.Second
 )
 
 // Server is the embedded server, as far as the coordinator's own connections need it.
@@ -39,8 +42,10 @@ func connect(s Server, user string) (*nats.Conn, error) {
 	nc, err := nats.Connect("",
 		nats.InProcessServer(s),
 		nats.UserInfo(user, s.Password()),
+		nats.Timeout(ownTimeout),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(50*time.Millisecond),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the library would write to stderr; calls say it
 		nats.Name("coordinator "+user))
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)

@@ -26,6 +26,9 @@ func startServer(t *testing.T, dir, addr string) *embedded.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Shutdown)
+	if addr != "" {
+		listen(t, s)
+	}
 	return s
 }
 
@@ -59,8 +62,8 @@ func read(t *testing.T, l *bus.Log, after uint64, n int) (agents []string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	enough := errors.New("enough")
-	err := l.Fold(ctx, after, func(_ uint64, batch *pb.LogBatch) error {
-		for _, e := range batch.GetEntries() {
+	err := l.Fold(ctx, after, func(m bus.Message) error {
+		for _, e := range m.Batch.GetEntries() {
 			agents = append(agents, e.GetResult().GetAgent())
 		}
 		if len(agents) >= n {
@@ -194,11 +197,8 @@ func connectAgent(t *testing.T, s *embedded.Server, agent string, connected func
 
 func TestAsk(t *testing.T) {
 	s := startServer(t, t.TempDir(), "127.0.0.1:0")
-	beats := make(chan *pb.Beat, 10)
-	f, err := bus.OpenFleet(s, func(b *pb.Beat) { beats <- b })
-	if err != nil {
-		t.Fatal(err)
-	}
+	beats, names := make(chan *pb.Beat, 10), make(chan string, 10)
+	f := openFleet(t, s, func(from string, b *pb.Beat) { names <- from; beats <- b })
 	a := connectAgent(t, s, "a", func() {})
 	reply, err := f.Ask(t.Context(), &pb.Job{MeasurementId: "m", Agent: "a"})
 	if err != nil || reply.GetDetail() != "m" {
@@ -210,17 +210,15 @@ func TestAsk(t *testing.T) {
 	if err := a.Beat(&pb.Beat{Agent: "a", Running: 7}); err != nil {
 		t.Fatal(err)
 	}
-	if b := <-beats; b.GetRunning() != 7 {
-		t.Errorf("%v", b)
+	if b, from := <-beats, <-names; b.GetRunning() != 7 || from != "a" {
+		t.Errorf("%v from %s", b, from)
 	}
 	if err := a.Beat(&pb.Beat{Agent: "b"}); err != nil { // on its own subject, in another's name
 		t.Fatal(err)
 	}
-	if err := a.Beat(&pb.Beat{Agent: "a", Running: 8}); err != nil {
-		t.Fatal(err)
-	}
-	if b := <-beats; b.GetAgent() != "a" {
-		t.Errorf("a beat in another's name was heard: %v", b)
+	<-beats
+	if from := <-names; from != "a" {
+		t.Errorf("a beat of a's came from %s", from)
 	}
 }
 
@@ -247,7 +245,16 @@ func TestAgentsAreKeptApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	for _, subject := range []string{"jobs.b", "jobs.>", ">", "beats.*", "cancel.b", "_INBOX.>", "$SYS.>"} {
+	deniedBeyondItsOwn(t, nc, denied)
+	if bounds, err := l.Bounds(t.Context()); err != nil || bounds.Last != 0 {
+		t.Errorf("an agent wrote into the log: %+v, %v", bounds, err)
+	}
+}
+
+// deniedBeyondItsOwn tries what agent "a" may not do.
+func deniedBeyondItsOwn(t *testing.T, nc *nats.Conn, denied <-chan error) {
+	t.Helper()
+	for _, subject := range []string{"jobs.b", "jobs.>", ">", "beats.*", "cancel.b", "_INBOX.>", "_INBOX.a", "$SYS.>", "$JS.API.>", "$KV.>"} {
 		if _, err := nc.SubscribeSync(subject); err != nil {
 			t.Fatal(err)
 		}
@@ -255,16 +262,16 @@ func TestAgentsAreKeptApart(t *testing.T) {
 			t.Errorf("subscribing %s: %v", subject, err)
 		}
 	}
-	for _, subject := range []string{"beats.b", "jobs.a", "jobs.b", "log", "$JS.API.STREAM.PURGE.LOG", "$JS.API.INFO"} {
+	for _, subject := range []string{
+		"beats.b", "jobs.a", "jobs.b", "log", "_INBOX.b", "$JS.API.STREAM.PURGE.LOG", "$JS.API.STREAM.DELETE.LOG", "$JS.API.INFO",
+		"$JS.ACK.LOG.x.1.1.1.1.1", "$KV.tokens.x", "$SYS.REQ.SERVER.PING",
+	} {
 		if err := nc.Publish(subject, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-denied; !errors.Is(err, nats.ErrPermissionViolation) {
 			t.Errorf("publishing %s: %v", subject, err)
 		}
-	}
-	if bounds, err := l.Bounds(t.Context()); err != nil || bounds.Last != 0 {
-		t.Errorf("an agent wrote into the log: %+v, %v", bounds, err)
 	}
 }
 
@@ -278,10 +285,7 @@ func TestAgentReconnects(t *testing.T) {
 	s.Shutdown()
 	s = startServer(t, dir, addr)
 	beats := make(chan *pb.Beat, 1)
-	f, err := bus.OpenFleet(s, func(b *pb.Beat) { beats <- b })
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := openFleet(t, s, func(_ string, b *pb.Beat) { beats <- b })
 	select {
 	case <-connected:
 	case <-time.After(time.Minute):

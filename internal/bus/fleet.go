@@ -2,9 +2,11 @@ package bus
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -28,27 +30,31 @@ var ErrNoResponder = errors.New("bus: the agent is not connected")
 // Fleet is the coordinator's end of the agents' account.
 type Fleet struct{ nc *nats.Conn }
 
-// OpenFleet connects to the agents' account and hands every beat to beat, one at a time. A beat whose
-// agent is not the subject's is dropped: NATS lets an agent publish on its own subject only.
-func OpenFleet(s Server, beat func(*pb.Beat)) (*Fleet, error) {
+// OpenFleet connects to the agents' account.
+func OpenFleet(s Server) (*Fleet, error) {
 	nc, err := connect(s, FleetUser)
 	if err != nil {
 		return nil, err
 	}
-	_, err = nc.Subscribe(beatsPrefix+"*", func(m *nats.Msg) {
+	return &Fleet{nc}, nil
+}
+
+// Hear hands every beat from now on to beat, one at a time, with the name of the agent that it came from: NATS lets an
+// agent publish on its own subject only, whatever name the beat has.
+func (f *Fleet) Hear(beat func(from string, b *pb.Beat)) error {
+	_, err := f.nc.Subscribe(beatsPrefix+"*", func(m *nats.Msg) {
 		var b pb.Beat
-		if proto.Unmarshal(m.Data, &b) == nil && b.GetAgent() == strings.TrimPrefix(m.Subject, beatsPrefix) {
-			beat(&b)
+		if proto.Unmarshal(m.Data, &b) == nil {
+			beat(strings.TrimPrefix(m.Subject, beatsPrefix), &b)
 		}
 	})
 	if err == nil {
-		err = nc.Flush() // from here on no beat is missed
+		err = f.nc.Flush() // from here on no beat is missed
 	}
 	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("bus: %w", err)
+		return fmt.Errorf("bus: %w", err)
 	}
-	return &Fleet{nc}, nil
+	return nil
 }
 
 // Ask hands a job to its agent and returns the answer, within 2 s.
@@ -90,10 +96,19 @@ func (f *Fleet) Close(ctx context.Context) error { return drain(ctx, f.nc) }
 
 // AgentOptions is how an agent connects.
 type AgentOptions struct {
-	// Agent is its name; Credential what it was given at registration.
-	Agent, Credential string
-	// Addresses are the NATS servers, "HOST:PORT".
+	// Agent is its name.
+	Agent string
+	// Credential is what it was given at registration, where there is no TLS.
+	Credential string
+	// Addresses are the NATS servers, "HOST:PORT"; no more than eight of them are used.
 	Addresses []string
+	// TLS is how the connection is made safe, by a handshake before all else; its certificate says who the agent is.
+	// Nil: it is in clear.
+	TLS *tls.Config
+	// Dialer is how it connects, and how long it tries. Nil: as long as the system does.
+	Dialer *net.Dialer
+	// May says why the agent must not connect to an address, whoever told it to. Nil: it may connect to any.
+	May func(netip.AddrPort) error
 	// Job is called for every job, one at a time; it must not block. Its answer is sent back.
 	Job func(*pb.Job) *pb.JobReply
 	// Cancel is called for every cancelled job, one at a time; it must not block.
@@ -111,21 +126,28 @@ type AgentConn struct {
 // ConnectAgent connects an agent, subscribes its subjects, and returns when the server has confirmed
 // both.
 func ConnectAgent(ctx context.Context, opts AgentOptions) (*AgentConn, error) {
-	urls := make([]string, len(opts.Addresses))
-	for i, addr := range opts.Addresses {
+	servers := opts.Addresses[:min(len(opts.Addresses), maxServers)]
+	urls := make([]string, len(servers))
+	for i, addr := range servers {
 		urls[i] = "nats://" + addr
+	}
+	dial := &dialer{may: opts.May, tls: opts.TLS}
+	if opts.Dialer != nil {
+		dial.dialer = *opts.Dialer
 	}
 	nc, err := nats.Connect(strings.Join(urls, ","),
 		nats.UserInfo(opts.Agent, opts.Credential),
 		nats.Name("agent "+opts.Agent),
-		nats.Timeout(5*time.Second),
+		nats.Timeout(helloTimeout), nats.SetCustomDialer(dial),
+		nats.IgnoreDiscoveredServers(), // a server does not tell where else to connect
 		nats.PingInterval(20*time.Second), nats.MaxPingsOutstanding(2),
-		nats.MaxReconnects(-1), nats.CustomReconnectDelay(reconnectDelay),
+		nats.MaxReconnects(-1), nats.CustomReconnectDelay(dial.delay),
 		nats.ReconnectBufSize(-1), // a beat is worth nothing later
 		nats.IgnoreAuthErrorAbort(),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the library would write to stderr; it reconnects
 		nats.ReconnectHandler(func(*nats.Conn) { opts.Connected() }))
 	if err != nil {
-		return nil, fmt.Errorf("bus: NATS at %s: %w", strings.Join(opts.Addresses, ", "), err)
+		return nil, fmt.Errorf("bus: NATS at %s: %w", strings.Join(servers, ", "), err)
 	}
 	c := &AgentConn{nc: nc, opts: opts}
 	if err := c.subscribe(ctx); err != nil {
@@ -136,14 +158,8 @@ func ConnectAgent(ctx context.Context, opts AgentOptions) (*AgentConn, error) {
 	return c, nil
 }
 
-// reconnectDelay is the pause before the n-th attempt: 100 ms doubling to 3.2 s, half of it jitter.
-func reconnectDelay(attempts int) time.Duration {
-	d := 100 * time.Millisecond << min(attempts, 5)
-	return d/2 + rand.N(d/2)
-}
-
 func (c *AgentConn) subscribe(ctx context.Context) error {
-	_, err := c.nc.Subscribe(jobsPrefix+c.opts.Agent, func(m *nats.Msg) {
+	jobs, err := c.nc.Subscribe(jobsPrefix+c.opts.Agent, func(m *nats.Msg) {
 		var job pb.Job
 		reply := &pb.JobReply{Failure: pb.Failure_FAILURE_AGENT_INTERNAL, Detail: "the job cannot be read"}
 		if proto.Unmarshal(m.Data, &job) == nil {
@@ -156,13 +172,16 @@ func (c *AgentConn) subscribe(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
-	_, err = c.nc.Subscribe(cancelPrefix+c.opts.Agent, func(m *nats.Msg) {
+	cancels, err := c.nc.Subscribe(cancelPrefix+c.opts.Agent, func(m *nats.Msg) {
 		var cancel pb.Cancel
 		if proto.Unmarshal(m.Data, &cancel) == nil {
 			c.opts.Cancel(&cancel)
 		}
 	})
 	if err != nil {
+		return fmt.Errorf("bus: %w", err)
+	}
+	if err := errors.Join(jobs.SetPendingLimits(maxPending, maxPendingBytes), cancels.SetPendingLimits(maxPending, maxPendingBytes)); err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

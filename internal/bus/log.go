@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/elsewhere-net/elsewhere/internal/chaos"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -26,6 +27,13 @@ const (
 	// maxFailures is the number of commits in a row that may go unanswered: a JetStream whose disk was
 	// full does not come back by itself, a process that is started again does.
 	maxFailures = 3
+	// duplicates is the server's window of duplicates, as short as it goes: the fold de-duplicates, and the
+	// server's window is no safeguard.
+	duplicates = time.Second
+	// retryInterval is the pause before a log whose last commit failed is tried again.
+	retryInterval = time.Second
+	// followRoom is what is kept free for what follows from a commit, in bytes.
+	followRoom = 4 << 10
 	// messageOverhead is what a message takes on disk beside its data, about, in bytes.
 	messageOverhead = 40
 )
@@ -38,9 +46,12 @@ type Log struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	stream jetstream.Stream
+	id     string
 	queue  chan appendRequest
-	last   uint64 // position of the last commit of this process
-	failed int    // commits in a row that were not answered
+	// committed is what the fold need not parse.
+	committed committed
+	last      atomic.Uint64 // position of the last commit of this process
+	failed    int           // commits in a row that were not answered
 
 	limit   int64 // beyond it only what ends things is taken
 	bytes   atomic.Int64
@@ -52,9 +63,13 @@ type Log struct {
 // after is the position of the commit before, 0 if there was none.
 type Follow func(after uint64, batch *pb.LogBatch) []*pb.LogEntry
 
+// Make makes entries of what the log amounts to at its end, at position after. Nothing is committed meanwhile.
+type Make func(ctx context.Context, after uint64) ([]*pb.LogEntry, error)
+
 type appendRequest struct {
 	entries []*pb.LogEntry
-	size    int
+	data    []byte // the entries, as a LogBatch
+	make    Make   // in place of entries
 	done    chan<- appended
 }
 
@@ -63,65 +78,18 @@ type appended struct {
 	err      error
 }
 
-// OpenLog opens the log, or makes it. Beyond maxBytes it takes no results and opens nothing; a tenth
-// more is there for what declines, closes and forgets.
-func OpenLog(ctx context.Context, s Server, maxBytes int64) (*Log, error) {
-	nc, err := connect(s, LogUser)
-	if err != nil {
-		return nil, err
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("bus: %w", err)
-	}
-	present, err := presentBytes(ctx, js)
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("bus: the log: %w", err)
-	}
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:       logName,
-		Subjects:   []string{logSubject},
-		Storage:    jetstream.FileStorage,
-		Retention:  jetstream.LimitsPolicy,
-		Discard:    jetstream.DiscardNew,                 // never lose what was acknowledged
-		MaxBytes:   max(maxBytes, present) + maxBytes/10, // the limit may have been lowered
-		MaxMsgSize: MaxPayload,
-		Replicas:   1,
-		Duplicates: time.Second, // the fold de-duplicates; the server's window is no safeguard
-	})
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("bus: the log: %w", err)
-	}
-	l := &Log{
-		nc: nc, js: js, stream: stream, queue: make(chan appendRequest, 256),
-		limit: maxBytes, full: make(chan struct{}, 1),
-	}
-	l.bytes.Store(present)
-	l.healthy.Store(true)
-	return l, nil
-}
-
-// presentBytes is the size of the log, 0 if there is none yet.
-func presentBytes(ctx context.Context, js jetstream.JetStream) (int64, error) {
-	stream, err := js.Stream(ctx, logName)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return int64(stream.CachedInfo().State.Bytes), nil
-}
-
 // ErrFull says that the log has reached its limit: nothing is opened and no result taken until
 // something was forgotten.
 var ErrFull = errors.New("the log is full until old measurements are forgotten")
 
 // Full has one when the log is nearly full: it is time to forget.
 func (l *Log) Full() <-chan struct{} { return l.full }
+
+// ID is the log's name, made with it.
+func (l *Log) ID() string { return l.id }
+
+// Last is the position of the last commit of this process, 0 if there was none.
+func (l *Log) Last() uint64 { return l.last.Load() }
 
 // Healthy tells whether the last commit was confirmed.
 func (l *Log) Healthy() bool { return l.healthy.Load() }
@@ -136,19 +104,37 @@ func grows(entries []*pb.LogEntry) bool {
 // Append adds entries and returns the position of the message that holds them, when it is durable.
 // After an error they may be there or not.
 func (l *Log) Append(ctx context.Context, entries ...*pb.LogEntry) (uint64, error) {
-	size := 0
-	for _, e := range entries {
-		size += proto.Size(e) + 4
+	data, err := proto.Marshal(&pb.LogBatch{Entries: entries})
+	if err != nil {
+		return 0, fmt.Errorf("bus: %w", err)
 	}
-	if size > MaxPayload-1024 {
-		return 0, fmt.Errorf("%w: %d bytes; at most %d", ErrTooLarge, size, MaxPayload-1024)
+	return l.AppendEncoded(ctx, entries, data)
+}
+
+// AppendEncoded is Append of entries that are encoded already: data is a LogBatch of them. Neither they nor data may
+// be changed any more.
+func (l *Log) AppendEncoded(ctx context.Context, entries []*pb.LogEntry, data []byte) (uint64, error) {
+	if len(data) > MaxPayload-1024 {
+		return 0, fmt.Errorf("%w: %d bytes; at most %d", ErrTooLarge, len(data), MaxPayload-1024)
 	}
 	if grows(entries) && l.bytes.Load() >= l.limit {
 		return 0, ErrFull
 	}
+	return l.wait(ctx, appendRequest{entries: entries, data: data})
+}
+
+// AppendMade adds the entries that make makes, none if it returns none: nothing comes between what it sees and what it
+// adds. It holds up all other commits, so it must be quick; it has 10 s.
+func (l *Log) AppendMade(ctx context.Context, make Make) (uint64, error) {
+	return l.wait(ctx, appendRequest{make: make})
+}
+
+// wait hands a request to Run and waits until it is done.
+func (l *Log) wait(ctx context.Context, r appendRequest) (uint64, error) {
 	done := make(chan appended, 1)
+	r.done = done
 	select {
-	case l.queue <- appendRequest{entries, size, done}:
+	case l.queue <- r:
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
@@ -165,20 +151,19 @@ func (l *Log) Append(ctx context.Context, entries ...*pb.LogEntry) (uint64, erro
 func (l *Log) Run(ctx context.Context, follow Follow) error {
 	var next appendRequest
 	for {
-		batch := []appendRequest{next}
-		if next.done == nil {
-			select {
-			case batch[0] = <-l.queue:
-			case <-ctx.Done():
-				return nil
-			}
+		first, err := l.next(ctx, next)
+		if err != nil {
+			return nil
 		}
-		batch, next = l.gather(batch)
+		var batch []appendRequest
+		batch, next = l.gather(first)
 		position, err := l.commit(ctx, batch, follow)
 		for _, r := range batch {
 			r.done <- appended{position, err}
 		}
-		l.healthy.Store(err == nil)
+		if !errors.Is(err, errNotMade) {
+			l.healthy.Store(err == nil)
+		}
 		if !errors.Is(err, context.DeadlineExceeded) {
 			l.failed = 0 // done, or refused: JetStream answers
 		} else if l.failed++; l.failed == maxFailures {
@@ -187,13 +172,35 @@ func (l *Log) Run(ctx context.Context, follow Follow) error {
 	}
 }
 
-// gather adds what waits in the queue, as long as it fits; what does not is the next commit's first.
-func (l *Log) gather(batch []appendRequest) (fits []appendRequest, next appendRequest) {
-	size := batch[0].size
-	for {
+// next is the request that comes next; left is one that did not fit the batch before. After a commit that failed, an
+// empty one is tried from time to time: nothing else may come that would tell when it is well again.
+func (l *Log) next(ctx context.Context, left appendRequest) (appendRequest, error) {
+	if left.done != nil {
+		return left, nil
+	}
+	var again <-chan time.Time
+	if !l.healthy.Load() {
+		again = time.After(retryInterval)
+	}
+	select {
+	case r := <-l.queue:
+		return r, nil
+	case <-again:
+		return appendRequest{done: make(chan appended, 1)}, nil
+	case <-ctx.Done():
+		return appendRequest{}, ctx.Err()
+	}
+}
+
+// gather adds what waits in the queue, as long as it fits; what does not is the next commit's first. What is made is
+// alone.
+func (l *Log) gather(first appendRequest) (batch []appendRequest, next appendRequest) {
+	size := len(first.data)
+	batch = []appendRequest{first}
+	for first.make == nil {
 		select {
 		case r := <-l.queue:
-			if size += r.size; size > maxBatch {
+			if size += len(r.data); size > maxBatch || r.make != nil {
 				return batch, r
 			}
 			batch = append(batch, r)
@@ -201,28 +208,79 @@ func (l *Log) gather(batch []appendRequest) (fits []appendRequest, next appendRe
 			return batch, appendRequest{}
 		}
 	}
+	return batch, appendRequest{}
 }
 
+// errNotMade says that there was nothing to commit.
+var errNotMade = errors.New("bus: nothing was made")
+
 func (l *Log) commit(ctx context.Context, batch []appendRequest, follow Follow) (uint64, error) {
-	var message pb.LogBatch
-	for _, r := range batch {
-		message.Entries = append(message.Entries, r.entries...)
-	}
-	if follow != nil {
-		message.Entries = append(message.Entries, follow(l.last, &message)...)
-	}
-	data, err := proto.Marshal(&message)
-	if err != nil {
-		return 0, fmt.Errorf("bus: %w", err)
-	}
 	// A commit that has begun is brought to its end, also when the process is about to stop.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	ack, err := l.js.Publish(ctx, logSubject, data)
+	if batch[0].make != nil {
+		return l.commitMade(ctx, batch[0].make)
+	}
+	entries, data := joined(batch)
+	if follow != nil {
+		more := follow(l.last.Load(), &pb.LogBatch{Entries: entries})
+		var err error
+		if data, err = (proto.MarshalOptions{}).MarshalAppend(data, &pb.LogBatch{Entries: more}); err != nil {
+			return 0, fmt.Errorf("bus: %w", err)
+		}
+		entries = append(entries, more...)
+	}
+	l.committed.put(data, entries)
+	return l.publish(ctx, data)
+}
+
+// joined is a batch as one: LogBatches as bytes, one after the other, are a LogBatch of all their entries.
+func joined(batch []appendRequest) (entries []*pb.LogEntry, data []byte) {
+	if len(batch) == 1 {
+		return slices.Clip(batch[0].entries), slices.Clip(batch[0].data)
+	}
+	size := 0
+	for _, r := range batch {
+		size += len(r.data)
+	}
+	data = make([]byte, 0, size+followRoom)
+	for _, r := range batch {
+		entries, data = append(entries, r.entries...), append(data, r.data...)
+	}
+	return entries, data
+}
+
+// commitMade commits what is made of the log's end, if the log still ends there.
+func (l *Log) commitMade(ctx context.Context, make Make) (uint64, error) {
+	bounds, err := l.Bounds(ctx)
+	if err != nil {
+		return 0, err
+	}
+	entries, err := make(ctx, bounds.Last)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errNotMade, err)
+	}
+	if len(entries) == 0 {
+		return bounds.Last, nil
+	}
+	data, err := proto.Marshal(&pb.LogBatch{Entries: entries})
+	if err != nil {
+		return 0, fmt.Errorf("bus: %w", err)
+	}
+	if len(data) > MaxPayload-1024 {
+		return 0, fmt.Errorf("%w: %w: %d bytes; at most %d", errNotMade, ErrTooLarge, len(data), MaxPayload-1024)
+	}
+	return l.publish(ctx, data, jetstream.WithExpectLastSequence(bounds.Last))
+}
+
+func (l *Log) publish(ctx context.Context, data []byte, opts ...jetstream.PublishOpt) (uint64, error) {
+	chaos.Point("log.publishing")
+	ack, err := l.js.Publish(ctx, logSubject, sealed(data), opts...)
 	if err != nil {
 		return 0, fmt.Errorf("bus: the log: %w", err)
 	}
-	l.last = ack.Sequence
+	chaos.Point("log.published")
+	l.last.Store(ack.Sequence)
 	if l.bytes.Add(int64(len(data)+messageOverhead)) > l.limit-l.limit/20 {
 		select {
 		case l.full <- struct{}{}:
@@ -230,45 +288,6 @@ func (l *Log) commit(ctx context.Context, batch []appendRequest, follow Follow) 
 		}
 	}
 	return ack.Sequence, nil
-}
-
-// Fold calls apply for every message after a position, in order, until ctx ends or apply fails.
-func (l *Log) Fold(ctx context.Context, after uint64, apply func(position uint64, batch *pb.LogBatch) error) error {
-	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:   after + 1,
-	})
-	if ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("bus: the log: %w", err)
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(1000, 2*MaxPayload))
-	if err != nil {
-		return fmt.Errorf("bus: the log: %w", err)
-	}
-	defer context.AfterFunc(ctx, messages.Stop)()
-	for {
-		message, err := messages.Next()
-		if errors.Is(err, jetstream.ErrMsgIteratorClosed) && ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("bus: the log: %w", err)
-		}
-		meta, err := message.Metadata()
-		if err != nil {
-			return fmt.Errorf("bus: the log: %w", err)
-		}
-		var batch pb.LogBatch
-		if err := proto.Unmarshal(message.Data(), &batch); err != nil {
-			return fmt.Errorf("bus: the log at %d: %w", meta.Sequence.Stream, err)
-		}
-		if err := apply(meta.Sequence.Stream, &batch); err != nil {
-			return err
-		}
-	}
 }
 
 // Bounds are the first and last positions of the log and its size in bytes. A log without messages

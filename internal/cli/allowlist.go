@@ -13,6 +13,7 @@ import (
 
 	"github.com/elsewhere-net/elsewhere/internal/cli/allowlist"
 	"github.com/elsewhere-net/elsewhere/internal/cli/render"
+	"github.com/elsewhere-net/elsewhere/internal/yamlfile"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -158,7 +159,7 @@ func (s *settings) runVerify(ctx context.Context, path, against string) error {
 // rules reads the file. What is wrong with it stands on lines of its own, as compilers have them.
 func (s *settings) rules(file input) ([]allowlist.Rule, error) {
 	rules, err := allowlist.Parse(file.name, file.data)
-	var problems *allowlist.Problems
+	var problems *yamlfile.Problems
 	if errors.As(err, &problems) {
 		for _, line := range problems.Lines() {
 			fmt.Fprintln(s.program.Err, render.Clean(line))

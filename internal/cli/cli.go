@@ -97,7 +97,8 @@ is, and what to do.`,
   elsewhere propagation www.example.com A --expect 203.0.113.10 --watch
   elsewhere origin https://origin.example.com --host-header www.example.com
   elsewhere allowlist verify partners.yaml
-  elsewhere agents`,
+  elsewhere agents
+  elsewhere token create --region eu-west`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          unknownCommand,
@@ -110,7 +111,8 @@ is, and what to do.`,
 	root.AddCommand(
 		s.dns(), s.tcp(), s.tls(), s.http(), s.origin(),
 		s.propagation(), s.allowlist(), s.edgeResponse(),
-		s.agents(), s.measurements(), s.show(), s.watch(), s.version(p.Version),
+		s.agents(), s.measurements(), s.show(), s.watch(),
+		s.token(), s.audit(), s.backup(), s.authority(), s.version(p.Version),
 	)
 	root.AddCommand(p.Extra...)
 	root.SetHelpCommand(help(root))

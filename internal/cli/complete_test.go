@@ -13,7 +13,7 @@ func TestCompletionKnowsCommandsTypesFormatsAndRegions(t *testing.T) {
 		want []string
 		not  []string
 	}{
-		"commands":                     {"t", []string{"tcp", "tls"}, []string{"dns"}},
+		"commands":                     {"t", []string{"tcp", "tls", "token"}, []string{"dns"}},
 		"types after the name":         {"dns example.com A", []string{"A", "AAAA"}, nil},
 		"types as they are typed":      {"dns example.com aa", []string{"aaaa"}, []string{"AAAA"}},
 		"no types before the name":     {"dns ''", nil, []string{"AAAA"}},
@@ -39,6 +39,9 @@ func TestCompletionKnowsCommandsTypesFormatsAndRegions(t *testing.T) {
 		"nothing after an id":          {"show last ''", nil, []string{"last", theID}},
 		"shells":                       {"completion ''", []string{"bash", "zsh", "fish", "powershell"}, nil},
 		"nothing for a limit":          {"dns example.com -L ''", nil, []string{"A", "from"}},
+		"commands of token":            {"token ''", []string{"create", "list", "revoke"}, nil},
+		"scopes":                       {"token create --scope ''", []string{"read", "measure", "admin"}, nil},
+		"kinds of events":              {"audit --kind ''", []string{"token_refused", "agent_enrolled"}, nil},
 		"a second from is not offered": {"tcp a:1 from JP ''", nil, []string{"from"}},
 	} {
 		t.Run(name, func(t *testing.T) {

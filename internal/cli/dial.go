@@ -69,7 +69,7 @@ func Dial(e Endpoint) (*grpc.ClientConn, error) {
 
 // tls is how the coordinator's certificate is checked.
 func (e Endpoint) tls() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}
 	if e.CA == "" {
 		return config, nil
 	}
@@ -129,7 +129,7 @@ func (e Endpoint) diagnose(ctx context.Context) error {
 	case err == nil && e.Insecure:
 		return fmt.Errorf("the coordinator at %s speaks TLS; leave out --insecure, and give its CA by --ca FILE and a token by --token", e.Address)
 	case errors.As(err, &untrusted):
-		return fmt.Errorf("the certificate of the coordinator at %s is not trusted (%s); give its CA by --ca FILE", e.Address, oneLine(untrusted.Err.Error()))
+		return fmt.Errorf("the certificate of the coordinator at %s is not trusted (%s); give its CA by --ca FILE: ca.pem of the coordinator's data directory", e.Address, oneLine(untrusted.Err.Error()))
 	case err != nil && !e.Insecure:
 		return fmt.Errorf("the coordinator at %s does not answer in TLS (%s); if it runs with --insecure, add --insecure here too", e.Address, cause(err))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -116,10 +117,23 @@ func rpcError(ctx context.Context, err error) error {
 		return &Error{ExitNetwork, fmt.Errorf("the coordinator does not allow it (%s); use a token with the scope", message)}
 	case codes.DeadlineExceeded:
 		return &Error{ExitNetwork, errors.New("the coordinator did not answer in time: it is overloaded or gone, or the way to it is broken")}
-	case codes.FailedPrecondition, codes.ResourceExhausted:
+	case codes.FailedPrecondition:
 		return &Error{ExitNetwork, errors.New(message)}
+	case codes.ResourceExhausted:
+		return &Error{ExitNetwork, errors.New(message + again(s))}
 	}
 	return &Error{ExitNetwork, fmt.Errorf("the coordinator answered %s: %s", s.Code(), message)}
+}
+
+// again says when to try again, if the coordinator does.
+func again(s *status.Status) string {
+	for _, d := range s.Details() {
+		if retry, ok := d.(*errdetails.RetryInfo); ok {
+			// To the second that follows, so that it is not too early.
+			return fmt.Sprintf("; try again in %v", (retry.GetRetryDelay().AsDuration() + time.Second - 1).Truncate(time.Second))
+		}
+	}
+	return ""
 }
 
 // violation prefers the first bad field that the coordinator names.

@@ -30,6 +30,7 @@ type coordinator struct {
 
 	m      *pb.Measurement // as it is when it is closed
 	agents []*pb.Agent
+	keeper keeper
 	refuse error // what CreateMeasurement answers
 	// watch answers the nth WatchMeasurement, from 0. Default: all results, then the end.
 	watch func(n int, s grpc.ServerStreamingServer[pb.WatchMeasurementResponse]) error
@@ -40,6 +41,7 @@ type coordinator struct {
 	listed    []*pb.ListAgentsRequest
 	tokens    []string
 	watches   int
+	after     []uint64 // of each watch
 }
 
 // serve listens on loopback until the test ends and returns the address.
@@ -52,6 +54,7 @@ func (c *coordinator) serve(t *testing.T, opts ...grpc.ServerOption) string {
 	s := grpc.NewServer(opts...)
 	pb.RegisterMeasurementServiceServer(s, c)
 	pb.RegisterFleetServiceServer(s, c)
+	pb.RegisterAccessServiceServer(s, &c.keeper)
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(s.Stop)
 	return l.Addr().String()
@@ -117,10 +120,11 @@ func (c *coordinator) ListResults(req *pb.ListResultsRequest, s grpc.ServerStrea
 	return s.Send(&pb.ListResultsResponse{Result: &pb.Result{MeasurementId: req.GetId(), Agent: "late-1"}, Late: true})
 }
 
-func (c *coordinator) WatchMeasurement(_ *pb.WatchMeasurementRequest, s grpc.ServerStreamingServer[pb.WatchMeasurementResponse]) error {
+func (c *coordinator) WatchMeasurement(req *pb.WatchMeasurementRequest, s grpc.ServerStreamingServer[pb.WatchMeasurementResponse]) error {
 	c.mu.Lock()
 	n := c.watches
 	c.watches++
+	c.after = append(c.after, req.GetAfter())
 	c.mu.Unlock()
 	if c.watch != nil {
 		return c.watch(n, s)
@@ -128,16 +132,23 @@ func (c *coordinator) WatchMeasurement(_ *pb.WatchMeasurementRequest, s grpc.Ser
 	return c.tell(s, len(c.m.GetResults()))
 }
 
-// tell streams the first n results, a message for each, and the end if these are all.
+// tell streams the first n results, a message for each, and the end if these are all. The nth stands at position n:
+// those that the request has already are left out.
 func (c *coordinator) tell(s grpc.ServerStreamingServer[pb.WatchMeasurementResponse], n int) error {
 	m := c.open()
 	if err := s.Send(&pb.WatchMeasurementResponse{Measurement: m}); err != nil {
 		return err
 	}
 	m.Asks = nil
-	for _, r := range c.m.GetResults()[:n] {
+	c.mu.Lock()
+	after := int(c.after[len(c.after)-1])
+	c.mu.Unlock()
+	for i, r := range c.m.GetResults()[:n] {
 		m.Ledger.Answered++
-		if err := s.Send(&pb.WatchMeasurementResponse{Measurement: m, Results: []*pb.Result{r}}); err != nil {
+		if i < after {
+			continue
+		}
+		if err := s.Send(&pb.WatchMeasurementResponse{Measurement: m, Results: []*pb.Result{r}, Position: uint64(i + 1)}); err != nil {
 			return err
 		}
 	}

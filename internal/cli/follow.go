@@ -74,7 +74,8 @@ type follower struct {
 	// results are in the order in which they came; seen are the agents that they are of.
 	results []*pb.Result
 	seen    map[string]bool
-	silent  bool // the coordinator does not answer
+	told    uint64 // the position up to which the stream has told all
+	silent  bool   // the coordinator does not answer
 }
 
 // run shows the measurement until it is closed.
@@ -134,7 +135,7 @@ func passing(err error) bool {
 func (f *follower) stream(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := f.client.WatchMeasurement(ctx, &pb.WatchMeasurementRequest{Id: f.m.GetId(), Results: true}, grpc.WaitForReady(true))
+	s, err := f.client.WatchMeasurement(ctx, &pb.WatchMeasurementRequest{Id: f.m.GetId(), Results: true, After: f.told}, grpc.WaitForReady(true))
 	if err != nil {
 		return err
 	}
@@ -146,14 +147,15 @@ func (f *follower) stream(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
+		f.told = msg.GetPosition()
 		if f.take(msg.GetMeasurement(), msg.GetResults()); closed(f.m) {
 			return nil
 		}
 	}
 }
 
-// take keeps the newest state and the results that are new: a stream that was taken up again begins
-// with those of before.
+// take keeps the newest state and the results that are new. A stream that was taken up again goes on after those of
+// before, unless the coordinator has gone back to a backup meanwhile: then it begins with them.
 func (f *follower) take(m *pb.Measurement, results []*pb.Result) {
 	f.silent = false
 	if m != nil {

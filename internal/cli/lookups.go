@@ -28,7 +28,8 @@ func (s *settings) agents() *cobra.Command {
 		Short: "List the agents",
 		Long: `List the agents, those that are offline too: where they stand, their state, when they were last
 heard of, and how many jobs they run of how many they can. -4 and -6 list those with a route to that
-family. --format json prints {"agents": [...]}.
+family. -v tells too when each was enrolled, when its certificate ends, how many of its results are missing
+and how many it had to drop. --format json prints {"agents": [...]}.
 
 --addresses lists what a firewall sees the agents at instead: the public addresses that they declare
 or send from, and the one that the coordinator sees. -4 and -6 list those of one family;
@@ -37,7 +38,8 @@ or send from, and the one that the coordinator sees. -4 and -6 list those of one
   elsewhere agents from Germany+AWS
   elsewhere agents --addresses
   elsewhere agents from Germany -4 --addresses=plain
-  elsewhere agents -J`,
+  elsewhere agents -J
+  elsewhere agents revoke fra-1`,
 		ValidArgsFunction: s.completeFrom,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			where, err := question.Where(args)
@@ -57,6 +59,7 @@ or send from, and the one that the coordinator sees. -4 and -6 list those of one
 	cmd.Flags().StringVar(&addresses, "addresses", "", "list the addresses that firewalls see; =`plain` lists CIDR blocks alone")
 	cmd.Flags().Lookup("addresses").NoOptDefVal = tableOf
 	complete(cmd, "addresses", tableOf, plainOf)
+	cmd.AddCommand(s.agentsRevoke())
 	return cmd
 }
 

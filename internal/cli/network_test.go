@@ -35,6 +35,13 @@ func must[T any](t *testing.T) func(T, error) T {
 	}
 }
 
+// in makes the machine use a network, as its administrator.
+func (w world) in(t *testing.T, n *network.Network) world {
+	t.Helper()
+	w["ELSEWHERE_COORDINATOR"], w["ELSEWHERE_CA"], w["ELSEWHERE_TOKEN"] = n.Addr(), n.CA(), must[string](t)(n.Token())
+	return w
+}
+
 // closing closes a server when the test ends.
 func closing[T interface{ Close() error }](t *testing.T, v T) T {
 	t.Cleanup(func() { _ = v.Close() })
@@ -114,7 +121,7 @@ func newInternet(t *testing.T) internet {
 		}
 	})
 	public := resolver(otherServer, webServer).Addr()
-	w := newWorld(t).at(n.Addr())
+	w := newWorld(t).in(t, n)
 	w["PUBLIC"] = public.String()
 	return internet{w, web.Addr(), plain.Addr()}
 }

@@ -259,7 +259,7 @@ func (o *origins) watch() world {
 			o.t.Error(err)
 		}
 	})
-	return newWorld(o.t).at(n.Addr())
+	return newWorld(o.t).in(o.t, n)
 }
 
 // transcript is a command line in a document, and what it printed.

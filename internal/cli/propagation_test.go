@@ -91,7 +91,7 @@ func newChanging(t *testing.T) *changing {
 			t.Error(err)
 		}
 	})
-	c.world = newWorld(t).at(n.Addr())
+	c.world = newWorld(t).in(t, n)
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/internal/cli/question"
 	"github.com/elsewhere-net/elsewhere/internal/cli/render"
 	"github.com/elsewhere-net/elsewhere/internal/cli/state"
+	"github.com/elsewhere-net/elsewhere/internal/file"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -46,7 +47,7 @@ func newSettings(root *cobra.Command, p Program) *settings {
 	f.BoolP("ipv6", "6", false, "look at IPv6 alone")
 	f.String("timeout", "", "time for the whole measurement, such as 45s, 2m or 45; 1s to 10m (default 30s; origin: 1m)")
 	f.String("coordinator", "", "the coordinator's `HOST:PORT` (default: the one of 'elsewhere up', else "+defaultCoordinator+")")
-	f.String("token", "", "the token to be let in with")
+	f.String("token", "", "the `TOKEN` to be let in with; @FILE reads it from a file")
 	f.String("ca", "", "PEM `FILE` with the CA of the coordinator (default: the system's)")
 	f.Bool("insecure", false, "speak in clear and send no token, to a coordinator that runs with --insecure")
 	f.String("format", "", "`FORMAT` of the output: "+strings.Join(render.Formats(), ", ")+" (default table)")
@@ -242,12 +243,34 @@ func (s *settings) endpoint() (e Endpoint, err error) {
 		}
 	}
 	if v, name := s.value("token"); name != "" {
-		e.Token = strings.TrimSpace(v)
+		if e.Token, err = readToken(v); err != nil {
+			return e, usagef("%s: %w", name, err)
+		}
 	}
 	if v, name := s.value("ca"); name != "" {
 		e.CA = v
 	}
 	return e, nil
+}
+
+// maxToken bounds the file of a token, in bytes.
+const maxToken = 4 << 10
+
+// readToken is a token as it was given, or the one in the file that "@FILE" names.
+func readToken(v string) (string, error) {
+	path, inFile := strings.CutPrefix(v, "@")
+	if inFile {
+		text, err := file.Read(path, maxToken)
+		if err != nil {
+			return "", err
+		}
+		v = string(text)
+	}
+	v = strings.TrimSpace(v)
+	if strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", errors.New("it is no token: it has characters that none has")
+	}
+	return v, nil
 }
 
 // checkAddress checks the HOST:PORT of a coordinator.

@@ -6,15 +6,15 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/elsewhere-net/elsewhere/internal/access"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
-	"github.com/elsewhere-net/elsewhere/internal/store"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -24,6 +24,9 @@ type fleetService struct {
 	*Coordinator
 }
 
+// watchRest is the least time between two looks of a watcher: thousands of agents change all the time.
+const watchRest = 100 * time.Millisecond
+
 // ListAgents implements pb.FleetServiceServer.
 func (s fleetService) ListAgents(_ context.Context, r *pb.ListAgentsRequest) (*pb.ListAgentsResponse, error) {
 	selector, err := fleet.ParseSelector(r.GetFrom())
@@ -31,7 +34,17 @@ func (s fleetService) ListAgents(_ context.Context, r *pb.ListAgentsRequest) (*p
 		return nil, badSelector(err.Error())
 	}
 	agents, _ := s.fleet.List(selector)
-	return &pb.ListAgentsResponse{Agents: agents}, nil
+	return &pb.ListAgentsResponse{Agents: s.withDelivery(agents)}, nil
+}
+
+// withDelivery are agents with what the log knows of their spools. Those of the fleet are shared, so these are copies.
+func (c *Coordinator) withDelivery(agents []*pb.Agent) []*pb.Agent {
+	told := make([]*pb.Agent, len(agents))
+	for i, a := range agents {
+		told[i] = proto.CloneOf(a)
+		told[i].Delivery = c.store.Delivery(a.GetId())
+	}
+	return told
 }
 
 // WatchAgents implements pb.FleetServiceServer.
@@ -40,18 +53,24 @@ func (s fleetService) WatchAgents(r *pb.WatchAgentsRequest, stream pb.FleetServi
 	if err != nil {
 		return badSelector(err.Error())
 	}
+	done, err := s.watch()
+	if err != nil {
+		return err
+	}
+	defer done()
 	sent := map[string]*pb.Agent{}
 	for {
 		agents, changed := s.fleet.List(selector)
 		news := slices.DeleteFunc(slices.Clone(agents), func(a *pb.Agent) bool { return sameToWatchers(sent[a.GetId()], a) })
 		if len(news) > 0 || len(sent) == 0 {
-			if err := stream.Send(&pb.WatchAgentsResponse{Agents: news}); err != nil {
+			if err := stream.Send(&pb.WatchAgentsResponse{Agents: s.withDelivery(news)}); err != nil {
 				return err
 			}
 		}
 		for _, a := range news {
 			sent[a.GetId()] = a
 		}
+		rest := time.After(watchRest)
 		select {
 		case <-changed:
 		case <-s.fleet.Tick(): // silence changes an agent too
@@ -60,11 +79,12 @@ func (s fleetService) WatchAgents(r *pb.WatchAgentsRequest, stream pb.FleetServi
 		case <-stream.Context().Done():
 			return status.FromContextError(stream.Context().Err()).Err()
 		}
+		<-rest
 	}
 }
 
 func sameToWatchers(a, b *pb.Agent) bool {
-	return a.GetState() == b.GetState() && a.GetRunning() == b.GetRunning() && proto.Equal(a.GetVantage(), b.GetVantage())
+	return a == b || a.GetState() == b.GetState() && a.GetRunning() == b.GetRunning() && proto.Equal(a.GetVantage(), b.GetVantage())
 }
 
 // registrationService is pb.RegistrationService.
@@ -75,24 +95,64 @@ type registrationService struct {
 
 // Register implements pb.RegistrationServiceServer.
 func (s registrationService) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.RegisterResponse, error) {
-	vantage, _ := proto.Clone(r.GetVantage()).(*pb.Vantage)
-	vantage.ObservedAddress = ""
-	if p, ok := peer.FromContext(ctx); ok {
-		if addr, ok := p.Addr.(*net.TCPAddr); ok {
-			vantage.ObservedAddress = addr.AddrPort().Addr().Unmap().String()
-		}
+	if err := s.speaksFor(ctx, r.GetId()); err != nil {
+		return nil, err
 	}
+	if err := s.unhurried(ctx, s.paces.registering, r.GetId(), "registers"); err != nil {
+		return nil, err
+	}
+	if !s.fleet.Room(r.GetId()) { // before anything is written of it
+		return nil, status.Error(codes.ResourceExhausted, fleet.ErrFull.Error())
+	}
+	claim, who, err := s.claims.session(ctx, r, s.store.Delivery(r.GetId()))
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	ousted := s.reports.Fence(r.GetId(), claim.GetSession())
+	// A process that is new may be the one before, which was killed so that nobody has noticed yet; not again and again.
+	if who == processBack || who == processNew && ousted && s.paces.ousting.Take(time.Now(), r.GetId()) > 0 {
+		s.audit(&pb.AuditEvent{
+			Kind: pb.AuditKind_AUDIT_KIND_IDENTITY_CONFLICT, Agent: r.GetId(), Address: callerAddress(ctx),
+			Detail: "two processes register in turns; revoke the agent if one of them is not yours",
+		})
+	}
+	vantage := proto.CloneOf(r.GetVantage())
+	vantage.ObservedAddress = callerAddress(ctx)
 	if err := s.fleet.Register(r.GetId(), r.GetVersion(), vantage); errors.Is(err, fleet.ErrFull) {
 		return nil, status.Error(codes.ResourceExhausted, err.Error())
 	}
-	s.log.Info("agent registered", "agent", r.GetId(), "region", vantage.GetRegion(), "address", vantage.GetObservedAddress())
-	return &pb.RegisterResponse{
+	vantage = s.fleet.Get(r.GetId()).GetVantage() // as far as it is bound
+	s.log.Info("agent registered", "agent", r.GetId(), "region", vantage.GetRegion(), "address", vantage.GetObservedAddress(),
+		"session", claim.GetSession(), "epoch", claim.GetEpoch())
+	response := &pb.RegisterResponse{
 		Id:            r.GetId(),
 		Vantage:       vantage,
 		NatsAddresses: []string{s.natsAddress()},
-		Credential:    s.credential(r.GetId()),
 		BeatInterval:  durationpb.New(fleet.BeatInterval),
-	}, nil
+		Epoch:         claim.GetEpoch(),
+		Session:       claim.GetSession(),
+	}
+	if s.opts.Insecure {
+		response.Credential = s.credential(r.GetId())
+	} else {
+		changes := s.heard.now()
+		response.Authorities = s.authorities.DER()
+		s.heard.told(r.GetId(), changes)
+	}
+	return response, nil
+}
+
+// speaksFor says whether a caller is the agent that it says it is. Without TLS everybody is.
+func (c *Coordinator) speaksFor(ctx context.Context, agent string) error {
+	caller := access.FromContext(ctx)
+	if c.opts.Insecure || caller.Agent == agent {
+		return nil
+	}
+	c.audit(&pb.AuditEvent{
+		Kind: pb.AuditKind_AUDIT_KIND_SPOOFING_REFUSED, Agent: caller.Agent, Address: callerAddress(ctx),
+		Detail: "it spoke in the name of " + clip(agent),
+	})
+	return status.Errorf(codes.PermissionDenied, "the certificate is of agent %s: it cannot speak for %.63q", caller.Agent, agent)
 }
 
 // natsAddress is what agents are told: without a host of its own, the one that they reached.
@@ -103,48 +163,4 @@ func (c *Coordinator) natsAddress() string {
 		host = addr.IP.String()
 	}
 	return net.JoinHostPort(host, strconv.Itoa(addr.Port))
-}
-
-// Keep implements results.Sink: what was asked for and is not there yet goes into the log. What was
-// not asked for, or is there, is left out for good.
-func (c *Coordinator) Keep(ctx context.Context, agent string, batch []*pb.Result) error {
-	entries := make([]*pb.LogEntry, 0, len(batch))
-	known := c.fleet.Get(agent)
-	for _, r := range batch {
-		vantage, wanted, err := c.store.Asked(r.GetMeasurementId(), agent)
-		if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrNotAsked) {
-			return err // the disk, not the result: it is sent again
-		}
-		if err != nil {
-			c.metrics.results.WithLabelValues("unasked").Inc()
-			c.log.Warn("a result that nobody asked for", "agent", agent, "reason", err)
-			continue
-		}
-		if !wanted {
-			c.metrics.results.WithLabelValues("duplicate").Inc()
-			continue
-		}
-		if known != nil {
-			vantage = known.GetVantage()
-		}
-		r.Vantage = vantage
-		entries = append(entries, &pb.LogEntry{Entry: &pb.LogEntry_Result{Result: r}})
-	}
-	for part := range slices.Chunk(entries, maxEntries) {
-		if err := c.append(ctx, part...); err != nil {
-			c.log.Error("results could not be made durable; the agent will send them again", "agent", agent, "error", err)
-			return err
-		}
-		c.metrics.results.WithLabelValues("stored").Add(float64(len(part)))
-	}
-	return nil
-}
-
-// maxEntries bounds the results in one append: 8 of at most 64 KiB fit a message of the log.
-const maxEntries = 8
-
-// Refused implements results.Sink.
-func (c *Coordinator) Refused(agent string, r *pb.Result) {
-	c.metrics.results.WithLabelValues("refused").Inc()
-	c.log.Warn("a result of another agent, or too large: refused", "agent", agent, "of", clip(r.GetAgent()), "bytes", proto.Size(r))
 }

@@ -38,7 +38,12 @@ func (c *Coordinator) ask(m *pb.Measurement, a *pb.Ask) {
 	agent := a.GetAgent()
 	ctx, cancel := context.WithDeadline(c.alive, m.GetDeadline().AsTime())
 	defer cancel()
-	for range 2 {
+	for again := range 2 {
+		if again > 0 {
+			if _, wanted, err := c.store.Asked(m.GetId(), agent); err == nil && !wanted {
+				return // it has answered another question, from when it came back
+			}
+		}
 		reply, err := c.agents.Ask(ctx, job(m, a))
 		if err == nil {
 			reply.Failure = known(reply.GetFailure())
@@ -121,7 +126,13 @@ func (c *Coordinator) onReply(ctx context.Context, id, agent string, reply *pb.J
 
 // onBeat notes that an agent lives. One that has come, or come back, is asked what is still open for
 // it: it runs nothing twice.
-func (c *Coordinator) onBeat(b *pb.Beat) {
+func (c *Coordinator) onBeat(from string, b *pb.Beat) {
+	if b.GetAgent() != from {
+		c.audit(&pb.AuditEvent{
+			Kind: pb.AuditKind_AUDIT_KIND_SPOOFING_REFUSED, Agent: from, Detail: "it sent a beat in the name of " + clip(b.GetAgent()),
+		})
+		return
+	}
 	if c.validator.Validate(b.GetVantage()) != nil || len(b.GetVersion()) > maxVersion {
 		return
 	}

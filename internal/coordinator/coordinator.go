@@ -2,11 +2,8 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,9 +22,13 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/elsewhere-net/elsewhere/internal/access"
+	"github.com/elsewhere-net/elsewhere/internal/backup"
 	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/bus/embedded"
+	"github.com/elsewhere-net/elsewhere/internal/canary"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
+	"github.com/elsewhere-net/elsewhere/internal/identity"
 	"github.com/elsewhere-net/elsewhere/internal/publicdns"
 	"github.com/elsewhere-net/elsewhere/internal/results"
 	"github.com/elsewhere-net/elsewhere/internal/store"
@@ -50,6 +52,18 @@ type Options struct {
 	PublicResolvers []*pb.PublicResolver
 	// Retention is how much is kept. Default: 30 days, 10 GiB.
 	Retention Retention
+	// TargetBudget bounds how much one target is looked at. Default: its own defaults.
+	TargetBudget access.TargetBudget
+	// Insecure turns TLS and authentication off: anybody may do anything, and pose as any agent.
+	Insecure bool
+	// CanaryAddr is where the canary listens, "IP:PORT" as agents reach it. Default: there is none.
+	CanaryAddr string
+	// CanaryInterval is how often all agents are asked about it. Default: 10 min.
+	CanaryInterval time.Duration
+	// Identity is how long certificates are good. Default: 24 h for agents.
+	Identity identity.Options
+	// UnsafeDurability acknowledges before the disk has it: a power cut then loses what was acknowledged.
+	UnsafeDurability bool
 	// Log gets one line for each measurement. Default: none are kept.
 	Log *slog.Logger
 	// Metrics takes the metrics. Default: a registry of its own.
@@ -57,8 +71,9 @@ type Options struct {
 }
 
 const (
-	// recentBytes bounds the closed measurements in memory.
-	recentBytes = 64 << 20
+	// recentBytes bounds the closed measurements in memory, by the size that they have on the wire. Decoded they take
+	// about ten times that.
+	recentBytes = 24 << 20
 	// checkpointInterval is how far the disk may be behind.
 	checkpointInterval = time.Second
 	// startTimeout bounds opening the log.
@@ -80,16 +95,38 @@ type Coordinator struct {
 	fleet   *fleet.Fleet
 	store   *store.Store
 	closer  *closer
+	auditor *auditor
 	reports *results.Server
 	health  *health.Server
+	canary  *canary.Canary // nil: there is none
 	grpc    *grpc.Server
 	ready   atomic.Bool
+	stale   atomic.Bool // the last checkpoint failed
+	stuck   atomic.Bool // a write of the log, or of what is decided once, failed
+	started time.Time
+
+	authorities *identity.Authorities // nil: insecure
+	gate        *identity.Gate        // before all handshakes; open once it is known who is enrolled
+	rules       access.Rules
+	tokens      *access.Tokens
+	claims      claims
+	buckets     []*bus.Bucket // of the tokens and the claims
+	keys        []*keys       // of each
+	turns       turns
+	guests      guests
+	heard       *heard
+	failures    *access.Failures
+	paces       paces
+	quotas      *access.Quotas
 	// recovered says that the fold has reached the log's end once.
 	recovered atomic.Bool
 
 	grpcListener, httpListener net.Listener
 	validator                  protovalidate.Validator
-	work                       work // questions under way
+	work                       work         // questions under way
+	watching                   atomic.Int64 // watches under way
+	backingUp                  sync.Mutex
+	reading                    hold // keeps the log from being cut
 
 	// serving ends when the coordinator begins to stop, alive when it stops.
 	serving, alive context.Context
@@ -109,14 +146,20 @@ func New(ctx context.Context, opts Options) (*Coordinator, error) {
 			return nil, err
 		}
 	}
-	c := &Coordinator{opts: opts, log: opts.Log, fleet: fleet.New(), health: health.NewServer(), serving: ctx, alive: ctx}
+	c := &Coordinator{
+		opts: opts, log: opts.Log, fleet: fleet.New(), health: health.NewServer(), serving: ctx, alive: ctx,
+		started: time.Now(), rules: access.NewRules(), failures: access.NewFailures(), quotas: access.NewQuotas(opts.TargetBudget),
+		guests: guests{byAgent: map[string]map[*guest]bool{}}, heard: newHeard(), gate: identity.NewGate(),
+		paces: newPaces(cmp.Or(opts.Identity.AgentLife, identity.AgentLife)),
+	}
 	if err := c.open(ctx); err != nil {
 		c.release()
 		return nil, err
 	}
 	c.closer = newCloser(c.closeMeasurement)
-	c.reports = results.NewServer(c)
+	c.reports = results.NewServer(c, results.Limits{})
 	c.metrics = newMetrics(c)
+	c.auditor = newAuditor(c.log, c.appendAudit, func(n int) { c.metrics.auditDropped.Add(float64(n)) })
 	c.grpc = c.newGRPC()
 	return c, nil
 }
@@ -129,39 +172,36 @@ func (c *Coordinator) open(ctx context.Context) (err error) {
 	if err := os.MkdirAll(c.opts.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
+	if err := backup.Unfinished(c.opts.DataDir); err != nil {
+		return err
+	}
 	if c.secret, err = secret(filepath.Join(c.opts.DataDir, "agents.secret")); err != nil {
 		return err
 	}
+	if !c.opts.Insecure {
+		if c.authorities, err = identity.Open(c.opts.DataDir, c.opts.Identity); err != nil {
+			return err
+		}
+	}
 	if err := c.listen(); err != nil {
+		return err
+	}
+	if err := c.openCanary(ctx); err != nil {
 		return err
 	}
 	return c.openLog(ctx)
 }
 
-// secret is what agents' credentials are made from: kept in file, so that they outlive a restart.
-func secret(file string) ([]byte, error) {
-	kept, err := os.ReadFile(file)
-	if err == nil && len(kept) == sha256.Size {
-		return kept, nil
-	}
-	fresh := make([]byte, sha256.Size)
-	if _, err := rand.Read(fresh); err != nil {
-		return nil, fmt.Errorf("random numbers: %w", err)
-	}
-	if err := os.WriteFile(file, fresh, 0o600); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	return fresh, nil
-}
-
 func (c *Coordinator) listen() (err error) {
-	if c.grpcListener, err = net.Listen("tcp", c.opts.GRPCAddr); err != nil {
+	n := connections(openFiles())
+	c.log.Debug("connections", "grpc", n, "nats", n)
+	if c.grpcListener, err = listenSlots(c.opts.GRPCAddr, n); err != nil {
 		return fmt.Errorf("--grpc-addr: %w", err)
 	}
 	if c.opts.HTTPAddr == "" {
 		return nil
 	}
-	if c.httpListener, err = net.Listen("tcp", c.opts.HTTPAddr); err != nil {
+	if c.httpListener, err = listenSlots(c.opts.HTTPAddr, webConnections); err != nil {
 		return fmt.Errorf("--http-addr: %w", err)
 	}
 	return nil
@@ -169,14 +209,11 @@ func (c *Coordinator) listen() (err error) {
 
 func (c *Coordinator) openLog(ctx context.Context) (err error) {
 	// The checkpoint first: its lock keeps two coordinators from one data directory.
-	if c.store, err = store.Open(filepath.Join(c.opts.DataDir, "fold.db"), recentBytes); err != nil {
+	if c.store, err = store.Open(filepath.Join(c.opts.DataDir, store.FileName), recentBytes); err != nil {
 		return err
 	}
-	c.nats, err = embedded.Start(embedded.Options{
-		Dir: c.opts.DataDir, Addr: c.opts.NATSAddr, Verify: c.Verify, Log: c.log.With("part", "nats"),
-	})
-	if err != nil {
-		return fmt.Errorf("--nats-addr: %w", err)
+	if c.nats, err = embedded.Start(c.natsOptions()); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -184,21 +221,46 @@ func (c *Coordinator) openLog(ctx context.Context) (err error) {
 	if c.history, err = bus.OpenLog(ctx, c.nats, c.opts.Retention.Bytes); err != nil {
 		return err
 	}
-	return c.checkLog(ctx)
-}
-
-// checkLog refuses a log that ends before the checkpoint: something acknowledged is gone.
-func (c *Coordinator) checkLog(ctx context.Context) error {
-	bounds, err := c.history.Bounds(ctx)
-	if err != nil {
+	for _, name := range []string{access.TokensBucket, claimsBucket} {
+		b, err := bus.OpenBucket(ctx, c.nats, name)
+		if err != nil {
+			return err
+		}
+		c.buckets = append(c.buckets, b)
+	}
+	c.tokens, c.claims = access.NewTokens(c.buckets[0], nil), claims{c.buckets[1]}
+	if c.agents, err = bus.OpenFleet(c.nats); err != nil {
 		return err
 	}
-	position, _ := c.store.Position()
-	if bounds.Last < position {
-		return fmt.Errorf("the log ends at %d and the checkpoint is at %d: the log in %s has lost what was acknowledged; restore a backup, or move fold.db away to go on without it",
-			bounds.Last, position, c.opts.DataDir)
+	if err := c.nats.Listen(); err != nil {
+		return fmt.Errorf("--nats-addr: %w", err)
+	}
+	if err := c.checkLog(ctx); err != nil {
+		return err
+	}
+	for _, b := range c.buckets {
+		k, err := newKeys(ctx, b, c.store)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.opts.DataDir, err)
+		}
+		c.keys = append(c.keys, k)
 	}
 	return nil
+}
+
+// natsOptions is how NATS runs. Agents are known by their certificates, and without TLS by credentials.
+func (c *Coordinator) natsOptions() embedded.Options {
+	opts := embedded.Options{
+		Dir: c.opts.DataDir, Addr: c.opts.NATSAddr, Log: c.log.With("part", "nats"), Unsynced: c.opts.UnsafeDurability,
+		Connections: connections(openFiles()),
+	}
+	if c.opts.Insecure {
+		opts.Verify = c.Verify
+		return opts
+	}
+	host, _, _ := net.SplitHostPort(c.opts.NATSAddr)
+	opts.TLS, opts.Admit = c.gate.Guard(c.authorities.AgentsTLS(coordinatorName, []string{host, c.opts.Advertise})), c.admitNATS
+	return opts
 }
 
 // GRPCAddr is where clients and agents connect.
@@ -219,11 +281,20 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	parts.Go(func() error { return c.history.Run(partsCtx, c.follow) })
 	parts.Go(func() error { return c.fold(partsCtx) })
 	parts.Go(func() error { return c.checkpoint(partsCtx) })
+	parts.Go(func() error { c.tokens.Run(partsCtx); return nil })
+	go c.auditor.run()
 	if err := c.begin(partsCtx); err != nil {
+		c.auditor.stop()
 		stopInner()
 		return errors.Join(err, parts.Wait())
 	}
 	parts.Go(func() error { return c.retain(partsCtx) })
+	parts.Go(func() error { return c.sweepTokens(partsCtx) })
+	parts.Go(func() error { return c.watchRoom(partsCtx) })
+	if c.canary != nil {
+		parts.Go(func() error { return c.canary.Run(partsCtx) })
+		parts.Go(func() error { return c.watchCanary(ctx) })
+	}
 	parts.Go(func() error { return ignoreClosed(c.grpc.Serve(c.grpcListener)) })
 	web := c.serveHTTP(parts)
 	c.setReady(true)
@@ -241,12 +312,18 @@ func (c *Coordinator) Run(ctx context.Context) error {
 }
 
 // begin takes up what was left open, then lets agents in.
-func (c *Coordinator) begin(ctx context.Context) (err error) {
+func (c *Coordinator) begin(ctx context.Context) error {
 	if err := c.recover(ctx); err != nil {
 		return err
 	}
-	c.agents, err = bus.OpenFleet(c.nats, c.onBeat)
-	return err
+	if err := c.loadTokens(ctx); err != nil {
+		return err
+	}
+	if err := c.agents.Hear(c.onBeat); err != nil {
+		return err
+	}
+	c.gate.Open()
+	return nil
 }
 
 func ignoreClosed(err error) error {
@@ -270,6 +347,7 @@ func (c *Coordinator) setReady(ready bool) {
 
 // shutdown ends the servers: agents are asked to go, calls may end, within stopTimeout.
 func (c *Coordinator) shutdown(web *http.Server) {
+	c.gate.Close()
 	c.closer.stop()
 	c.reports.GoAway()
 	stopped := make(chan struct{})
@@ -282,18 +360,24 @@ func (c *Coordinator) shutdown(web *http.Server) {
 	case <-time.After(stopTimeout):
 		c.grpc.Stop()
 	}
+	c.reports.Wait()
 	if web != nil {
 		_ = web.Close()
 	}
 	c.work.stop()
+	c.auditor.stop()
 }
 
 // release closes what New opened.
 func (c *Coordinator) release() {
+	c.gate.Close() // a server stops when those that wait have gone
 	for _, l := range []net.Listener{c.grpcListener, c.httpListener} {
 		if l != nil {
 			_ = l.Close()
 		}
+	}
+	if c.canary != nil {
+		_ = c.canary.Close()
 	}
 	if c.agents != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -302,6 +386,14 @@ func (c *Coordinator) release() {
 	}
 	if c.history != nil {
 		c.history.Close()
+	}
+	for i, b := range c.buckets {
+		if i < len(c.keys) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			_ = c.keys[i].note(ctx) // what was noted before is true as well
+			cancel()
+		}
+		b.Close()
 	}
 	if c.nats != nil {
 		c.nats.Shutdown()
@@ -313,27 +405,33 @@ func (c *Coordinator) release() {
 	}
 }
 
-// credential is what an agent proves its name with.
-func (c *Coordinator) credential(agent string) string {
-	mac := hmac.New(sha256.New, c.secret)
-	mac.Write([]byte(agent))
-	return hex.EncodeToString(mac.Sum(nil))
-}
-
-// Verify implements results.Sink.
-func (c *Coordinator) Verify(agent, credential string) bool {
-	return hmac.Equal([]byte(credential), []byte(c.credential(agent)))
-}
-
 // append adds to the log and waits until it is folded here, so that the next look sees it.
 func (c *Coordinator) append(ctx context.Context, entries ...*pb.LogEntry) error {
-	began := time.Now()
-	position, err := c.history.Append(ctx, entries...)
+	position, err := c.commit(ctx, entries...)
 	if err != nil {
 		return err
 	}
-	c.metrics.commit.Observe(time.Since(began).Seconds())
 	return c.folded(ctx, position)
+}
+
+// commit adds to the log and returns the position.
+func (c *Coordinator) commit(ctx context.Context, entries ...*pb.LogEntry) (uint64, error) {
+	return c.timed(func() (uint64, error) { return c.history.Append(ctx, entries...) })
+}
+
+// commitEncoded is commit of entries that are encoded already: data is a LogBatch of them.
+func (c *Coordinator) commitEncoded(ctx context.Context, entries []*pb.LogEntry, data []byte) (uint64, error) {
+	return c.timed(func() (uint64, error) { return c.history.AppendEncoded(ctx, entries, data) })
+}
+
+// timed notes how long a commit takes.
+func (c *Coordinator) timed(commit func() (uint64, error)) (uint64, error) {
+	began := time.Now()
+	position, err := commit()
+	if err == nil {
+		c.metrics.commit.Observe(time.Since(began).Seconds())
+	}
+	return position, err
 }
 
 // folded waits until the fold has reached a position.

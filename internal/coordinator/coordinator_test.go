@@ -36,6 +36,7 @@ type world struct {
 	t          *testing.T
 	dir        string
 	opts       coordinator.Options
+	c          *coordinator.Coordinator
 	stop       func()
 	conn       *grpc.ClientConn
 	api        pb.MeasurementServiceClient
@@ -43,6 +44,8 @@ type world struct {
 	target     netip.AddrPort // accepts connections
 	gate       *gate
 	grpc, nats string
+	// failed hears why the coordinator ended by itself. Default: the test fails.
+	failed func(error)
 }
 
 // gate holds connects back until it is opened.
@@ -71,7 +74,13 @@ func (g *gate) connect(ctx context.Context, addr netip.AddrPort, opts probe.Conn
 
 func newWorld(t *testing.T, opts coordinator.Options) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), opts: opts, gate: &gate{open: make(chan struct{}), arrived: make(chan struct{}, 10_000)}}
+	return newWorldIn(t, t.TempDir(), opts)
+}
+
+// newWorldIn is newWorld with the coordinator's data in a directory.
+func newWorldIn(t *testing.T, dir string, opts coordinator.Options) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, opts: opts, gate: &gate{open: make(chan struct{}), arrived: make(chan struct{}, 10_000)}}
 	close(w.gate.open)
 	w.target = listen(t)
 	w.start()
@@ -115,6 +124,7 @@ func (w *world) start() {
 	opts := w.opts
 	// An address of its own: nobody else takes a port there while the coordinator restarts.
 	opts.DataDir, opts.GRPCAddr, opts.NATSAddr = w.dir, "127.0.7.1:0", "127.0.7.1:0"
+	opts.Insecure = true
 	if w.grpc != "" {
 		opts.GRPCAddr, opts.NATSAddr = w.grpc, w.nats
 	}
@@ -122,22 +132,34 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.c = c
 	w.grpc, w.nats = c.GRPCAddr().String(), c.NATSAddr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	w.conn, err = grpc.NewClient(w.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.conn = w.dial()
 	w.api, w.fleet = pb.NewMeasurementServiceClient(w.conn), pb.NewFleetServiceClient(w.conn)
 	w.stop = sync.OnceFunc(func() {
 		_ = w.conn.Close()
 		cancel()
-		if err := <-done; err != nil {
+		switch err := <-done; {
+		case err == nil:
+		case w.failed != nil:
+			w.failed(err)
+		default:
 			w.t.Error(err)
 		}
 	})
+}
+
+// dial connects to the coordinator.
+func (w *world) dial() *grpc.ClientConn {
+	w.t.Helper()
+	conn, err := grpc.NewClient(w.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return conn
 }
 
 // agent starts an agent in a region and returns how to stop it, which can be done once.
@@ -164,7 +186,11 @@ func (w *world) agentIn(dir, id, region string, allow bool) (stop func()) {
 	go func() { done <- a.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
+		switch err := <-done; {
+		case err == nil:
+		case w.failed != nil:
+			w.failed(err)
+		default:
 			w.t.Error(err)
 		}
 	})
@@ -584,7 +610,7 @@ func TestHealth(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	c, err := coordinator.New(t.Context(), coordinator.Options{
-		DataDir: t.TempDir(), GRPCAddr: "127.0.0.1:0", NATSAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
+		DataDir: t.TempDir(), GRPCAddr: "127.0.0.1:0", NATSAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0", Insecure: true,
 	})
 	if err != nil {
 		t.Fatal(err)

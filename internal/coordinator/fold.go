@@ -2,9 +2,12 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/elsewhere-net/elsewhere/internal/bus"
+	"github.com/elsewhere-net/elsewhere/internal/store"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -12,21 +15,32 @@ import (
 // closed.
 const deliveryGrace = 10 * time.Second
 
-// foldPatience is how long a commit waits for the fold of the one before.
-const foldPatience = 50 * time.Millisecond
+// foldPatience is how long a commit waits for the fold of the one before, unless it has more entries than crowded.
+const (
+	foldPatience = 50 * time.Millisecond
+	crowded      = 64
+)
 
 // fold follows the log until ctx ends.
 func (c *Coordinator) fold(ctx context.Context) error {
 	position, _ := c.store.Position()
-	return c.history.Fold(ctx, position, func(position uint64, batch *pb.LogBatch) error {
-		changes, err := c.store.Apply(position, batch)
+	return c.history.Fold(ctx, position, func(m bus.Message) error {
+		applied, err := c.store.Apply(m.Position, m.Batch, m.Data)
 		if err != nil {
-			return fmt.Errorf("fold at %d: %w", position, err)
+			return fmt.Errorf("fold at %d: %w", m.Position, err)
 		}
 		if !c.recovered.Load() {
 			return nil // history: what had to be done about it was done
 		}
-		for _, change := range changes {
+		for _, e := range applied.Equivocations { // the first was on its way into the log when the second came
+			c.audit(&pb.AuditEvent{
+				Kind: pb.AuditKind_AUDIT_KIND_EQUIVOCATION, Agent: e.Agent, Detail: equivocation(e.MeasurementID, e.Place),
+			})
+		}
+		for _, enrolment := range applied.Enrolments {
+			c.onEnrolment(enrolment)
+		}
+		for _, change := range applied.Measurements {
 			switch {
 			case change.Closed:
 				c.onClosed(change.ID, change.Pending)
@@ -56,6 +70,12 @@ func (c *Coordinator) recover(ctx context.Context) error {
 			return fmt.Errorf("folding the log to %d: %w", bounds.Last, err)
 		}
 	}
+	if err := c.checkBeginning(bounds.First); err != nil {
+		return err
+	}
+	for _, enrolment := range c.store.Enrolments() {
+		c.fleet.Enrolled(enrolment)
+	}
 	c.recovered.Store(true)
 	earliest := time.Now().Add(deliveryGrace)
 	for _, m := range c.store.Open() {
@@ -77,7 +97,11 @@ func (c *Coordinator) recover(ctx context.Context) error {
 // follow closes measurements in the commit that brings their last answer: one commit less to wait for.
 // A measurement that it misses is closed when the fold says that it is settled.
 func (c *Coordinator) follow(after uint64, batch *pb.LogBatch) (ends []*pb.LogEntry) {
-	ctx, cancel := context.WithTimeout(c.alive, foldPatience)
+	patience := foldPatience
+	if len(batch.GetEntries()) > crowded {
+		patience = 0 // the next commit comes at once, and the fold has to keep up meanwhile
+	}
+	ctx, cancel := context.WithTimeout(c.alive, patience)
 	defer cancel()
 	if c.folded(ctx, after) != nil {
 		return nil
@@ -129,7 +153,17 @@ func (c *Coordinator) checkpoint(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			if err := c.store.Checkpoint(); err != nil {
+			err := c.store.Checkpoint()
+			for _, k := range c.keys {
+				err = errors.Join(err, k.note(ctx))
+			}
+			if errors.Is(err, store.ErrDamaged) {
+				return err
+			}
+			if ctx.Err() != nil {
+				return nil // the last checkpoint is the store's
+			}
+			if c.stale.Store(err != nil); err != nil {
 				c.log.Error("checkpoint: will be tried again", "error", err)
 			}
 		case <-ctx.Done():

@@ -33,8 +33,11 @@ const (
 	defaultPageSize = 50
 	// maxOpen and maxOpenAsks bound the measurements that run at once and the agents that they ask.
 	maxOpen, maxOpenAsks = 10_000, 500_000
-	// maxWatchResults bounds the results in one message of a watch: 64 of at most 64 KiB.
+	// maxWatchResults bounds the results in one message of a watch: 64 of at most 64 KiB, or those of one message of
+	// the log.
 	maxWatchResults = 64
+	// maxWatchers bounds the watches under way.
+	maxWatchers = 4096
 )
 
 // measurementService is pb.MeasurementService.
@@ -45,6 +48,15 @@ type measurementService struct {
 
 // CreateMeasurement implements pb.MeasurementServiceServer.
 func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateMeasurementRequest) (*pb.CreateMeasurementResponse, error) {
+	m, err := s.create(ctx, r, false)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CreateMeasurementResponse{Measurement: m}, nil
+}
+
+// create opens a measurement of a client's, or of the canary.
+func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementRequest, canary bool) (*pb.Measurement, error) {
 	if measurements, asks := s.store.Running(); measurements >= maxOpen || asks >= maxOpenAsks {
 		return nil, status.Errorf(codes.ResourceExhausted, "%d measurements of %d agents are running, as many as may; try again later", measurements, asks)
 	}
@@ -57,6 +69,9 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 	id := newID()
 	asks, err := s.choose(r, id)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.admitMeasurement(ctx, r.GetSpec(), len(asks)); err != nil {
 		return nil, err
 	}
 	now := time.Now()
@@ -73,6 +88,7 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 		From:       r.GetFrom(),
 		Asks:       asks,
 		Policy:     aggregate.Complete(r.GetPolicy()),
+		Canary:     canary,
 	}
 	if m.From == "" {
 		m.From = "world"
@@ -97,7 +113,7 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 		return nil, apiError(err, id)
 	}
 	s.askAll(view.Measurement)
-	return &pb.CreateMeasurementResponse{Measurement: view.Measurement}, nil
+	return view.Measurement, nil
 }
 
 // newID is a new ULID in lower case.
@@ -255,17 +271,33 @@ func (s measurementService) ListResults(r *pb.ListResultsRequest, stream pb.Meas
 // WatchMeasurement implements pb.MeasurementServiceServer. A slow reader costs nothing: what it has
 // not read is in the store, and it is sent the newest.
 func (s measurementService) WatchMeasurement(r *pb.WatchMeasurementRequest, stream pb.MeasurementService_WatchMeasurementServer) error {
-	s.metrics.watchers.Inc()
-	defer s.metrics.watchers.Dec()
+	done, err := s.watch()
+	if err != nil {
+		return err
+	}
+	defer done()
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	defer context.AfterFunc(s.serving, cancel)()
-	w := watcher{stream: stream, results: r.GetResults()}
-	err := s.store.Watch(ctx, r.GetId(), w.send)
+	w := watcher{stream: stream, results: r.GetResults(), told: r.GetAfter()}
+	if position, _ := s.store.Position(); w.told > position {
+		w.told = 0 // of another log: what this one has instead is not known to the reader
+	}
+	err = s.store.Watch(ctx, r.GetId(), w.send)
 	if errors.Is(err, context.Canceled) && s.serving.Err() != nil {
 		return status.Error(codes.Unavailable, "the coordinator is about to stop; watch again")
 	}
 	return apiError(err, r.GetId())
+}
+
+// watch counts a watch, of a measurement or of agents, until it is done; or says that there are as many as may be.
+func (c *Coordinator) watch() (done func(), err error) {
+	done = func() { c.watching.Add(-1) }
+	if c.watching.Add(1) > maxWatchers {
+		done()
+		return nil, status.Errorf(codes.ResourceExhausted, "%d watches are under way, as many as may; try again later", maxWatchers)
+	}
+	return done, nil
 }
 
 // watcher is one watch: what it has sent.
@@ -273,37 +305,43 @@ type watcher struct {
 	stream  pb.MeasurementService_WatchMeasurementServer
 	results bool // whether they are wanted
 	begun   bool
-	sent    int // results
+	told    uint64 // the results up to this position were sent
 }
 
-// send sends a measurement and the results that are new, in messages of bounded size.
+// send sends a measurement and the results that are new, in messages of bounded size. Each says up to which position
+// it tells all, so that the reader can go on there.
 func (w *watcher) send(view store.View) error {
-	m := view.Measurement
-	if w.begun && m.GetState() == pb.State_STATE_RUNNING {
-		m.Asks = nil
-	}
-	w.begun = true
-	for w.results && len(view.Results)-w.sent > maxWatchResults {
-		if err := w.part(running(m), view.Results[w.sent:w.sent+maxWatchResults]); err != nil {
+	last := &pb.WatchMeasurementResponse{Measurement: view.Measurement, Position: view.Position, Lagged: view.Lagged}
+	for w.results {
+		part, upTo := view.After(w.told, maxWatchResults)
+		if w.told = upTo; upTo == view.Position {
+			last.Results = part
+			break
+		}
+		if err := w.say(&pb.WatchMeasurementResponse{
+			Measurement: running(last.GetMeasurement()), Results: part, Position: upTo, Lagged: last.GetLagged(),
+		}); err != nil {
 			return err
 		}
+		last.Lagged = false // it was said
 	}
-	if !w.results {
-		return w.part(m, nil)
-	}
-	return w.part(m, view.Results[w.sent:])
+	return w.say(last)
 }
 
-func (w *watcher) part(m *pb.Measurement, results []*pb.Result) error {
-	w.sent += len(results)
-	return w.stream.Send(&pb.WatchMeasurementResponse{Measurement: m, Results: results})
+// say sends a message, with the asks if it is the first or the last.
+func (w *watcher) say(message *pb.WatchMeasurementResponse) error {
+	if w.begun && message.GetMeasurement().GetState() == pb.State_STATE_RUNNING {
+		message.Measurement.Asks = nil
+	}
+	w.begun = true
+	return w.stream.Send(message)
 }
 
 // running is a measurement as it was before its end: the end is told after the last result.
 func running(m *pb.Measurement) *pb.Measurement {
 	return &pb.Measurement{
 		Id: m.GetId(), State: pb.State_STATE_RUNNING, Spec: m.GetSpec(), From: m.GetFrom(),
-		CreateTime: m.GetCreateTime(), Deadline: m.GetDeadline(), Policy: m.GetPolicy(), Ledger: m.GetLedger(),
+		CreateTime: m.GetCreateTime(), Deadline: m.GetDeadline(), Policy: m.GetPolicy(), Ledger: m.GetLedger(), Asks: m.GetAsks(),
 	}
 }
 

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -36,7 +37,7 @@ func (c *Coordinator) retain(ctx context.Context) error {
 	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()
 	for {
-		if err := c.forgetOld(ctx); err != nil && ctx.Err() == nil {
+		if err := c.reading.cut(func() error { return c.forgetOld(ctx) }); err != nil && ctx.Err() == nil {
 			c.log.Error("retention: will be tried again", "error", err)
 		}
 		select {
@@ -77,6 +78,9 @@ func (c *Coordinator) forgetOld(ctx context.Context) error {
 	if upTo == 0 || upTo < bounds.First {
 		return nil
 	}
+	if err := c.carry(ctx, upTo); err != nil {
+		return err
+	}
 	if err := c.append(ctx, &pb.LogEntry{Entry: &pb.LogEntry_Forgotten{Forgotten: &pb.Forgotten{UpTo: upTo}}}); err != nil {
 		return err
 	}
@@ -85,4 +89,30 @@ func (c *Coordinator) forgetOld(ctx context.Context) error {
 	}
 	c.log.Info("forgotten", "up_to", upTo)
 	return c.history.Purge(ctx, upTo)
+}
+
+// carryBytes bounds what is carried over a cut in one message.
+const carryBytes = 1 << 20
+
+// carry appends again what must outlive a cut, so that the log alone still tells all of the state. Each message is made
+// where it stands: what is carried is never older than what is before it.
+func (c *Coordinator) carry(ctx context.Context, cut uint64) error {
+	for next, more := "", true; more; {
+		position, err := c.history.AppendMade(ctx, func(ctx context.Context, after uint64) ([]*pb.LogEntry, error) {
+			if err := c.folded(ctx, after); err != nil {
+				return nil, err
+			}
+			var entries []*pb.LogEntry
+			entries, next = c.store.Carry(cut, next, carryBytes)
+			more = next != ""
+			return entries, nil
+		})
+		if err != nil {
+			return fmt.Errorf("carried over the cut at %d: %w", cut, err)
+		}
+		if err := c.folded(ctx, position); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -15,12 +16,15 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/store"
@@ -36,26 +40,46 @@ const maxViolations, maxViolation = 8, 256
 // seconds.
 const maxListed = 16 << 10
 
+// readBuffer is what each connection reads into, in bytes; what is larger is read past it. There are as many as there
+// are agents, most of them idle, and gRPC's own 32 KiB were half of what one cost.
+const readBuffer = 4 << 10
+
+// coordinatorName is what the coordinator's certificate calls it: there is one.
+const coordinatorName = "coordinator"
+
 // newGRPC makes the server with its bounds: what a caller can make it hold is small.
 func (c *Coordinator) newGRPC() *grpc.Server {
 	s := grpc.NewServer(
+		grpc.Creds(c.credentials()),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 15 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.MaxConcurrentStreams(128),
 		grpc.MaxHeaderListSize(16<<10),
 		grpc.MaxRecvMsgSize(1<<20),
-		grpc.ConnectionTimeout(20*time.Second),
+		grpc.ConnectionTimeout(30*time.Second),
 		grpc.StaticStreamWindowSize(64<<10), grpc.StaticConnWindowSize(256<<10),
-		grpc.ChainUnaryInterceptor(c.recoverUnary, c.validateUnary),
-		grpc.ChainStreamInterceptor(c.recoverStream, c.validateStream),
+		grpc.ReadBufferSize(readBuffer),
+		grpc.ChainUnaryInterceptor(c.recoverUnary, c.admitUnary, c.validateUnary),
+		grpc.ChainStreamInterceptor(c.recoverStream, c.admitStream, c.validateStream),
 	)
 	pb.RegisterMeasurementServiceServer(s, measurementService{Coordinator: c})
 	pb.RegisterFleetServiceServer(s, fleetService{Coordinator: c})
 	pb.RegisterRegistrationServiceServer(s, registrationService{Coordinator: c})
+	pb.RegisterAccessServiceServer(s, accessService{Coordinator: c})
 	pb.RegisterResultServiceServer(s, c.reports)
+	pb.RegisterCoordinatorServiceServer(s, coordinatorService{Coordinator: c})
 	healthpb.RegisterHealthServer(s, c.health)
 	reflection.Register(s)
 	return s
+}
+
+// credentials are how the server shows who it is, and asks who connects.
+func (c *Coordinator) credentials() credentials.TransportCredentials {
+	if c.opts.Insecure {
+		return insecure.NewCredentials()
+	}
+	host, _, _ := net.SplitHostPort(c.opts.GRPCAddr)
+	return credentials.NewTLS(c.gate.Guard(c.authorities.ServerTLS(coordinatorName, []string{host, c.opts.Advertise})))
 }
 
 // recoverUnary makes a panic the answer to one call. The log, the fold and every agent's stream live in this process,
@@ -105,8 +129,8 @@ func (s validatedStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	if _, ok := m.(*pb.ReportRequest); ok {
-		return nil // results are facts: they are bounded where they are kept, never refused for their form
+	if _, ok := m.(*emptypb.Empty); ok {
+		return nil // results come as bytes, and are facts: they are bounded where they are kept, never refused for their form
 	}
 	return s.c.validate(m)
 }
@@ -209,8 +233,8 @@ func (c *Coordinator) serveHTTP(parts *errgroup.Group) *http.Server {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opts.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !c.ready.Load() || !c.history.Healthy() {
-			http.Error(w, "not ready", http.StatusServiceUnavailable)
+		if why := c.unready(); why != "" {
+			http.Error(w, "not ready: "+why, http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = fmt.Fprintln(w, "ok")

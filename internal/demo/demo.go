@@ -126,7 +126,7 @@ func run(ctx context.Context, out, errs io.Writer) (err error) {
 		return failed("starting the network: %w", err)
 	}
 	defer func() { err = errors.Join(err, n.Stop()) }()
-	conn, err := cli.Dial(cli.Endpoint{Address: n.Addr(), Insecure: true})
+	conn, err := n.Dial()
 	if err != nil {
 		return failed("the coordinator: %w", err)
 	}

@@ -83,15 +83,11 @@ func server(text string) (netip.AddrPort, error) {
 // prefixes reads ranges; an address is a range of one.
 func prefixes(flag string, list []string) (ranges []netip.Prefix, err error) {
 	for _, text := range list {
-		if addr, err := netip.ParseAddr(text); err == nil {
-			ranges = append(ranges, netip.PrefixFrom(addr, addr.BitLen()))
-			continue
-		}
-		prefix, err := netip.ParsePrefix(text)
+		prefix, err := probe.ParsePrefix(text)
 		if err != nil {
 			return nil, Usagef("%s %q: must be CIDR, such as 10.0.0.0/8", flag, text)
 		}
-		ranges = append(ranges, prefix.Masked())
+		ranges = append(ranges, prefix)
 	}
 	return ranges, nil
 }

@@ -1,6 +1,9 @@
 package flags
 
-import "runtime/debug"
+import (
+	"runtime/debug"
+	"time"
+)
 
 // release is set by the linker: -ldflags "-X github.com/elsewhere-net/elsewhere/internal/flags.release=v1.2.3".
 var release string
@@ -24,4 +27,20 @@ func Version() string {
 		}
 	}
 	return "devel"
+}
+
+// BuildTime is the time of the commit that the program was built from; zero where the build does not say. No clock
+// that is right is before it.
+func BuildTime() time.Time {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			built, _ := time.Parse(time.RFC3339, s.Value) // zero if it is none
+			return built
+		}
+	}
+	return time.Time{}
 }

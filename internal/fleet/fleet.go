@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -21,6 +22,8 @@ const (
 	offlineAfter = 3 * BeatInterval
 	// forgetAfter is the silence after which an agent is not listed any more.
 	forgetAfter = 24 * time.Hour
+	// sweepInterval is the time between two removals of those that are gone.
+	sweepInterval = time.Minute
 	// maxAgents bounds the agents that are known.
 	maxAgents = 20_000
 )
@@ -30,43 +33,113 @@ var ErrFull = errors.New("too many agents")
 
 // Fleet is the agents that were heard of. It is safe for concurrent use.
 type Fleet struct {
-	mu      sync.Mutex
+	mu      sync.RWMutex
 	agents  map[string]*agent
+	swept   time.Time     // when those that are gone were last removed
 	changed chan struct{} // closed and replaced at every change that a watcher would see
 }
 
 // agent is one agent; what is handed out of it is never changed, but replaced.
 type agent struct {
 	known   *pb.Agent
-	seen    time.Time
-	version int // counts changes
+	words   words         // of known
+	seen    time.Time     // zero: it was never heard of
+	bound   *pb.Enrolment // nil: it is not enrolled
+	version int           // counts changes
+	// registered says that it has registered since its last beat: it may be another process, and have forgotten.
+	registered bool
+	// silent is known in the state that it is in since, if that is another.
+	silent atomic.Pointer[silent]
 }
+
+type silent struct{ of, agent *pb.Agent }
 
 // New returns a fleet without agents.
 func New() *Fleet {
 	return &Fleet{agents: map[string]*agent{}, changed: make(chan struct{})}
 }
 
+// Enrolled takes up what the log says of an agent: where it may say that it stands, and whether it was revoked.
+func (f *Fleet) Enrolled(e *pb.Enrolment) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.agents[e.GetId()]
+	if a == nil {
+		a = &agent{known: &pb.Agent{Id: e.GetId(), State: pb.AgentState_AGENT_STATE_OFFLINE}}
+		f.agents[e.GetId()] = a
+	}
+	a.bound = e
+	known := proto.CloneOf(a.known)
+	a.bind(known)
+	a.known, a.words = known, wordsOf(known.GetId(), known.GetVantage())
+	f.note(a)
+}
+
+// bind has the enrolment decide what it decides, whatever the agent says.
+func (a *agent) bind(next *pb.Agent) {
+	e := a.bound
+	if e == nil {
+		return
+	}
+	v, given := copied(next.GetVantage()), e.GetVantage()
+	v.Region, v.Labels = given.GetRegion(), given.GetLabels()
+	v.Country = cmp.Or(given.GetCountry(), v.GetCountry())
+	v.City = cmp.Or(given.GetCity(), v.GetCity())
+	v.Provider = cmp.Or(given.GetProvider(), v.GetProvider())
+	v.Asn = cmp.Or(given.GetAsn(), v.GetAsn())
+	next.Vantage, next.EnrollTime, next.ExpireTime = v, e.GetEnrollTime(), e.GetExpireTime()
+}
+
+// copied is a vantage that may be changed.
+func copied(v *pb.Vantage) *pb.Vantage {
+	if v == nil {
+		return &pb.Vantage{}
+	}
+	return proto.CloneOf(v)
+}
+
+// Room says whether an agent is known, or one more can be.
+func (f *Fleet) Room(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.room(id)
+}
+
+// room is Room for who has the lock. Those that are gone make room, looked for at most once a minute.
+func (f *Fleet) room(id string) bool {
+	if now := time.Now(); now.Sub(f.swept) > sweepInterval {
+		f.swept = now
+		maps.DeleteFunc(f.agents, func(_ string, a *agent) bool { return a.gone() })
+	}
+	return f.agents[id] != nil || len(f.agents) < maxAgents
+}
+
 // Register takes up an agent, with its vantage as the coordinator sees it.
 func (f *Fleet) Register(id, version string, v *pb.Vantage) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.agents[id] == nil && len(f.agents) >= maxAgents {
+	if !f.room(id) {
 		return ErrFull
 	}
-	f.set(&pb.Agent{Id: id, Vantage: v, Version: version, State: pb.AgentState_AGENT_STATE_OFFLINE})
+	next := &pb.Agent{Id: id, State: pb.AgentState_AGENT_STATE_OFFLINE}
+	if old := f.agents[id]; old != nil && old.state() == pb.AgentState_AGENT_STATE_ONLINE {
+		next = proto.CloneOf(old.known) // it beats, and has lost its stream alone
+	}
+	next.Vantage, next.Version = v, version
+	f.set(next)
+	f.agents[id].registered = true
 	return nil
 }
 
-// Beat notes that an agent lives and tells whether it was not online before. An agent that has not
+// Beat notes that an agent lives and tells whether it was not online before, or has registered since. An agent that has not
 // registered here may have done so with another coordinator, or with this one before a restart.
 func (f *Fleet) Beat(b *pb.Beat) (joined bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	old := f.agents[b.GetAgent()]
-	if old == nil && len(f.agents) >= maxAgents {
+	if !f.room(b.GetAgent()) {
 		return false
 	}
+	old := f.agents[b.GetAgent()]
 	next := &pb.Agent{
 		Id:       b.GetAgent(),
 		Vantage:  b.GetVantage(),
@@ -78,8 +151,16 @@ func (f *Fleet) Beat(b *pb.Beat) (joined bool) {
 	if b.GetDraining() {
 		next.State = pb.AgentState_AGENT_STATE_DRAINING
 	}
-	joined = old == nil || old.state() != pb.AgentState_AGENT_STATE_ONLINE
+	if old != nil && old.bound != nil {
+		if old.bound.GetRevokeTime() != nil {
+			return false
+		}
+		next.Vantage = copied(next.GetVantage())
+		next.Vantage.ObservedAddress = old.known.GetVantage().GetObservedAddress() // what the agent says of it is no evidence
+	}
+	joined = old == nil || old.registered || old.state() != pb.AgentState_AGENT_STATE_ONLINE
 	f.set(next)
+	f.agents[b.GetAgent()].registered = false
 	return joined && !b.GetDraining()
 }
 
@@ -92,42 +173,82 @@ func (f *Fleet) set(next *pb.Agent) {
 	}
 	now := time.Now()
 	next.LastSeenTime = timestamppb.New(now)
+	old.bind(next)
 	before := old.known
 	old.known, old.seen = next, now
-	if before.GetState() == next.GetState() && before.GetRunning() == next.GetRunning() && proto.Equal(before.GetVantage(), next.GetVantage()) {
+	stands := before != nil && proto.Equal(before.GetVantage(), next.GetVantage())
+	if !stands {
+		old.words = wordsOf(next.GetId(), next.GetVantage())
+	}
+	if stands && before.GetState() == next.GetState() && before.GetRunning() == next.GetRunning() {
 		return
 	}
-	old.version++
+	f.note(old)
+}
+
+// note tells watchers that an agent has changed.
+func (f *Fleet) note(a *agent) {
+	a.version++
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
 
+// gone says whether an agent is not listed any more. One that is enrolled is, however long it is silent.
+func (a *agent) gone() bool {
+	if a.bound != nil && a.bound.GetRevokeTime() == nil {
+		return false
+	}
+	last := a.seen
+	if revoked := a.bound.GetRevokeTime(); revoked != nil && revoked.AsTime().After(last) {
+		last = revoked.AsTime()
+	}
+	return time.Since(last) > forgetAfter
+}
+
 // state is the state by what was heard and when.
 func (a *agent) state() pb.AgentState {
+	if a.bound.GetRevokeTime() != nil {
+		return pb.AgentState_AGENT_STATE_REVOKED
+	}
 	if time.Since(a.seen) > offlineAfter {
 		return pb.AgentState_AGENT_STATE_OFFLINE
 	}
 	return a.known.GetState()
 }
 
+// snapshot is the agent in its state, the same message as long as it is the same.
 func (a *agent) snapshot() *pb.Agent {
-	if state := a.state(); state != a.known.GetState() {
-		copied, _ := proto.Clone(a.known).(*pb.Agent)
-		copied.State = state
-		return copied
+	state := a.state()
+	if state == a.known.GetState() {
+		return a.known
 	}
-	return a.known
+	if s := a.silent.Load(); s != nil && s.of == a.known && s.agent.GetState() == state {
+		return s.agent
+	}
+	copied := proto.CloneOf(a.known)
+	copied.State = state
+	a.silent.Store(&silent{a.known, copied})
+	return copied
 }
 
 // List returns the agents that a selector means, sorted by name, and a channel that is closed when an
 // agent changes. They are shared: not to be changed.
 func (f *Fleet) List(s Selector) ([]*pb.Agent, <-chan struct{}) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	maps.DeleteFunc(f.agents, func(_ string, a *agent) bool { return time.Since(a.seen) > forgetAfter })
+	return f.list(s, func(a *agent) bool { return !a.gone() })
+}
+
+// Online returns the agents that a selector means and that can be asked now.
+func (f *Fleet) Online(s Selector) []*pb.Agent {
+	list, _ := f.list(s, func(a *agent) bool { return a.state() == pb.AgentState_AGENT_STATE_ONLINE })
+	return list
+}
+
+func (f *Fleet) list(s Selector, want func(*agent) bool) ([]*pb.Agent, <-chan struct{}) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	var list []*pb.Agent
 	for _, a := range f.agents {
-		if s.Matches(a.known.GetId(), a.known.GetVantage()) {
+		if want(a) && s.matches(a.words) {
 			list = append(list, a.snapshot())
 		}
 	}
@@ -135,16 +256,10 @@ func (f *Fleet) List(s Selector) ([]*pb.Agent, <-chan struct{}) {
 	return list, f.changed
 }
 
-// Online returns the agents that a selector means and that can be asked now.
-func (f *Fleet) Online(s Selector) []*pb.Agent {
-	list, _ := f.List(s)
-	return slices.DeleteFunc(list, func(a *pb.Agent) bool { return a.GetState() != pb.AgentState_AGENT_STATE_ONLINE })
-}
-
 // Get returns an agent; nil if it is not known.
 func (f *Fleet) Get(id string) *pb.Agent {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	if a := f.agents[id]; a != nil {
 		return a.snapshot()
 	}

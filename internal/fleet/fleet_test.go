@@ -10,6 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -244,5 +247,76 @@ func TestFleetIsBounded(t *testing.T) {
 	}
 	if err := f.Register("a7", "", frankfurt); err != nil {
 		t.Errorf("one that is known: %v", err)
+	}
+}
+
+func TestTheEnrolmentDecides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New()
+		world, err := ParseSelector("world")
+		if err != nil {
+			t.Fatal(err)
+		}
+		enrolled := &pb.Enrolment{
+			Id: "a", EnrollTime: timestamppb.Now(), ExpireTime: timestamppb.Now(),
+			Vantage: &pb.Vantage{Region: "eu-west", Asn: 1, Labels: map[string]string{"tier": "edge"}},
+		}
+		f.Enrolled(enrolled)
+		if list, _ := f.List(world); len(list) != 1 || list[0].GetState() != pb.AgentState_AGENT_STATE_OFFLINE || list[0].GetVantage().GetRegion() != "eu-west" {
+			t.Errorf("before it was heard of: %v", list)
+		}
+		if err := f.Register("a", "1", &pb.Vantage{Region: "mars", City: "Dublin", ObservedAddress: "192.0.2.1"}); err != nil {
+			t.Fatal(err)
+		}
+		f.Beat(&pb.Beat{Agent: "a", Vantage: &pb.Vantage{
+			Region: "us-east", City: "Cork", Asn: 64496, ObservedAddress: "198.51.100.1", Labels: map[string]string{"tier": "core"},
+		}})
+		want := &pb.Vantage{Region: "eu-west", City: "Cork", Asn: 1, ObservedAddress: "192.0.2.1", Labels: map[string]string{"tier": "edge"}}
+		a := f.Get("a")
+		if !proto.Equal(a.GetVantage(), want) || a.GetEnrollTime() == nil || a.GetState() != pb.AgentState_AGENT_STATE_ONLINE {
+			t.Errorf("%v", a)
+		}
+		_, changed := f.List(world)
+		revoked := proto.CloneOf(enrolled)
+		revoked.RevokeTime = timestamppb.Now()
+		f.Enrolled(revoked)
+		<-changed
+		if f.Beat(&pb.Beat{Agent: "a", Vantage: want}) || len(f.Online(world)) != 0 || f.Get("a").GetState() != pb.AgentState_AGENT_STATE_REVOKED {
+			t.Errorf("revoked: %v", f.Get("a"))
+		}
+		time.Sleep(forgetAfter + time.Second)
+		if list, _ := f.List(world); len(list) != 0 {
+			t.Errorf("a day after it was revoked: %v", list)
+		}
+	})
+}
+
+// BenchmarkList looks for agents among 9,000 of which much is said, and of which half are silent.
+func BenchmarkList(b *testing.B) {
+	f := New()
+	for i := range 9000 {
+		v := proto.CloneOf(frankfurt)
+		for k := range 10 {
+			v.Labels[fmt.Sprint("key-", k)] = fmt.Sprint("Value-", i)
+		}
+		f.Enrolled(&pb.Enrolment{Id: fmt.Sprint("a-", i), Vantage: v})
+		f.Beat(&pb.Beat{Agent: fmt.Sprint("a-", i), Vantage: v})
+		if i%2 == 0 {
+			f.agents[fmt.Sprint("a-", i)].seen = time.Now().Add(-time.Minute)
+		}
+	}
+	for _, from := range []string{"a-41", "~value-41", "world"} {
+		s, err := ParseSelector(from)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(from, func(b *testing.B) {
+			for b.Loop() {
+				online := f.Online(s)
+				if all, _ := f.List(s); len(online) == 0 || len(all) == 0 {
+					b.Fatal("nobody")
+				}
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ package fleet
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -100,11 +101,13 @@ func (s Selector) String() string {
 }
 
 // Matches tells whether the selector means an agent.
-func (s Selector) Matches(agent string, v *pb.Vantage) bool {
+func (s Selector) Matches(agent string, v *pb.Vantage) bool { return s.matches(wordsOf(agent, v)) }
+
+func (s Selector) matches(w words) bool {
 	for _, all := range s.any {
 		ok := true
 		for _, t := range all {
-			ok = ok && t.matches(agent, v)
+			ok = ok && t.matches(w)
 		}
 		if ok {
 			return true
@@ -113,32 +116,35 @@ func (s Selector) Matches(agent string, v *pb.Vantage) bool {
 	return false
 }
 
-func (t term) matches(agent string, v *pb.Vantage) bool {
-	if t.word == "world" && !t.part {
-		return true
-	}
-	if t.asn != 0 && t.asn == v.GetAsn() {
-		return true
-	}
-	for _, value := range []string{
-		v.GetRegion(), v.GetCountry(), countryName(v.GetCountry()), v.GetCity(), v.GetProvider(), agent,
-	} {
-		if t.is(value) {
-			return true
+// words are what a selector can say of an agent, in lower case.
+type words struct {
+	asn uint32
+	all []string
+}
+
+func wordsOf(agent string, v *pb.Vantage) words {
+	w := words{v.GetAsn(), make([]string, 0, 6+3*len(v.GetLabels()))}
+	for _, value := range []string{v.GetRegion(), v.GetCountry(), countryName(v.GetCountry()), v.GetCity(), v.GetProvider(), agent} {
+		if value != "" {
+			w.all = append(w.all, strings.ToLower(value))
 		}
 	}
 	for key, value := range v.GetLabels() {
-		if t.is(key) || t.is(value) || t.is(key+"="+value) {
-			return true
+		key = strings.ToLower(key)
+		label := key + "=" + strings.ToLower(value)
+		w.all = append(w.all, label, label[:len(key)])
+		if value != "" {
+			w.all = append(w.all, label[len(key)+1:])
 		}
 	}
-	return false
+	return w
 }
 
-func (t term) is(value string) bool {
-	value = strings.ToLower(value)
-	return value != "" && (value == t.word || t.part && strings.Contains(value, t.word))
+func (t term) matches(w words) bool {
+	return t.word == "world" && !t.part || t.asn != 0 && t.asn == w.asn || slices.ContainsFunc(w.all, t.is)
 }
+
+func (t term) is(word string) bool { return word == t.word || t.part && strings.Contains(word, t.word) }
 
 // countryName is the English name of an ISO 3166-1 alpha-2 code, "" if there is none.
 func countryName(code string) string {

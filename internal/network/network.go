@@ -1,5 +1,6 @@
 // Package network is a whole network in one process: a coordinator with its NATS, and agents, with
-// real sockets between them on loopback.
+// real sockets between them on loopback. They speak TLS, and agents enrol with tokens, as they do between
+// machines.
 package network
 
 import (
@@ -8,12 +9,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/elsewhere-net/elsewhere/internal/agent"
 	"github.com/elsewhere-net/elsewhere/internal/coordinator"
+	"github.com/elsewhere-net/elsewhere/internal/file"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
 	"github.com/elsewhere-net/elsewhere/pkg/probe"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -47,12 +50,17 @@ type Agent struct {
 // Network is a network that runs.
 type Network struct {
 	coordinator *coordinator.Coordinator
+	dir         string // the coordinator's
 	stop        context.CancelFunc
 	done        chan struct{}
 	err         error // of the parts, once done is closed
 }
 
-const loopback = "127.0.0.1:0"
+const (
+	loopback = "127.0.0.1:0"
+	// maxToken bounds the file of a token, in bytes.
+	maxToken = 1024
+)
 
 // Start starts a network and returns when every agent is online.
 func Start(ctx context.Context, opts Options) (*Network, error) {
@@ -76,7 +84,7 @@ func Start(ctx context.Context, opts Options) (*Network, error) {
 	}
 	// Its life is not ctx's: it ends when Stop says so, agents first.
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	n := &Network{coordinator: c, stop: cancel, done: make(chan struct{})}
+	n := &Network{coordinator: c, dir: filepath.Join(opts.Dir, "coordinator"), stop: cancel, done: make(chan struct{})}
 	go func() {
 		n.err = n.run(inner, opts)
 		close(n.done)
@@ -106,25 +114,48 @@ func (n *Network) run(ctx context.Context, opts Options) error {
 			return nil
 		}
 	})
+	agents.Go(func() error { return n.runAgents(agentsCtx, opts) })
+	err := agents.Wait()
+	stopCoordinator()
+	<-coordinatorDone
+	return errors.Join(coordinatorErr, err)
+}
+
+// runAgents lets the agents in and runs them until ctx ends.
+func (n *Network) runAgents(ctx context.Context, opts Options) error {
+	door, err := n.openDoor(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer door.close()
+	agents, ctx := errgroup.WithContext(ctx)
 	for _, a := range opts.Agents {
 		agents.Go(func() error {
-			running, err := agent.New(agent.Options{
+			how := agent.Options{
 				Coordinators: []string{n.Addr()},
 				DataDir:      filepath.Join(opts.Dir, "agents", a.ID),
 				ID:           a.ID, Vantage: a.Vantage, Env: a.Env,
 				DrainTimeout: time.Second,
 				Log:          opts.Log.With("part", "agent"),
-			})
+			}
+			err := door.enrol(ctx, &how)
+			if ctx.Err() != nil {
+				return nil
+			}
+			var running *agent.Agent
+			if err == nil {
+				running, err = agent.New(how)
+			}
 			if err != nil {
 				return fmt.Errorf("agent %s: %w", a.ID, err)
 			}
-			return running.Run(agentsCtx)
+			return running.Run(ctx)
 		})
 	}
-	err := agents.Wait()
-	stopCoordinator()
-	<-coordinatorDone
-	return errors.Join(coordinatorErr, err)
+	return agents.Wait()
 }
 
 // wait waits until so many agents are online.
@@ -156,6 +187,21 @@ func (n *Network) wait(ctx context.Context, agents int) error {
 
 // Addr is where clients connect, "IP:PORT".
 func (n *Network) Addr() string { return n.coordinator.GRPCAddr().String() }
+
+// CA is the path of the PEM file by which clients know the coordinator.
+func (n *Network) CA() string { return filepath.Join(n.dir, "ca.pem") }
+
+// TokenFile is the path of the file with the token of the network's administrator.
+func (n *Network) TokenFile() string { return filepath.Join(n.dir, "admin.token") }
+
+// Token is the token of the network's administrator. It is there when Start has returned.
+func (n *Network) Token() (string, error) {
+	text, err := file.Read(n.TokenFile(), maxToken)
+	if err != nil {
+		return "", fmt.Errorf("the administrator's token: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
 
 // Done is closed when the network has stopped, by Stop or by itself.
 func (n *Network) Done() <-chan struct{} { return n.done }

@@ -12,21 +12,15 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// maxAckSpan bounds a range that a coordinator acknowledges at once, so that a hostile one cannot keep
-// an agent busy.
-const maxAckSpan = 1 << 20
-
 // ErrGoAway says that the coordinator is about to stop.
 var ErrGoAway = errors.New("the coordinator is going away")
 
-// errResend says that results have to be sent again.
-var errResend = errors.New("send again")
-
 // Spool is what the agent's end reads from.
 type Spool interface {
-	// Next returns what is pending after a number, in order, at most n; if there is nothing, a channel
-	// that is closed when there is.
-	Next(after uint64, n int) ([]*pb.SpooledResult, <-chan struct{}, error)
+	// Next returns what is pending after a number, in order, results and gaps, at most n of each; if there
+	// is nothing, a channel that is closed when there is. Nothing that is pending is left out before the
+	// last number of a batch.
+	Next(after uint64, n int) (*pb.ResultBatch, <-chan struct{}, error)
 	// Ack forgets first to last.
 	Ack(first, last uint64) error
 }
@@ -59,67 +53,91 @@ func (c *Client) Run(ctx context.Context) error {
 	if c.Connected != nil {
 		c.Connected()
 	}
-	resend := make(chan time.Duration, 1)
+	w := newWindow()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer cancel() // wakes the sender
-		return c.receive(stream, resend)
+		return c.receive(stream, w)
 	})
 	group.Go(func() error {
-		for {
-			err := c.send(ctx, stream, resend)
-			if errors.Is(err, errResend) {
-				continue
-			}
-			if err != nil {
-				cancel() // receive would wait for ever
-			}
-			return err
+		err := c.send(ctx, stream, w)
+		if err != nil {
+			cancel() // receive would wait for ever
 		}
+		return err
 	})
 	return group.Wait()
 }
 
-// send sends everything that is pending and what comes, until it has to begin again.
-func (c *Client) send(ctx context.Context, stream pb.ResultService_ReportClient, resend <-chan time.Duration) error {
+// send sends everything that is pending and what comes, at most maxInFlight batches ahead of their answers.
+func (c *Client) send(ctx context.Context, stream pb.ResultService_ReportClient, w *window) error {
 	for after := uint64(0); ; {
+		pause, room := w.look()
+		if pause > 0 {
+			if err := wait(ctx, time.After(pause)); err != nil {
+				return err
+			}
+			w.again()
+			after = 0
+			continue
+		}
+		if !room {
+			if err := wait(ctx, w.changed); err != nil {
+				return err
+			}
+			continue
+		}
 		batch, more, err := c.Spool.Next(after, maxBatchResults)
 		if err != nil {
 			return err
 		}
-		if len(batch) > 0 {
-			err := stream.Send(&pb.ReportRequest{Message: &pb.ReportRequest_Batch{Batch: &pb.ResultBatch{Results: batch}}})
-			if errors.Is(err, io.EOF) {
-				return nil // the stream is broken, and receive will say why: Recv has one caller
+		if len(batch.GetResults())+len(batch.GetGaps()) == 0 {
+			select {
+			case <-more:
+			case <-w.changed:
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-			if err != nil {
-				return fmt.Errorf("result stream: %w", err)
-			}
-			after = batch[len(batch)-1].GetSeq()
-			continue // Send blocks when the coordinator does not read: that is the back-pressure
+			continue
 		}
-		select {
-		case <-more:
-		case delay := <-resend:
-			return pause(ctx, delay)
-		case <-ctx.Done():
-			return ctx.Err()
+		if after, err = deliver(ctx, stream, w, bounded(batch, after)); err != nil {
+			return err
 		}
 	}
 }
 
-// pause waits and asks to begin again.
-func pause(ctx context.Context, delay time.Duration) error {
+// deliver sends a batch and returns its last number. Send blocks when the coordinator does not read: that is the
+// back-pressure.
+func deliver(ctx context.Context, stream pb.ResultService_ReportClient, w *window, batch *pb.ResultBatch) (last uint64, err error) {
+	numbers, _, err := contents(batch)
+	if err != nil {
+		return 0, fmt.Errorf("the spool gave %w", err)
+	}
+	last = numbers[len(numbers)-1].GetLast()
+	w.send(numbers)
+	err = stream.Send(&pb.ReportRequest{Message: &pb.ReportRequest_Batch{Batch: batch}})
+	if errors.Is(err, io.EOF) {
+		<-ctx.Done() // it is broken, and receive says why: Recv has one caller
+		return last, ctx.Err()
+	}
+	if err != nil {
+		return last, fmt.Errorf("result stream: %w", err)
+	}
+	return last, nil
+}
+
+// wait waits for one of a channel.
+func wait[T any](ctx context.Context, c <-chan T) error {
 	select {
-	case <-time.After(delay):
-		return errResend
+	case <-c:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 // receive takes acknowledgements until the stream ends.
-func (c *Client) receive(stream pb.ResultService_ReportClient, resend chan<- time.Duration) error {
+func (c *Client) receive(stream pb.ResultService_ReportClient, w *window) error {
 	for {
 		in, err := stream.Recv()
 		if err != nil {
@@ -127,22 +145,28 @@ func (c *Client) receive(stream pb.ResultService_ReportClient, resend chan<- tim
 		}
 		switch m := in.GetMessage().(type) {
 		case *pb.ReportResponse_Ack:
-			for _, r := range m.Ack.GetRanges() {
-				if r.GetLast()-r.GetFirst() > maxAckSpan {
-					return fmt.Errorf("result stream: an acknowledgement of %d to %d", r.GetFirst(), r.GetLast())
-				}
-				if err := c.Spool.Ack(r.GetFirst(), r.GetLast()); err != nil {
-					return err
-				}
+			if err := c.acknowledged(w, m.Ack); err != nil {
+				return fmt.Errorf("result stream: %w", err)
 			}
 		case *pb.ReportResponse_RetryAfter:
-			delay := min(max(m.RetryAfter.GetDelay().AsDuration(), 0), time.Minute)
-			select {
-			case resend <- delay:
-			default: // one is under way, which sends everything
-			}
+			w.retry(m.RetryAfter.GetDelay().AsDuration())
 		case *pb.ReportResponse_GoAway:
 			return ErrGoAway
 		}
 	}
+}
+
+// acknowledged forgets what is durable, which must have been sent: nothing that a coordinator says makes an agent
+// lose what the coordinator has not seen.
+func (c *Client) acknowledged(w *window, ack *pb.Ack) error {
+	if err := w.check(ack); err != nil {
+		return err
+	}
+	for _, r := range ack.GetRanges() {
+		if err := c.Spool.Ack(r.GetFirst(), r.GetLast()); err != nil {
+			return err
+		}
+	}
+	w.ack(ack)
+	return nil
 }

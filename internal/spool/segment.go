@@ -1,153 +1,148 @@
 package spool
 
 import (
-	"bufio"
-	"encoding/binary"
-	"errors"
+	"cmp"
 	"fmt"
-	"hash/crc32"
-	"io"
-	"os"
-	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/elsewhere-net/elsewhere/internal/chaos"
 )
 
 const (
-	magic       = "ewspool1"
-	headerBytes = int64(len(magic) + 8) // magic, base
-	recordBytes = 4 + 4 + 1 + 8         // length, checksum, kind, seq
-	kindResult  = byte(1)
-	kindAck     = byte(2)
+	segmentSuffix = ".seg"
+	// maxSegment bounds what is read of one file.
+	maxSegment = 2 * segmentBytes
 )
 
 // segment is one file of a spool.
 type segment struct {
-	name string
-	file *os.File
-	base uint64 // the next number when it was made
-	size int64  // up to the last good record
-	live int    // results in it without acknowledgement
+	header
+
+	name    string
+	serial  uint64
+	seed    uint32
+	file    file
+	size    int64   // up to the last good record
+	entries []entry // the results in it, by number
+	live    int     // how many of them are pending
+	sealed  bool    // nothing is written to it any more
 }
 
-// createSegment makes an empty segment and makes its name durable.
-func createSegment(name string, base uint64) (*segment, error) {
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+// entry is where a result stands in its segment.
+type entry struct {
+	seq    uint64
+	job    uint64 // a hash of whose it is
+	offset uint32 // of the payload; 0: not pending
+	length uint32
+}
+
+// segmentName is serial and base: the serial orders the files as they were made, and the base tells whose
+// numbers are lost if the file cannot be read.
+func segmentName(serial, base uint64) string {
+	return fmt.Sprintf("%020d-%020d%s", serial, base, segmentSuffix)
+}
+
+func parseSegmentName(name string) (serial, base uint64, ok bool) {
+	stem, found := strings.CutSuffix(name, segmentSuffix)
+	first, second, two := strings.Cut(stem, "-")
+	serial, err1 := strconv.ParseUint(first, 10, 63)
+	base, err2 := strconv.ParseUint(second, 10, 62)
+	return serial, base, found && two && err1 == nil && err2 == nil
+}
+
+// draft is a segment that is not on disk yet.
+type draft struct {
+	*segment
+	image []byte
+}
+
+func newDraft(agent string, epoch, base uint64) *draft {
+	d := &draft{segment: &segment{header: header{agent, epoch, base, time.Now()}}}
+	d.image, d.seed = d.encode()
+	return d
+}
+
+func (d *draft) add(r record, job uint64) {
+	at := len(d.image)
+	d.image = append(d.image, r.encode(d.seed)...)
+	if r.kind == kindResult {
+		d.note(entry{r.seq, job, uint32(at + recordBytes), uint32(len(r.payload))})
+	}
+}
+
+// note takes up a result that stands in the segment.
+func (seg *segment) note(e entry) {
+	seg.entries = append(seg.entries, e)
+	seg.live++
+}
+
+// openSegment opens a segment and reads its header; errHeader if it has none that agrees with its name.
+func openSegment(d disk, name string) (*segment, error) {
+	f, err := d.open(name)
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	header := binary.LittleEndian.AppendUint64([]byte(magic), base)
-	if _, err := file.WriteAt(header, 0); err != nil {
-		return nil, errors.Join(fmt.Errorf("spool: %w", err), file.Close())
+	seg := &segment{name: name, file: f}
+	buf := make([]byte, headerBytes)
+	n, _ := f.ReadAt(buf, 0) // what cannot be read is no header
+	seg.header, seg.seed, err = decodeHeader(buf[:n])
+	serial, base, ok := parseSegmentName(name)
+	if err != nil || !ok || base != seg.base {
+		_ = f.Close()
+		return nil, errHeader
 	}
-	return &segment{name: name, file: file, base: base, size: headerBytes}, syncDir(filepath.Dir(name))
+	seg.serial = serial
+	return seg, nil
 }
 
-// openSegment opens a segment and reads its header. One that was torn before its header was whole is
-// empty.
-func openSegment(name string) (*segment, error) {
-	file, err := os.OpenFile(name, os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
-	}
-	header := make([]byte, headerBytes)
-	_, err = file.ReadAt(header, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, errors.Join(fmt.Errorf("spool: %w", err), file.Close())
-	}
-	seg := &segment{name: name, file: file, size: headerBytes}
-	if string(header[:len(magic)]) != magic {
-		copy(header, magic)
-		_, err = file.WriteAt(header, 0)
-	} else {
-		err = nil
-	}
-	seg.base = binary.LittleEndian.Uint64(header[len(magic):])
-	return seg, err
-}
-
-// scan calls visit for every good record and cuts the file after the last of them.
-func (seg *segment) scan(visit func(kind byte, seq uint64, offset int64, payload []byte)) error {
-	info, err := seg.file.Stat()
-	if err != nil {
-		return fmt.Errorf("spool: %w", err)
-	}
-	r := bufio.NewReader(io.NewSectionReader(seg.file, headerBytes, max(0, info.Size()-headerBytes)))
-	for {
-		kind, seq, payload, ok := readRecord(r)
-		if !ok {
-			break
-		}
-		offset := seg.size + recordBytes
-		seg.size = offset + int64(len(payload))
-		visit(kind, seq, offset, payload)
-	}
-	if err := seg.file.Truncate(seg.size); err != nil {
-		return fmt.Errorf("spool: %w", err)
-	}
-	return nil
-}
-
-// readRecord reads one record; ok is false at the end, and at the first byte that is not as it was
-// written.
-func readRecord(r io.Reader) (kind byte, seq uint64, payload []byte, ok bool) {
-	var head [recordBytes]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return 0, 0, nil, false
-	}
-	length := binary.LittleEndian.Uint32(head[0:])
-	if length > MaxResult {
-		return 0, 0, nil, false
-	}
-	payload = make([]byte, length)
-	if _, err := io.ReadFull(r, payload); err != nil {
-		return 0, 0, nil, false
-	}
-	if binary.LittleEndian.Uint32(head[4:]) != checksum(head[8:], payload) {
-		return 0, 0, nil, false
-	}
-	return head[8], binary.LittleEndian.Uint64(head[9:]), payload, true
-}
-
-func checksum(head, payload []byte) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	return crc32.Update(crc32.Checksum(head, table), table, payload)
-}
-
-// append writes a record and returns where its payload begins. After a failed write the file is cut
-// back to the last good record.
-func (seg *segment) append(kind byte, seq uint64, payload []byte) (int64, error) {
-	buf := make([]byte, recordBytes, recordBytes+len(payload))
-	binary.LittleEndian.PutUint32(buf[0:], uint32(len(payload)))
-	buf[8] = kind
-	binary.LittleEndian.PutUint64(buf[9:], seq)
-	binary.LittleEndian.PutUint32(buf[4:], checksum(buf[8:recordBytes], payload))
-	buf = append(buf, payload...)
+// append writes a record and returns where its payload begins. After a failed write the file is cut back to
+// the last good record; if not even that works, nothing more is written to it.
+func (seg *segment) append(r record) (offset int64, err error) {
+	buf := r.encode(seg.seed)
+	chaos.Tear("spool.append", seg.file, buf, seg.size)
 	if _, err := seg.file.WriteAt(buf, seg.size); err != nil {
-		return 0, errors.Join(fmt.Errorf("spool: %w", err), seg.file.Truncate(seg.size))
+		seg.sealed = seg.file.Truncate(seg.size) != nil
+		return 0, fmt.Errorf("spool: %w", err)
 	}
-	offset := seg.size + recordBytes
+	offset = seg.size + recordBytes
 	seg.size += int64(len(buf))
 	return offset, nil
 }
 
-func (seg *segment) read(offset int64, length int) ([]byte, error) {
-	payload := make([]byte, length)
-	if _, err := seg.file.ReadAt(payload, offset); err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
+// read returns a result's payload; it is not ok if it is not as it was written.
+func (seg *segment) read(e entry) (payload []byte, ok bool) {
+	buf := make([]byte, recordBytes+int(e.length))
+	if _, err := seg.file.ReadAt(buf, int64(e.offset)-recordBytes); err != nil {
+		return nil, false
 	}
-	return payload, nil
+	r, length, sum, ok := decodeHead(buf[:recordBytes], seg.seed)
+	payload = buf[recordBytes:]
+	return payload, ok && r.seq == e.seq && length == len(payload) && sum == checksum(seg.seed, payload)
 }
 
-func (seg *segment) sync() error { return seg.file.Sync() }
-
-func (seg *segment) remove() error {
-	return errors.Join(seg.file.Close(), os.Remove(seg.name))
+// from is the index of the first result whose number is seq or more.
+func (seg *segment) from(seq uint64) int {
+	i, _ := slices.BinarySearchFunc(seg.entries, seq, func(e entry, seq uint64) int { return cmp.Compare(e.seq, seq) })
+	return i
 }
 
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("spool: %w", err)
+// forget drops the results first to last and returns how many of them were pending.
+func (seg *segment) forget(first, last uint64) (n int) {
+	for i := seg.from(first); i < len(seg.entries) && seg.entries[i].seq <= last; i++ {
+		if seg.entries[i].offset != 0 {
+			seg.entries[i].offset = 0
+			n++
+		}
 	}
-	return errors.Join(d.Sync(), d.Close())
+	seg.live -= n
+	return n
+}
+
+// cut takes the results from a number on out of the segment: a later one has them.
+func (seg *segment) cut(seq uint64) {
+	seg.forget(seq, maxSeq)
+	seg.entries = seg.entries[:seg.from(seq)]
 }

@@ -2,20 +2,18 @@ package spool
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
-
-	"google.golang.org/protobuf/proto"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
 func open(t *testing.T, dir string) *Spool {
 	t.Helper()
-	s, err := Open(dir, 64<<20)
+	s, err := Open(dir, "a", 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,10 +37,10 @@ func pending(t *testing.T, s *Spool) (seqs []uint64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(batch) == 0 {
+		if len(batch.GetResults()) == 0 {
 			return seqs
 		}
-		for _, r := range batch {
+		for _, r := range batch.GetResults() {
 			after = r.GetSeq()
 			seqs = append(seqs, after)
 		}
@@ -103,28 +101,64 @@ func TestSpoolKnowsItsJobs(t *testing.T) {
 	}
 }
 
+// gaps is the numbers that will bring nothing, and why.
+func gaps(t *testing.T, s *Spool) (texts []string) {
+	t.Helper()
+	batch, _, err := s.Next(0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range batch.GetGaps() {
+		reason := strings.TrimPrefix(g.GetReason().String(), "GAP_REASON_SPOOL_")
+		texts = append(texts, fmt.Sprintf("%d-%d %s", g.GetFirst(), g.GetLast(), reason))
+	}
+	return texts
+}
+
 func TestSpoolIsBounded(t *testing.T) {
-	s, err := Open(t.TempDir(), 1<<20)
+	const limit, n = 1 << 20, 100
+	dir := t.TempDir()
+	s, err := Open(dir, "a", limit)
 	if err != nil {
 		t.Fatal(err)
 	}
 	big := &pb.Result{Agent: "a", Version: string(bytes.Repeat([]byte("x"), 60<<10))}
-	n := 0
-	for err == nil {
-		err = s.Append(big)
-		n++
+	for range n {
+		if err := s.Append(big); err != nil {
+			t.Fatal(err)
+		}
+		if s.Usage() > 1 {
+			t.Fatalf("usage %.2f", s.Usage())
+		}
 	}
-	if !errors.Is(err, ErrFull) || n < 10 || s.Usage() < 0.8 {
-		t.Fatalf("after %d results of 60 KiB: %v, usage %.2f", n, err, s.Usage())
+	kept := pending(t, s)
+	if len(kept) < 10 || kept[len(kept)-1] != n {
+		t.Fatalf("pending %v; want the newest", kept)
 	}
-	if got := len(pending(t, s)); got != n-1 {
-		t.Errorf("%d pending, want %d: a refused result must leave nothing behind", got, n-1)
+	want := []string{fmt.Sprintf("1-%d FULL", kept[0]-1)}
+	if got := gaps(t, s); !slices.Equal(got, want) {
+		t.Errorf("gaps %v, want %v: every number is stored, acknowledged, or in a gap", got, want)
 	}
-	if err := s.Ack(1, uint64(n)); err != nil {
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Append(big); err != nil {
-		t.Errorf("after everything was acknowledged: %v", err)
+	if s, err = Open(dir, "a", limit); err != nil {
+		t.Fatal(err)
+	}
+	if got := gaps(t, s); !slices.Equal(got, want) || !slices.Equal(pending(t, s), kept) {
+		t.Errorf("after a restart: gaps %v, pending %v", got, pending(t, s))
+	}
+	if err := s.Ack(1, 3); err != nil {
+		t.Fatal(err)
+	}
+	if got := gaps(t, s); !slices.Equal(got, []string{fmt.Sprintf("4-%d FULL", kept[0]-1)}) {
+		t.Errorf("gaps %v after some of their numbers were acknowledged", got)
+	}
+	if err := s.Ack(4, n); err != nil {
+		t.Fatal(err)
+	}
+	if _, drained := s.Drained(); !drained || len(gaps(t, s)) > 0 {
+		t.Error("something is left after everything was acknowledged")
 	}
 	if err := s.Append(&pb.Result{Version: string(make([]byte, MaxResult+1))}); err == nil {
 		t.Error("a result that is too large was taken")
@@ -152,56 +186,102 @@ func TestSpoolGivesSpaceBack(t *testing.T) {
 	}
 }
 
-// FuzzTornSegment damages a segment and opens it again: what is read is a prefix of what was written,
-// never anything else.
-func FuzzTornSegment(f *testing.F) {
-	f.Add(uint(0), byte(0), false)
-	f.Add(uint(20), byte(1), false)
-	f.Add(uint(60), byte(0xff), true)
-	f.Add(uint(200), byte(0x80), false)
-	f.Fuzz(func(t *testing.T, at uint, flip byte, cut bool) {
-		dir := t.TempDir()
-		s := open(t, dir)
-		fill(t, s, 8)
-		if err := s.Close(); err != nil {
+func TestEpochs(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir, "a", 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Epoch() != 0 {
+		t.Fatalf("a new spool has epoch %d", s.Epoch())
+	}
+	set := func(epoch uint64) {
+		t.Helper()
+		if err := s.SetEpoch(epoch); err != nil || s.Epoch() != epoch {
+			t.Fatalf("epoch %d, %v; want %d", s.Epoch(), err, epoch)
+		}
+	}
+	set(3)
+	big := strings.Repeat("x", 30<<10)
+	for i := range 60 { // the first of them go
+		if err := s.Append(&pb.Result{MeasurementId: fmt.Sprint("m", i+1), Agent: "a", Version: big}); err != nil {
 			t.Fatal(err)
 		}
-		name := s.last().name
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+	}
+	first := pending(t, s)[0]
+	if err := s.Ack(first+2, first+4); err != nil {
+		t.Fatal(err)
+	}
+	set(3) // nothing changes
+	if got := pending(t, s)[0]; got != first {
+		t.Fatalf("the same epoch again: %d is the first, it was %d", got, first)
+	}
+	set(7)
+	check := func() {
+		t.Helper()
+		if got, want := gaps(t, s), []string{fmt.Sprintf("1-%d FULL", first-1)}; !slices.Equal(got, want) {
+			t.Errorf("gaps %v, want %v", got, want)
 		}
-		at %= uint(len(data))
-		if cut {
-			data = data[:at]
-		} else {
-			data[at] ^= flip
-		}
-		if err := os.WriteFile(name, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s, err = Open(dir, 64<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		want := first
 		for after := uint64(0); ; {
-			batch, _, err := s.Next(after, 100)
+			batch, _, err := s.Next(after, 7)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(batch) == 0 {
+			if len(batch.GetResults()) == 0 {
 				break
 			}
-			for _, r := range batch {
-				after++
-				want := &pb.Result{MeasurementId: fmt.Sprint("m", after-1), Agent: "a"}
-				if r.GetSeq() != after || !proto.Equal(r.GetResult(), want) {
-					t.Fatalf("read %v as number %d, want a prefix of what was written", r, after)
+			for _, r := range batch.GetResults() {
+				after = r.GetSeq()
+				was := after
+				if after >= first+2 {
+					was += 3 // those that were acknowledged have no number any more
 				}
+				if after != want || r.GetResult().GetMeasurementId() != fmt.Sprint("m", was) {
+					t.Fatalf("number %d is %s; want number %d, m%d", after, r.GetResult().GetMeasurementId(), want, was)
+				}
+				want++
 			}
 		}
-		if err := s.Append(&pb.Result{Agent: "a"}); err != nil {
-			t.Fatalf("a damaged spool does not go on: %v", err)
+		if want != 58 || s.NextSeq() != 58 {
+			t.Errorf("the numbers end before %d, the next is %d", want, s.NextSeq())
 		}
-	})
+	}
+	check()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(dir, "a", 1<<20); err != nil || s.Epoch() != 7 {
+		t.Fatalf("%v, epoch %d after a restart", err, s.Epoch())
+	}
+	check()
+	if err := s.SetEpoch(0); err == nil {
+		t.Error("epoch 0 was taken")
+	}
+}
+
+func TestASpoolIsForOneAgent(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if err := s.SetEpoch(4); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, s, 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, "b", 1<<20); err == nil || !strings.Contains(err.Error(), "of agent a ") {
+		t.Fatalf("another agent while results wait: %v", err)
+	}
+	s = open(t, dir)
+	if err := s.Ack(1, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(dir, "b", 1<<20)
+	if err != nil || s.Epoch() != 0 || s.NextSeq() != 1 {
+		t.Fatalf("another agent when nothing waits: %v, epoch %d, next %d; want a new spool", err, s.Epoch(), s.NextSeq())
+	}
 }

@@ -22,13 +22,19 @@ type measurement struct {
 	pending int            // asks without an answer
 	results []*pb.Result
 	late    []*pb.Result
-	bytes   int64 // of results and asks, about
-	counted int64 // of bytes, what the store counts as closed
+	// records and lateRecords are where results and late stood, in the same order.
+	records, lateRecords []record
+	answers              []int32 // by ask: 0 none, n the n-th result, -n the n-th late one
+	sum                  sum     // of all that the measurement consists of
+	bytes                int64   // of results and asks, about
+	counted              int64   // of bytes, what the store counts as closed
 
 	version int           // counts changes
 	changed chan struct{} // closed and replaced at every change
 
 	savedResults, savedLate int // how many are on disk
+	// encodedResults and encodedLate are those that are not, as they stand in the log.
+	encodedResults, encodedLate [][]byte
 
 	verdict        *pb.Verdict // of verdictVersion
 	verdictVersion int
@@ -43,6 +49,7 @@ func newMeasurement(position uint64, opened *pb.Measurement) *measurement {
 		facts:   facts,
 		asks:    facts.GetAsks(),
 		index:   make(map[string]int, len(facts.GetAsks())),
+		answers: make([]int32, len(facts.GetAsks())),
 		changed: make(chan struct{}),
 		version: 1,
 	}
@@ -69,31 +76,64 @@ func (m *measurement) notify() {
 }
 
 // wants tells whether a result of the agent with ask i would be kept.
-func (m *measurement) wants(agent string, i int) bool {
+func (m *measurement) wants(i int) bool {
 	switch m.asks[i].GetState() {
 	case pb.AskState_ASK_STATE_PENDING:
 		return true
 	case pb.AskState_ASK_STATE_LOST:
-		return !slices.ContainsFunc(m.late, func(r *pb.Result) bool { return r.GetAgent() == agent })
+		return m.answers[i] == 0
 	default:
 		return false
 	}
 }
 
 // add keeps a result: the first one of each agent counts, the first one after the end is late.
-func (m *measurement) add(r *pb.Result) bool {
+func (m *measurement) add(r received, at record) bool {
 	i, ok := m.index[r.GetAgent()]
-	if !ok || !m.wants(r.GetAgent(), i) {
+	if !ok || !m.wants(i) {
 		return false
 	}
-	m.bytes += int64(proto.Size(r))
+	m.bytes += int64(r.size())
+	m.sum.add(m.resultItem(r.GetAgent(), at, !m.open()))
 	if !m.open() {
-		m.late = append(m.late, r)
+		m.late, m.lateRecords = append(m.late, r.Result), append(m.lateRecords, at)
+		m.encodedLate = append(m.encodedLate, r.encoded)
+		m.answers[i] = -int32(len(m.late))
 		return true
 	}
-	m.results = append(m.results, r)
+	m.results, m.records = append(m.results, r.Result), append(m.records, at)
+	m.encodedResults = append(m.encodedResults, r.encoded)
+	m.answers[i] = int32(len(m.results))
 	m.settle(i, func(a *pb.Ask) { a.State = pb.AskState_ASK_STATE_ANSWERED })
 	return true
+}
+
+// found puts what was read from disk into its place, and tells whether all of it has one.
+func (m *measurement) found() bool {
+	for n, r := range slices.Concat(m.results, m.late) {
+		i, ok := m.index[r.GetAgent()]
+		if !ok {
+			return false
+		}
+		if m.answers[i] = int32(n + 1); n >= len(m.results) {
+			m.answers[i] = -int32(n + 1 - len(m.results))
+		}
+		m.bytes += int64(proto.Size(r))
+	}
+	m.savedResults, m.savedLate = len(m.results), len(m.late)
+	return true
+}
+
+// answered is where the result of the agent with ask i stood, if there is one.
+func (m *measurement) answered(i int) (at record, ok bool) {
+	switch n := m.answers[i]; {
+	case n > 0:
+		return m.records[n-1], true
+	case n < 0:
+		return m.lateRecords[-n-1], true
+	default:
+		return record{}, false
+	}
 }
 
 // decline keeps an agent's no. Policy and overload are refusals; with anything else it cannot.
@@ -111,6 +151,7 @@ func (m *measurement) decline(d *pb.Declined) bool {
 			a.State = pb.AskState_ASK_STATE_INELIGIBLE
 		}
 	})
+	m.sum.add(m.askItem(m.asks[i]))
 	return true
 }
 
@@ -142,6 +183,7 @@ func (m *measurement) close(c *pb.Closed) (lost []string) {
 	}
 	facts.FinishTime = c.GetTime()
 	m.facts, m.asks, m.shared, m.pending = facts, asks, false, 0
+	m.sum.add(m.closedItem())
 	return lost
 }
 
@@ -161,6 +203,7 @@ func (m *measurement) snapshot(asks bool) *pb.Measurement {
 		Late:       int32(len(m.late)),
 
 		PublicResolvers: m.facts.GetPublicResolvers(),
+		Canary:          m.facts.GetCanary(),
 	}
 	if asks {
 		snapshot.Asks, m.shared = m.asks, true

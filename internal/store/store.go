@@ -19,8 +19,14 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
+// FileName is what the file is called in a coordinator's data directory.
+const FileName = "fold.db"
+
 // ErrNotFound says that there is no such measurement, or not any more.
 var ErrNotFound = errors.New("no such measurement")
+
+// ErrOtherLog says that the checkpoint is not one of this log.
+var ErrOtherLog = errors.New("the checkpoint is another log's")
 
 // ErrNotAsked says that an agent is not on a measurement's list.
 var ErrNotAsked = errors.New("the agent was not asked")
@@ -30,6 +36,7 @@ type Store struct {
 	db     *bbolt.DB
 	recent int64 // bytes of closed measurements that memory keeps
 
+	fetching      sync.Mutex // one at a time: it may be large
 	checkpointing sync.Mutex // one checkpoint after the other, or an older state would follow a newer one
 
 	mu       sync.Mutex
@@ -38,11 +45,21 @@ type Store struct {
 	live     map[string]*measurement
 	closed   []*measurement // those in live that are closed, in the order of closing
 	bytes    int64          // of closed
+	evicted  int            // how many were let out of memory
 	dirty    map[string]*measurement
-	running  int    // measurements that are open
-	asks     int    // of them
-	forgot   uint64 // everything opened at or before it is dropped
-	forgotOn uint64 // the same, on disk
+	writing  map[string]*measurement // those that a checkpoint writes now: the newest of them is not on disk yet
+	running  int                     // measurements that are open
+	asks     int                     // of them
+	forgot   uint64                  // everything opened, and every event, at or before it is dropped
+	log      string                  // the log's name
+
+	measurements sum // of all measurements
+	registry     registry
+	deliveries   deliveries
+	audits       audits
+
+	positionOn, forgotOn uint64 // the same, on disk
+	logOn                string
 }
 
 // Open opens the checkpoint at path, or makes one. Memory keeps open measurements and about recent
@@ -50,7 +67,7 @@ type Store struct {
 func Open(path string, recent int64) (*Store, error) {
 	db, err := openDB(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("store: %s: %w", path, err)
 	}
 	s := &Store{
 		db:     db,
@@ -58,10 +75,13 @@ func Open(path string, recent int64) (*Store, error) {
 		moved:  make(chan struct{}),
 		live:   map[string]*measurement{},
 		dirty:  map[string]*measurement{},
+
+		registry: newRegistry(), deliveries: newDeliveries(),
 	}
 	if err := s.restore(); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(fmt.Errorf("store: %s: %w", path, err), db.Close())
 	}
+	s.positionOn, s.logOn = s.position, s.log
 	return s, nil
 }
 
@@ -82,94 +102,79 @@ type Change struct {
 	Pending []string
 }
 
+// Applied is what one batch of the log did.
+type Applied struct {
+	// Measurements are those that it changed, in the order of their ids.
+	Measurements []Change
+	// Enrolments are those that it changed, as they are now.
+	Enrolments []*pb.Enrolment
+	// Equivocations are the results that it left out because the agent had said something else before.
+	Equivocations []Equivocation
+}
+
+// Equivocation is a second result for one job, or under one number, that is not the same as the first.
+type Equivocation struct {
+	Agent, MeasurementID string
+	Place                *pb.Place
+}
+
 // Apply folds one batch of the log. Positions only grow; one that is not beyond the present is
 // ignored. An error says that the disk could not be read; the state is then not to be used any more.
-func (s *Store) Apply(position uint64, batch *pb.LogBatch) ([]Change, error) {
+//
+// data is the batch as it stands in the log: results are saved as the bytes that they are there. Neither of the two
+// may be changed any more.
+func (s *Store) Apply(position uint64, batch *pb.LogBatch, data []byte) (Applied, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if position <= s.position {
-		return nil, nil
+		return Applied{}, nil
 	}
-	touched := map[string]*Change{}
-	for _, e := range batch.GetEntries() {
-		if err := s.applyEntry(position, e, touched); err != nil {
-			return nil, err
+	f := folding{Store: s, at: position, touched: map[string]*Change{}}
+	encoded := resultsIn(data, len(batch.GetEntries()))
+	for i, e := range batch.GetEntries() {
+		f.encoded = encoded[i]
+		if err := f.entry(i, e); err != nil {
+			return Applied{}, err
 		}
 	}
 	s.position = position
 	close(s.moved)
 	s.moved = make(chan struct{})
-	changes := make([]Change, 0, len(touched))
-	for id, c := range touched {
+	for id, c := range f.touched {
 		if m := s.live[id]; m != nil {
 			c.Settled = m.open() && m.pending == 0
 			c.Deadline = m.facts.GetDeadline().AsTime()
 			m.notify()
-			changes = append(changes, *c)
+			f.applied.Measurements = append(f.applied.Measurements, *c)
 		}
 	}
-	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.ID, b.ID) })
-	return changes, nil
+	slices.SortFunc(f.applied.Measurements, func(a, b Change) int { return cmp.Compare(a.ID, b.ID) })
+	return f.applied, nil
 }
 
-func (s *Store) applyEntry(position uint64, e *pb.LogEntry, touched map[string]*Change) error {
-	switch e := e.GetEntry().(type) {
-	case *pb.LogEntry_Opened:
-		return s.edit(e.Opened.GetMeasurement().GetId(), touched, func(m *measurement, c *Change) bool {
-			// One that is known already is left as it is: the first in the log wins.
-			c.Opened = c.Opened || m == nil
-			return m == nil && s.open(position, e.Opened.GetMeasurement())
-		})
-	case *pb.LogEntry_Result:
-		return s.edit(e.Result.GetMeasurementId(), touched, func(m *measurement, _ *Change) bool {
-			return m != nil && m.add(e.Result)
-		})
-	case *pb.LogEntry_Declined:
-		return s.edit(e.Declined.GetMeasurementId(), touched, func(m *measurement, _ *Change) bool {
-			return m != nil && m.decline(e.Declined)
-		})
-	case *pb.LogEntry_Closed:
-		return s.edit(e.Closed.GetMeasurementId(), touched, func(m *measurement, c *Change) bool {
-			if m == nil || !m.open() {
-				return false
-			}
-			c.Closed, c.Pending = true, m.close(e.Closed)
-			s.count(m, -1)
-			s.retire(m)
-			return true
-		})
-	case *pb.LogEntry_Forgotten:
-		s.forget(e.Forgotten.GetUpTo())
-	}
-	return nil
+// Hash is the position that is folded, and what stands for all that the log amounts to there: equal positions of one
+// log have equal hashes, however often it was restarted, or folded anew. Verdicts are opinions and not in it.
+func (s *Store) Hash() (position uint64, hash []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.position, s.hash().bytes()
 }
 
-// edit hands a measurement, nil if there is none, to change, and notes it if that says it did.
-func (s *Store) edit(id string, touched map[string]*Change, change func(*measurement, *Change) bool) error {
-	m, err := s.find(id)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	c := touched[id]
-	if c == nil {
-		c = &Change{ID: id}
-	}
-	if change(m, c) {
-		touched[id], s.dirty[id] = c, s.live[id]
-		if m != nil && m.counted > 0 { // a late result: what is closed has grown
-			s.bytes += m.bytes - m.counted
-			m.counted = m.bytes
-		}
-	}
-	return nil
+func (s *Store) hash() sum {
+	total := s.measurements
+	total.add(s.registry.sum)
+	total.add(s.deliveries.sum)
+	total.add(s.audits.sum)
+	return total
 }
 
 // open takes up a new measurement.
-func (s *Store) open(position uint64, opened *pb.Measurement) bool {
+func (s *Store) open(position uint64, opened *pb.Measurement) *measurement {
 	m := newMeasurement(position, opened)
+	m.sum = m.openedItem()
 	s.live[m.id()] = m
 	s.count(m, 1)
-	return true
+	return m
 }
 
 // find returns a measurement, from disk if need be.
@@ -181,11 +186,39 @@ func (s *Store) find(id string) (*measurement, error) {
 	if err != nil {
 		return nil, err
 	}
-	// It is closed, or it would be in memory. It takes the place of older ones.
-	s.evict()
-	s.live[id] = m
-	s.retire(m)
+	s.admit(m)
 	return m, nil
+}
+
+// admit takes up a measurement from disk. It is closed, or it would be in memory. It takes the place of older ones.
+func (s *Store) admit(m *measurement) {
+	s.evict()
+	s.live[m.id()] = m
+	s.retire(m)
+}
+
+// lockFor locks the state, and reads a measurement that is on disk alone before that: a large one takes a while, and
+// neither the fold nor anybody else is to wait for it. Whether it is there is for find to say.
+func (s *Store) lockFor(id string) {
+	s.mu.Lock()
+	if s.live[id] != nil {
+		return
+	}
+	s.mu.Unlock()
+	s.fetching.Lock()
+	defer s.fetching.Unlock()
+	s.mu.Lock()
+	if s.live[id] != nil {
+		return
+	}
+	evicted := s.evicted
+	s.mu.Unlock()
+	m, err := s.read(id)
+	s.mu.Lock()
+	// What was let out of memory meanwhile may have been this one, and then have changed on disk.
+	if err == nil && s.live[id] == nil && s.evicted == evicted && m.opened > s.forgot {
+		s.admit(m)
+	}
 }
 
 // retire puts a closed measurement in the queue of those that memory may let go.
@@ -195,56 +228,22 @@ func (s *Store) retire(m *measurement) {
 	s.bytes += m.counted
 }
 
-// forget drops every measurement opened at or before a position.
-func (s *Store) forget(upTo uint64) {
-	s.forgot = max(s.forgot, upTo)
-	for id, m := range s.live {
-		if m.opened <= s.forgot {
-			if m.open() {
-				s.count(m, -1)
-			}
-			delete(s.live, id)
-			delete(s.dirty, id)
-			m.notify()
-		}
-	}
-	s.closed = slices.DeleteFunc(s.closed, func(m *measurement) bool {
-		if m.opened > s.forgot {
-			return false
-		}
-		s.bytes -= m.counted
-		return true
-	})
-}
-
-// Settles tells which open measurements would have no answer to wait for if a batch came next.
-func (s *Store) Settles(batch *pb.LogBatch) (ids []string) {
+// SetLog names the log that is folded. The checkpoint of another one is refused.
+func (s *Store) SetLog(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	answered := map[string]map[string]bool{} // measurement → agents
-	for _, e := range batch.GetEntries() {
-		var id, agent string
-		switch e := e.GetEntry().(type) {
-		case *pb.LogEntry_Result:
-			id, agent = e.Result.GetMeasurementId(), e.Result.GetAgent()
-		case *pb.LogEntry_Declined:
-			id, agent = e.Declined.GetMeasurementId(), e.Declined.GetAgent()
-		}
-		m := s.live[id]
-		if m == nil || !m.open() {
-			continue
-		}
-		if i, ok := m.index[agent]; !ok || m.asks[i].GetState() != pb.AskState_ASK_STATE_PENDING {
-			continue
-		}
-		if answered[id] == nil {
-			answered[id] = map[string]bool{}
-		}
-		if answered[id][agent] = true; len(answered[id]) == m.pending {
-			ids = append(ids, id)
-		}
+	if s.log != "" && s.log != id {
+		return fmt.Errorf("store: %w: it is of log %s, and this is log %s", ErrOtherLog, s.log, id)
 	}
-	return ids
+	s.log = id
+	return nil
+}
+
+// Forgot is the position up to which everything was forgotten.
+func (s *Store) Forgot() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.forgot
 }
 
 // Position is the position of the last batch that was folded, and a channel that is closed when it
@@ -267,22 +266,6 @@ func (s *Store) Open() []*pb.Measurement {
 	}
 	slices.SortFunc(open, func(a, b *pb.Measurement) int { return cmp.Compare(a.GetId(), b.GetId()) })
 	return open
-}
-
-// Asked returns the vantage that an agent was asked at for a measurement, and whether its result is
-// still to come; an error if the measurement is unknown or the agent is not on its list.
-func (s *Store) Asked(id, agent string) (vantage *pb.Vantage, wanted bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m, err := s.find(id)
-	if err != nil {
-		return nil, false, fmt.Errorf("measurement %s: %w", id, err)
-	}
-	i, ok := m.index[agent]
-	if !ok {
-		return nil, false, fmt.Errorf("%w: agent %s, measurement %s", ErrNotAsked, agent, id)
-	}
-	return m.asks[i].GetVantage(), m.wants(agent, i), nil
 }
 
 // count adds a measurement to those that run, or takes it away.

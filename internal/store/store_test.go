@@ -1,12 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -74,11 +76,12 @@ func forgotten(upTo uint64) *pb.LogEntry {
 
 func apply(t *testing.T, s *Store, position uint64, entries ...*pb.LogEntry) []Change {
 	t.Helper()
-	changes, err := s.Apply(position, &pb.LogBatch{Entries: entries})
+	batch := &pb.LogBatch{Entries: entries}
+	applied, err := s.Apply(position, batch, canonical(batch))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return changes
+	return applied.Measurements
 }
 
 func TestFold(t *testing.T) {
@@ -206,7 +209,44 @@ func TestSettles(t *testing.T) {
 	}
 }
 
-// history is a random log of some measurements, with duplicates, lates and strangers.
+// placed is a result with its place in the agent's spool.
+func placed(e *pb.LogEntry, epoch, seq uint64) *pb.LogEntry {
+	digest := digestOf(e.GetResult())
+	e.Place = &pb.Place{Epoch: epoch, Seq: seq, Digest: digest[:]}
+	return e
+}
+
+func gaps(agent string, epoch, first, last uint64, why pb.GapReason) *pb.LogEntry {
+	return &pb.LogEntry{Entry: &pb.LogEntry_Gaps{Gaps: &pb.Gaps{
+		Agent: agent, Epoch: epoch, Gaps: []*pb.Gap{{First: first, Last: last, Reason: why}},
+	}}}
+}
+
+func enrolment(agent string, enrolled, revoked int64) *pb.LogEntry {
+	e := &pb.Enrolment{Id: agent, Vantage: &pb.Vantage{Region: "r"}, EnrollTime: timestamppb.New(time.Unix(enrolled, 0))}
+	if revoked > 0 {
+		e.RevokeTime = timestamppb.New(time.Unix(revoked, 0))
+	}
+	return &pb.LogEntry{Entry: &pb.LogEntry_Enrolment{Enrolment: e}}
+}
+
+// trusted is something that has to do with trust or with spools.
+func trusted(r *rand.Rand, agent string) *pb.LogEntry {
+	first := uint64(1 + r.IntN(60))
+	switch r.IntN(4) {
+	case 0:
+		return enrolment(agent, int64(1+r.IntN(3)), int64(r.IntN(2)*100))
+	case 1:
+		return &pb.LogEntry{Entry: &pb.LogEntry_Delivered{Delivered: &pb.Delivered{
+			Agent: agent, Epoch: uint64(1 + r.IntN(12)), Dropped: uint64(r.IntN(5)), Ranges: []*pb.SeqRange{{First: first, Last: first + 7}},
+		}}}
+	default:
+		return gaps(agent, uint64(1+r.IntN(12)), first, first+uint64(r.IntN(4)), pb.GapReason(1+r.IntN(5)))
+	}
+}
+
+// history is a random log of some measurements, with duplicates, lates and strangers, and of the agents' spools and
+// enrolments.
 func history(seed uint64, n int) []*pb.LogBatch {
 	r := rand.New(rand.NewPCG(seed, 0))
 	agents := []string{"a", "b", "c", "d"}
@@ -222,10 +262,20 @@ func history(seed uint64, n int) []*pb.LogBatch {
 				func() *pb.LogEntry { return declined(id, agent, pb.Failure_FAILURE_AGENT_OVERLOADED) },
 				func() *pb.LogEntry { return closedEntry(id, r.IntN(2) == 0) },
 			}[r.IntN(5)]()
+			if entry.GetResult() != nil && r.IntN(10) > 0 {
+				entry = placed(entry, uint64(1+r.IntN(3)), uint64(1+r.IntN(60)))
+			}
 			if r.IntN(60) == 0 {
 				entry = forgotten(uint64(r.IntN(len(batches) + 1)))
 			}
+			if r.IntN(5) == 0 {
+				entry = trusted(r, agent)
+			}
 			batch.Entries = append(batch.Entries, entry)
+		}
+		if r.IntN(4) == 0 { // first, since its number is part of it
+			event := &pb.AuditEvent{Kind: pb.AuditKind(1 + r.IntN(16)), Detail: fmt.Sprint("event ", len(batches))}
+			batch.Entries = slices.Insert(batch.Entries, 0, &pb.LogEntry{Entry: &pb.LogEntry_Audit{Audit: event}})
 		}
 		batches = append(batches, batch)
 	}
@@ -248,7 +298,38 @@ func state(t *testing.T, s *Store) []proto.Message {
 		view.Measurement.Results = append(append(view.Measurement.Results, view.Results...), view.Late...)
 		all = append(all, view.Measurement)
 	}
+	for _, e := range s.Enrolments() {
+		all = append(all, e)
+	}
+	for _, agent := range []string{"a", "b", "c", "d"} {
+		all = append(all, s.Delivery(agent))
+	}
+	events, next, err := s.Audit("", 1000, nil)
+	if err != nil || next != "" {
+		t.Fatalf("audit: next %q, %v", next, err)
+	}
+	for _, e := range events {
+		all = append(all, e)
+	}
 	return all
+}
+
+// sameHash holds two stores against each other, and each against its own file.
+func sameHash(t *testing.T, a, b *Store) {
+	t.Helper()
+	positionA, hashA := a.Hash()
+	positionB, hashB := b.Hash()
+	if positionA != positionB || !bytes.Equal(hashA, hashB) {
+		t.Errorf("at %d the state is %x, at %d it is %x", positionA, hashA, positionB, hashB)
+	}
+	for _, s := range []*Store{a, b} {
+		if err := s.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
+		if position, hash, err := s.Verify(t.Context()); err != nil || position != positionA || !bytes.Equal(hash, hashA) {
+			t.Errorf("on disk at %d the state is %x, %v; want %x", position, hash, err, hashA)
+		}
+	}
 }
 
 func TestEqualPositionsMeanEqualState(t *testing.T) {
@@ -260,7 +341,7 @@ func TestEqualPositionsMeanEqualState(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		for i, batch := range history(seed, 120) {
 			for _, s := range []*Store{steady, shaken} {
-				if _, err := s.Apply(uint64(i+1), batch); err != nil {
+				if _, err := s.Apply(uint64(i+1), batch, canonical(batch)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -279,6 +360,7 @@ func TestEqualPositionsMeanEqualState(t *testing.T) {
 		if diff := cmp.Diff(state(t, steady), state(t, shaken), protocmp.Transform()); diff != "" {
 			t.Errorf("seed %d (-steady +shaken):\n%s", seed, diff)
 		}
+		sameHash(t, steady, shaken)
 		if err := shaken.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -292,11 +374,11 @@ func TestACrashReplaysTheLog(t *testing.T) {
 	whole := newStore(t)
 	crashed := openStore(t, filepath.Join(dir, "fold.db"), 1<<20)
 	for i, b := range batches {
-		if _, err := whole.Apply(uint64(i+1), b); err != nil {
+		if _, err := whole.Apply(uint64(i+1), b, canonical(b)); err != nil {
 			t.Fatal(err)
 		}
 		if i < 150 {
-			if _, err := crashed.Apply(uint64(i+1), b); err != nil {
+			if _, err := crashed.Apply(uint64(i+1), b, canonical(b)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -315,13 +397,14 @@ func TestACrashReplaysTheLog(t *testing.T) {
 		t.Fatalf("the checkpoint is at %d, want 101", position)
 	}
 	for i, b := range batches[position:] {
-		if _, err := again.Apply(position+uint64(i)+1, b); err != nil {
+		if _, err := again.Apply(position+uint64(i)+1, b, canonical(b)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if diff := cmp.Diff(state(t, whole), state(t, again), protocmp.Transform()); diff != "" {
 		t.Errorf("(-whole +again):\n%s", diff)
 	}
+	sameHash(t, whole, again)
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}

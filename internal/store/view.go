@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sort"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -22,22 +23,48 @@ type View struct {
 	Measurement *pb.Measurement
 	// Results and Late are the results in the order of the log. They are shared: not to be changed.
 	Results, Late []*pb.Result
+	// Position is that of the log: the view shows all up to it.
+	Position uint64
 	// Changed is closed when there is something newer.
 	Changed <-chan struct{}
 	// Stale says that the verdict is older than the results, because it is too soon for another.
 	Stale bool
+	// Lagged says that changes before it were not seen, because send was long busy with an older view. Only Watch
+	// tells.
+	Lagged bool
+
+	version int
+	records []record
+}
+
+// After are the results that stand in the log after a position: about n at most, but never a part of those that came
+// with one message of the log. upTo is the position up to which they are all; it is the view's own when no more follow.
+func (v View) After(position uint64, n int) (results []*pb.Result, upTo uint64) {
+	from := sort.Search(len(v.records), func(i int) bool { return v.records[i].position > position })
+	for to := from; to < len(v.records); {
+		at := v.records[to].position
+		next := to + sort.Search(len(v.records)-to, func(i int) bool { return v.records[to+i].position > at })
+		if to > from && next-from > n {
+			return v.Results[from:to], v.records[to-1].position
+		}
+		to = next
+	}
+	return v.Results[from:], v.Position
 }
 
 // Get returns a measurement as it is. The verdict is made when somebody looks: of a measurement that
 // runs at most every 100 ms, until its last result is in.
 func (s *Store) Get(id string) (View, error) {
-	s.mu.Lock()
+	s.lockFor(id)
 	m, err := s.find(id)
 	if err != nil {
 		s.mu.Unlock()
 		return View{}, err
 	}
-	view := View{Measurement: m.snapshot(true), Results: m.results, Late: m.late, Changed: m.changed}
+	view := View{
+		Measurement: m.snapshot(true), Results: m.results, Late: m.late, Position: s.position, Changed: m.changed,
+		version: m.version, records: m.records,
+	}
 	view.Measurement.Verdict = m.verdict
 	version, due := m.version, m.due()
 	view.Stale = !due && m.verdictVersion != version && m.pending < len(m.asks)
@@ -95,14 +122,18 @@ func (s *Store) keep(m *measurement, v *pb.Verdict, version int) {
 // ends or send fails. Changes that come while send is busy, or sooner than 100 ms after the last
 // judgement, are seen together.
 func (s *Store) Watch(ctx context.Context, id string, send func(View) error) error {
+	before, busy := 0, false // the version that was sent, and whether that took long
 	for {
 		view, err := s.Get(id)
 		if err != nil {
 			return err
 		}
+		view.Lagged = busy && view.version > before+1
+		began := time.Now()
 		if err := send(view); err != nil || view.Measurement.GetState() != pb.State_STATE_RUNNING {
 			return err
 		}
+		before, busy = view.version, time.Since(began) > judgeInterval
 		var again <-chan time.Time
 		if view.Stale {
 			again = time.After(judgeInterval)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -61,8 +62,8 @@ func Command() *cobra.Command {
 		Short: "Run a whole network in this process, for trying things and for CI jobs",
 		Long: `Run a coordinator and an agent for each region in this process, with real sockets between them,
 until it is interrupted. All agents stand on this machine, so they see what it sees: the regions are
-names. They may measure this machine and private networks. Other commands find the network by
-themselves. When it is ready, the coordinator's address is printed on stdout, alone.`,
+names. They may measure this machine and private networks. Other commands of the same user find the network
+and its token by themselves. When it is ready, the coordinator's address is printed on stdout, alone.`,
 		Example: `  elsewhere up
   elsewhere up --regions a,b,c --data-dir ./net
   elsewhere tcp localhost:5432          # in another terminal`,
@@ -106,9 +107,8 @@ func (u *up) run(ctx context.Context) (err error) {
 	if err != nil {
 		return explain(err)
 	}
-	word := state.Up{Coordinator: n.Addr(), Insecure: true, PID: os.Getpid()}
-	if err := state.WriteUp(u.stateDir, word); err != nil {
-		fmt.Fprintf(u.errs, "other commands will need --coordinator %s --insecure: %v\n", n.Addr(), err)
+	if err := u.leaveWord(n); err != nil {
+		fmt.Fprintf(u.errs, "other commands will need --coordinator %s --ca %s --token @%s: %v\n", n.Addr(), n.CA(), n.TokenFile(), err)
 	}
 	defer func() { _ = state.RemoveUp(u.stateDir, os.Getpid()) }()
 	u.greet(n.Addr(), opts)
@@ -123,6 +123,19 @@ func (u *up) run(ctx context.Context) (err error) {
 	return nil
 }
 
+// leaveWord tells other commands where the network is and how they are let in.
+func (u *up) leaveWord(n *network.Network) error {
+	ca, err := filepath.Abs(n.CA()) // they may run elsewhere
+	if err != nil {
+		return err
+	}
+	token, err := n.Token()
+	if err != nil {
+		return err
+	}
+	return state.WriteUp(u.stateDir, state.Up{Coordinator: n.Addr(), Token: token, CA: ca, PID: os.Getpid()})
+}
+
 // explain names the flag that helps.
 func explain(err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -131,8 +144,8 @@ func explain(err error) error {
 	return &cli.Error{Code: cli.ExitNetwork, Err: err}
 }
 
-// options is what the flags say. The coordinator listens on loopback alone: nobody is asked who he is, and agents that
-// measure private networks for anybody would be a way into them.
+// options is what the flags say. The coordinator listens on loopback alone: agents that measure private networks would be a
+// way into them for whoever has a token.
 func (u *up) options() (network.Options, error) {
 	env, err := u.probe.Env()
 	if err != nil {
@@ -140,7 +153,7 @@ func (u *up) options() (network.Options, error) {
 	}
 	addr, err := netip.ParseAddrPort(u.grpcAddr)
 	if err != nil || !addr.Addr().IsLoopback() {
-		return network.Options{}, flags.Usagef("--grpc-addr %q: must be a loopback address such as 127.0.0.1:7700: there is no authentication", u.grpcAddr)
+		return network.Options{}, flags.Usagef("--grpc-addr %q: must be a loopback address such as 127.0.0.1:7700: its agents may measure this machine", u.grpcAddr)
 	}
 	env.Egress.Allow = append(env.Egress.Allow, homeRanges...)
 	opts := network.Options{GRPCAddr: u.grpcAddr, HTTPAddr: u.httpAddr, Log: slog.New(slog.DiscardHandler)}
@@ -238,7 +251,7 @@ func (u *up) greet(addr string, opts network.Options) {
 	for _, a := range opts.Agents {
 		regions = append(regions, a.Vantage.GetRegion())
 	}
-	fmt.Fprintf(u.errs, `up: %s, all on this machine; without TLS, on loopback only
+	fmt.Fprintf(u.errs, `up: %s, all on this machine, reachable on loopback only
 The agents may measure this machine and private networks. In another terminal:
   elsewhere tcp localhost:22
   elsewhere agents

@@ -83,7 +83,7 @@ func TestUp(t *testing.T) {
 		t.Fatal("it does not end")
 	}
 	out.Reset()
-	if code := elsewhere(t.Context(), &out, &out, "agents", "--coordinator", addr, "--insecure"); code != 4 {
+	if code := elsewhere(t.Context(), &out, &out, "agents", "--coordinator", addr); code != 4 {
 		t.Errorf("agents of a network that is down: exit %d\n%s", code, &out)
 	}
 }

@@ -59,7 +59,7 @@ func (w *world) hold(t *testing.T) {
 	for _, s := range w.spaces {
 		fmt.Printf("  %s\n", s)
 	}
-	fmt.Printf("in %s: %s/elsewhere agents --coordinator %s --insecure\n", w.coordinator, w.bin, grpcAddr)
+	fmt.Printf("in %s: %s/elsewhere agents %s\n", w.coordinator, w.bin, strings.Join(w.door(), " "))
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	<-ctx.Done()
@@ -233,8 +233,8 @@ func (w *world) testInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.lift(context.WithoutCancel(t.Context()), silence) })
-	p, err := w.start(t.Context(), w.coordinator, "interrupted", filepath.Join(w.bin, "elsewhere"),
-		"tcp", "203.0.113.201:443", "-J", "--coordinator", grpcAddr, "--insecure")
+	p, err := w.start(t.Context(), w.coordinator, "interrupted",
+		append([]string{filepath.Join(w.bin, "elsewhere"), "tcp", "203.0.113.201:443", "-J"}, w.door()...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,51 +8,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	namespace "github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 )
 
 // space is a network namespace, by the name that `ip netns` knows it by.
 type space string
 
-// do runs fn on a thread that is inside the namespace. What fn opens stays inside; goroutines that
-// it starts do not. The thread comes back out: if it ended instead, the kernel would kill the
-// processes that it had started before (prctl(2), PR_SET_PDEATHSIG).
-func (s space) do(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		returned, err := s.visit(fn)
-		if returned {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
-}
-
-// visit enters, runs fn, and says whether the thread is where it was.
-func (s space) visit(fn func() error) (returned bool, err error) {
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return true, err
-	}
-	defer home.Close()
-	there, err := os.Open(filepath.Join("/run/netns", string(s)))
-	if err != nil {
-		return true, err
-	}
-	defer there.Close()
-	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-		return true, fmt.Errorf("enter %s: %w", s, err)
-	}
-	err = fn()
-	return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil, err
-}
+// do runs fn on a thread that is inside the namespace. What fn opens stays inside; goroutines that it starts do not.
+func (s space) do(fn func() error) error { return namespace.Do(string(s), fn) }
 
 // command is a program inside the namespace. It gets a bare environment and a process group of its
 // own, so that Ctrl-C ends it in order, and dies with the test whatever happens to it.

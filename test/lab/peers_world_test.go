@@ -182,11 +182,15 @@ func (w *peerWorld) startPeerAgent(ctx context.Context) error {
 	}
 	a := &vantage{id: "home-1", region: "home", space: w.home, resolver: nameResolver}
 	w.agents = []*vantage{a}
-	var err error
-	a.proc, err = w.start(ctx, a.space, a.id, filepath.Join(w.bin, "elsewhere-agent"), "--insecure",
-		"--coordinator", grpcAddr, "--data-dir", filepath.Join(w.dir, a.id), "--id", a.id, "--region", a.region,
-		"--resolver", a.resolver, "--root-server", nameRoot, "--roots", w.pki.file("root"), "--control", "good."+peersZone+":443",
-		"--allow-target", "203.0.113.0/24", "--allow-target", "192.0.2.0/24", "--allow-target", "2001:db8::/32")
+	join, err := w.join(ctx, a)
+	if err != nil {
+		return err
+	}
+	a.proc, err = w.start(ctx, a.space, a.id, append([]string{
+		filepath.Join(w.bin, "elsewhere-agent"), "--coordinator", grpcAddr, "--data-dir", filepath.Join(w.dir, a.id), "--id", a.id, "--region", a.region,
+		"--resolver", a.resolver, "--root-server", nameRoot, "--roots", w.pki.file("root"), "--control", "good." + peersZone + ":443",
+		"--allow-target", "203.0.113.0/24", "--allow-target", "192.0.2.0/24", "--allow-target", "2001:db8::/32",
+	}, join...)...)
 	if err == nil {
 		w.suites, err = openSSLSuites(ctx, w)
 	}

@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -77,7 +75,7 @@ func (w *world) startCoordinator(ctx context.Context) error {
 }
 
 func (w *world) runCoordinator(ctx context.Context) (*process, error) {
-	p, err := w.start(ctx, w.coordinator, "coordinator", filepath.Join(w.bin, "elsewhere-coordinator"), "--insecure",
+	p, err := w.start(ctx, w.coordinator, "coordinator", filepath.Join(w.bin, "elsewhere-coordinator"),
 		"--data-dir", filepath.Join(w.dir, "coordinator"),
 		"--grpc-addr", grpcAddr, "--nats-addr", natsAddr, "--http-addr", httpAddr)
 	if err != nil {
@@ -97,8 +95,12 @@ func (w *world) startAgents(ctx context.Context) error {
 }
 
 func (w *world) startAgent(ctx context.Context, a *vantage) (err error) {
+	join, err := w.join(ctx, a)
+	if err != nil {
+		return err
+	}
 	args := []string{
-		filepath.Join(w.bin, "elsewhere-agent"), "--insecure", "--coordinator", grpcAddr,
+		filepath.Join(w.bin, "elsewhere-agent"), "--coordinator", grpcAddr,
 		"--data-dir", filepath.Join(w.dir, a.id), "--id", a.id, "--region", a.region,
 		"--resolver", a.resolver, "--root-server", rootServer, "--roots", w.authority.file,
 		"--control", "a." + controlZone + ":443", "--control", "b." + controlZone + ":8443",
@@ -111,7 +113,7 @@ func (w *world) startAgent(ctx context.Context, a *vantage) (err error) {
 	if a.asn != "" {
 		args = append(args, "--asn", a.asn)
 	}
-	a.proc, err = w.start(ctx, a.space, a.id, args...)
+	a.proc, err = w.start(ctx, a.space, a.id, append(args, join...)...)
 	return err
 }
 
@@ -177,7 +179,7 @@ type said struct {
 // run runs the command line next to the coordinator, in the directory of the world's files.
 func (w *world) run(ctx context.Context, args ...string) said {
 	args = append([]string{filepath.Join(w.bin, "elsewhere")}, args...)
-	args = append(args, "--coordinator", grpcAddr, "--insecure")
+	args = append(args, w.door()...)
 	cmd := w.coordinator.command(ctx, args...)
 	cmd.Dir = w.dir
 	var stdout, stderr bytes.Buffer
@@ -200,10 +202,4 @@ func (s said) measurement() (*pb.Measurement, error) {
 		return nil, fmt.Errorf("exit %d: %w: stdout %q, stderr %q", s.exit, err, s.stdout, s.stderr)
 	}
 	return m, nil
-}
-
-// client opens a connection to the coordinator's API from inside its namespace.
-func (w *world) client() (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.coordinator.dial),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
 }

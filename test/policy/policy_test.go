@@ -5,6 +5,7 @@ package policy
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -102,8 +103,9 @@ func TestOneImporterForEachTechnology(t *testing.T) {
 		"charm.land/bubbletea/v2":                        {"internal/cli/render"},
 		"golang.org/x/crypto/x509roots/fallback/bundle":  {"pkg/probe"},
 		"github.com/prometheus/client_golang/prometheus": {"internal/coordinator"},
+		"github.com/hashicorp/memberlist":                {}, // There is no gossip; a test has some, to show so.
 		module + "pkg/aggregate":                         {"internal/store", "internal/coordinator", "internal/cli", "internal/cli/render"},
-		"golang.org/x/sys/unix":                          {"pkg/probe", "pkg/probe/probetest"},
+		"golang.org/x/sys/unix":                          {"pkg/probe", "pkg/probe/probetest", "pkg/probe/probetest/space", "internal/agent"},
 	} {
 		for path, p := range list(t) {
 			if slices.Contains(p.Imports, technology) && !slices.Contains(importers, path) {
@@ -148,19 +150,30 @@ func TestGeneratedPackagesHoldNothingHandwritten(t *testing.T) {
 }
 
 func TestDocumentsNameTestsThatExist(t *testing.T) {
-	text, err := os.ReadFile("../../docs/invariants.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var sources strings.Builder
 	eachTestFile(t, func(_ string, source []byte) { sources.Write(source) })
-	names := regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(string(text), -1)
-	if len(names) < 10 {
-		t.Errorf("only %d tests are named", len(names))
+	for _, page := range []string{"docs/invariants.md", "docs/reliability.md"} {
+		names := testName.FindAllString(read(t, "../../"+page), -1)
+		if len(names) < 10 {
+			t.Errorf("%s names only %d tests", page, len(names))
+		}
+		for _, name := range names {
+			if !strings.Contains(sources.String(), "func "+name+"(") {
+				t.Errorf("%s names %s, which is not there", page, name)
+			}
+		}
 	}
-	for _, name := range names {
-		if !strings.Contains(sources.String(), "func "+name+"(") {
-			t.Errorf("docs/invariants.md names %s, which is not there", name)
+}
+
+var testName = regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`)
+
+// TestEveryThreatHasATest: the table has a row for each of T1 to T17, and each row a test.
+func TestEveryThreatHasATest(t *testing.T) {
+	page := read(t, "../../docs/reliability.md")
+	for n := 1; n <= 17; n++ {
+		row := regexp.MustCompile(fmt.Sprintf(`(?m)^\| T%d \|.*$`, n)).FindString(page)
+		if !testName.MatchString(row) {
+			t.Errorf("T%d has no test: %q", n, row)
 		}
 	}
 }

@@ -6,13 +6,22 @@
 package embedded
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/subtle"
+	"crypto/tls"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,13 +35,24 @@ const (
 	fleetAccount = "FLEET"
 )
 
+// handshakeTimeout is how long a connection may take to say who it is, in seconds.
+const handshakeTimeout = 30
+
 // Options is how to run the server.
 type Options struct {
 	// Dir keeps JetStream's files.
 	Dir string
-	// Addr is where agents connect, "HOST:PORT"; port 0 takes any.
+	// Addr is where agents connect after Listen, "HOST:PORT"; port 0 takes any.
 	Addr string
-	// Verify says whether a credential is the agent's.
+	// Connections bounds the connections, those from inside the process included. Default: 64 Ki.
+	Connections int
+	// Unsynced has nothing forced to the disk: for one who makes many files at once and sees to that at the end.
+	Unsynced bool
+	// TLS is how agents connect: from the first byte on. Default: in clear.
+	TLS *tls.Config
+	// Admit says who connects with TLS.
+	Admit Admit
+	// Verify says whether a credential is the agent's. It is asked without TLS alone.
 	Verify func(agent, credential string) bool
 	// Log gets the server's warnings and errors. Default: none are kept.
 	Log *slog.Logger
@@ -41,32 +61,47 @@ type Options struct {
 // Server is an embedded NATS server.
 type Server struct {
 	server   *server.Server
+	options  *server.Options
 	password string // of the two users of this process; never leaves it
 	verify   func(agent, credential string) bool
+	doors    *doors // nil: without TLS
+	stop     sync.Once
 }
 
-// Start starts the server and returns when it takes connections.
+// Start starts the server and returns when it takes connections from inside the process; Listen lets others in.
 func Start(opts Options) (*Server, error) {
-	host, port, err := splitHostPort(opts.Addr)
+	host, port, err := splitHostPort(cmp.Or(opts.Addr, ":0"))
 	if err != nil {
 		return nil, err
+	}
+	if err := forgetIndexes(opts.Dir); err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
 	}
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	s := &Server{password: hex.EncodeToString(secret), verify: opts.Verify}
-	s.server, err = server.NewServer(s.natsOptions(opts.Dir, host, port))
+	options := s.natsOptions(opts.Dir, host, port)
+	// Without SyncAlways an acknowledged message can be lost with the power for two minutes.
+	options.DontListen, options.SyncAlways = true, !opts.Unsynced
+	options.TLSConfig, options.MaxConn = opts.TLS, opts.Connections
+	s.options = options
+	s.server, err = server.NewServer(options)
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
+	if opts.TLS != nil {
+		s.doors = &doors{admit: opts.Admit, server: s.server, end: make(chan struct{}), open: map[string][]door{}}
+		go s.doors.sweep()
+	}
 	if opts.Log != nil {
-		s.server.SetLoggerV2(logger{opts.Log}, false, false, false)
+		s.server.SetLoggerV2(newLogger(opts.Log), false, false, false)
 	}
 	s.server.Start()
 	if !s.server.ReadyForConnections(30 * time.Second) {
 		s.Shutdown()
-		return nil, fmt.Errorf("bus: NATS does not start on %s; is the address free and the directory %s writable?", opts.Addr, opts.Dir)
+		return nil, fmt.Errorf("bus: NATS does not start; is the directory %s writable?", opts.Dir)
 	}
 	account, err := s.server.LookupAccount(logAccount)
 	if err == nil {
@@ -77,6 +112,28 @@ func Start(opts Options) (*Server, error) {
 		return nil, fmt.Errorf("bus: JetStream: %w", err)
 	}
 	return s, nil
+}
+
+// forgetIndexes has JetStream read all that its streams hold, and what its checksums do not fit is missed. After a stop in
+// good order it would believe an index that it wrote then, and nobody might look at the messages for months. It takes about
+// 0.2 s a GiB, as it does after every other stop.
+func forgetIndexes(dir string) error {
+	indexes, err := fs.Glob(os.DirFS(dir), "jetstream/*/streams/*/msgs/index.db")
+	for _, name := range indexes {
+		err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
+	}
+	return err
+}
+
+// Listen lets agents in from outside the process. It is called once, when the coordinator's own connections stand: where
+// TLS comes before all else, the server waits for 50 ms whether a connection from inside begins with it too.
+func (s *Server) Listen() error {
+	s.options.TLSHandshakeFirst = s.options.TLSConfig != nil // read for each connection; none comes from outside yet
+	s.server.AcceptLoop(make(chan struct{}))                 // which it closes
+	if s.server.Addr() == nil {
+		return fmt.Errorf("bus: NATS cannot listen on %s, port %d; is the address free?", s.options.Host, s.options.Port)
+	}
+	return nil
 }
 
 func splitHostPort(addr string) (string, int, error) {
@@ -96,19 +153,19 @@ func splitHostPort(addr string) (string, int, error) {
 
 func (s *Server) natsOptions(dir, host string, port int) *server.Options {
 	return &server.Options{
-		ServerName: "elsewhere",
-		Host:       host,
-		Port:       port,
-		NoSigs:     true,
-		StoreDir:   dir,
-		JetStream:  true,
-		// Without it an acknowledged message can be lost with the power for two minutes.
-		SyncAlways:                 true,
+		ServerName:                 "elsewhere",
+		Host:                       host,
+		Port:                       port,
+		NoSigs:                     true,
+		StoreDir:                   dir,
+		JetStream:                  true,
 		JetStreamMaxMemory:         1 << 20, // nothing is kept in memory
 		JetStreamMaxStore:          1 << 40, // the stream has its own bound
 		MaxPayload:                 bus.MaxPayload,
 		MaxControlLine:             1024,
-		MaxSubs:                    0,
+		MaxSubs:                    64, // an agent has 2, a connection of the coordinator's own a few
+		TLSTimeout:                 handshakeTimeout,
+		AuthTimeout:                handshakeTimeout,
 		PingInterval:               20 * time.Second,
 		MaxPingsOut:                2,
 		WriteDeadline:              5 * time.Second,
@@ -119,22 +176,12 @@ func (s *Server) natsOptions(dir, host string, port int) *server.Options {
 
 // Check implements server.Authentication: who may connect, and what it may do then.
 func (s *Server) Check(c server.ClientAuthentication) bool {
-	name, password := c.GetOpts().Username, c.GetOpts().Password
-	user := &server.User{Username: name}
-	account := fleetAccount
-	switch name {
-	case bus.LogUser, bus.FleetUser:
-		if subtle.ConstantTimeCompare([]byte(password), []byte(s.password)) != 1 {
-			return false
-		}
-		if name == bus.LogUser {
-			account = logAccount
-		}
-	default:
-		if s.verify == nil || !s.verify(name, password) {
-			return false
-		}
-		user.Permissions = agentPermissions(name)
+	user, account := s.agent(c)
+	if user == nil {
+		user, account = s.own(c)
+	}
+	if user == nil {
+		return false
 	}
 	var err error
 	// The server keeps copies of the accounts that it was started with: these are the real ones.
@@ -143,6 +190,49 @@ func (s *Server) Check(c server.ClientAuthentication) bool {
 	}
 	c.RegisterUser(user)
 	return true
+}
+
+// own is the user of a connection of the coordinator's own, nil if it is none. With TLS those are the ones without:
+// they come from inside the process, since the listener takes nothing else.
+func (s *Server) own(c server.ClientAuthentication) (user *server.User, account string) {
+	opts := c.GetOpts()
+	if c.GetTLSConnectionState() != nil || subtle.ConstantTimeCompare([]byte(opts.Password), []byte(s.password)) != 1 {
+		return nil, ""
+	}
+	switch opts.Username {
+	case bus.LogUser:
+		return &server.User{Username: opts.Username}, logAccount
+	case bus.FleetUser:
+		return &server.User{Username: opts.Username}, fleetAccount
+	}
+	return nil, ""
+}
+
+// agent is the user of an agent's connection, nil if it is none. With TLS its certificate says who it is, and nothing
+// that it sends.
+func (s *Server) agent(c server.ClientAuthentication) (user *server.User, account string) {
+	name, shown := c.GetOpts().Username, c.GetTLSConnectionState()
+	switch {
+	case s.doors == nil:
+		if strings.HasPrefix(name, "$") || s.verify == nil || !s.verify(name, c.GetOpts().Password) {
+			return nil, ""
+		}
+	case shown == nil:
+		return nil, ""
+	default:
+		var ok bool
+		if name, ok = s.doors.enter(c.GetID(), *shown); !ok {
+			return nil, ""
+		}
+	}
+	return &server.User{Username: name, Permissions: agentPermissions(name)}, fleetAccount
+}
+
+// Recheck ends those connections of an agent that would not be admitted now: it was revoked, or has another key.
+func (s *Server) Recheck(agent string) {
+	if s.doors != nil {
+		s.doors.recheck(agent)
+	}
 }
 
 // agentPermissions allows an agent its own subjects and nothing else.
@@ -155,11 +245,22 @@ func agentPermissions(agent string) *server.Permissions {
 	}
 }
 
-// Addr is where the server listens.
+// Addr is where the server listens, nil before Listen.
 func (s *Server) Addr() net.Addr { return s.server.Addr() }
+
+// Stuck says which write has failed; nil if none has. Nothing more is written then until the server is started again.
+func (s *Server) Stuck() error {
+	if h := s.server.Healthz(&server.HealthzOptions{Account: logAccount}); h.StatusCode == http.StatusServiceUnavailable {
+		return fmt.Errorf("bus: %s", h.Error)
+	}
+	return nil
+}
 
 // Shutdown stops the server and returns when it has stopped.
 func (s *Server) Shutdown() {
+	if s.doors != nil {
+		s.stop.Do(func() { close(s.doors.end) })
+	}
 	s.server.Shutdown()
 	s.server.WaitForShutdown()
 }
@@ -169,13 +270,3 @@ func (s *Server) InProcessConn() (net.Conn, error) { return s.server.InProcessCo
 
 // Password is that of this process's own users.
 func (s *Server) Password() string { return s.password }
-
-// logger hands the server's words to slog. Notices are the server's start and stop: debug.
-type logger struct{ log *slog.Logger }
-
-func (l logger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l logger) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
-func (l logger) Fatalf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l logger) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l logger) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l logger) Tracef(string, ...any)           {}

@@ -6,7 +6,6 @@ import (
 	_ "embed" // the schema
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/elsewhere-net/elsewhere/internal/cli/question"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
@@ -18,9 +17,8 @@ const MaxSize = 1 << 20
 
 // The bounds of what is in one.
 const (
-	maxRules    = 256
-	maxName     = 100 // bytes
-	maxProblems = 20
+	maxRules = 256
+	maxName  = 100 // bytes
 )
 
 // Schema is the JSON Schema (2020-12) of allowlist files. It knows their shape; that names are there
@@ -62,37 +60,6 @@ type Selector struct {
 	Text string
 	// Line and Column are where it stands.
 	Line, Column int
-}
-
-// Problem is something that is wrong with a file.
-type Problem struct {
-	// Line and Column say where, from 1.
-	Line, Column int
-	// Text says what, and what to do.
-	Text string
-}
-
-// Problems are what is wrong with a file: an error of at most 20 lines, "FILE:LINE:COL: what".
-type Problems struct {
-	// Path is the file's.
-	Path string
-	// List is in the order of the file.
-	List []Problem
-}
-
-// Error has a line for each problem.
-func (p *Problems) Error() string { return strings.Join(p.Lines(), "\n") }
-
-// Lines are the lines.
-func (p *Problems) Lines() (lines []string) {
-	for i, one := range p.List {
-		if i == maxProblems-1 && len(p.List) > maxProblems {
-			lines = append(lines, fmt.Sprintf("%s:%d:%d: and %d more problems from here on", p.Path, one.Line, one.Column, len(p.List)-i))
-			break
-		}
-		lines = append(lines, fmt.Sprintf("%s:%d:%d: %s", p.Path, one.Line, one.Column, one.Text))
-	}
-	return lines
 }
 
 // Plan holds the rules against the agents that there are: every item of a selector has to mean

@@ -13,6 +13,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/elsewhere-net/elsewhere/internal/yamlfile"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -136,7 +137,7 @@ func TestBadFiles(t *testing.T) {
 	for _, c := range bad {
 		t.Run(c.sentence, func(t *testing.T) {
 			_, err := Parse("f.yaml", []byte(c.file))
-			var problems *Problems
+			var problems *yamlfile.Problems
 			if !errors.As(err, &problems) {
 				t.Fatalf("taken: %v", err)
 			}

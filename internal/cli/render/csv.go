@@ -59,12 +59,24 @@ func csvStatus(s *pb.Step) string {
 	return counted(s).GetRcode()
 }
 
+// inert is a cell that no spreadsheet takes for a formula: one that begins like it gets an apostrophe before it, as
+// spreadsheets have it for text. Numbers stay as they are.
+func inert(cell string) string {
+	if cell == "" || !strings.ContainsRune("=+-@", rune(cell[0])) {
+		return cell
+	}
+	if _, err := strconv.ParseFloat(cell, 64); err == nil {
+		return cell
+	}
+	return "'" + cell
+}
+
 // writeCSVRows writes rows of cells that may hold anything.
 func writeCSVRows(w io.Writer, rows [][]string) error {
 	out := csv.NewWriter(w)
 	for _, r := range rows {
 		for i := range r {
-			r[i] = Clean(r[i])
+			r[i] = inert(Clean(r[i]))
 		}
 		if err := out.Write(r); err != nil {
 			return err

@@ -12,33 +12,47 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// Agents writes a list of agents; now is the time that "last seen" is counted from.
+// Agents writes a list of agents; now is the time that "last seen" is counted from. If it is verbose, it tells too when
+// each was enrolled, when its certificate ends, and what is missing of its results.
 func (s Screen) Agents(list *pb.ListAgentsResponse, now time.Time) error {
-	rows := [][]string{{"ID", "REGION", "COUNTRY", "CITY", "PROVIDER", "AS", "FAMILIES", "STATE", "LAST SEEN", "JOBS"}}
+	rows := [][]string{s.agentHead()}
 	items := make([]proto.Message, 0, len(list.GetAgents()))
 	for _, a := range list.GetAgents() {
 		items = append(items, a)
-		rows = append(rows, agentRow(a, now, s.Format == CSV))
+		rows = append(rows, s.agentRow(a, now))
 	}
 	return s.list(list, items, rows)
 }
 
-// agentRow is one agent. In CSV the time is a time, for people it is an age.
-func agentRow(a *pb.Agent, now time.Time, machine bool) []string {
+func (s Screen) agentHead() []string {
+	head := []string{"ID", "REGION", "COUNTRY", "CITY", "PROVIDER", "AS", "FAMILIES", "STATE", "LAST SEEN", "JOBS"}
+	if s.Verbose {
+		head = append(head, "ENROLLED", "EXPIRES", "MISSING", "DROPPED")
+	}
+	return head
+}
+
+// agentRow is one agent. In CSV the time when it was last seen is a time, for people it is an age.
+func (s Screen) agentRow(a *pb.Agent, now time.Time) []string {
 	v := a.GetVantage()
 	as, seen := "", ""
 	if v.GetAsn() != 0 {
 		as = fmt.Sprintf("AS%d", v.GetAsn())
 	}
-	if t := a.GetLastSeenTime(); t != nil && machine {
-		seen = t.AsTime().UTC().Format(time.RFC3339)
+	if t := a.GetLastSeenTime(); t != nil && s.Format == CSV {
+		seen = stamp(t)
 	} else if t != nil {
 		seen = human(max(0, now.Sub(t.AsTime()))) + " ago"
 	}
-	return []string{
+	row := []string{
 		a.GetId(), v.GetRegion(), v.GetCountry(), v.GetCity(), v.GetProvider(), as, families(v),
 		shortAgentState(a.GetState()), seen, fmt.Sprintf("%d/%d", a.GetRunning(), a.GetCapacity()),
 	}
+	if s.Verbose {
+		d := a.GetDelivery()
+		row = append(row, stamp(a.GetEnrollTime()), stamp(a.GetExpireTime()), strconv.FormatUint(d.GetMissing(), 10), strconv.FormatUint(d.GetDropped(), 10))
+	}
+	return row
 }
 
 // families are the address families that an agent has a route to.

@@ -1,0 +1,79 @@
+package store
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// BenchmarkApply folds results, 64 in a message, from a thousand agents whose spools are in order, with the parsing of
+// the message and the checkpoints: an op is one result.
+func BenchmarkApply(b *testing.B) {
+	const agents, perMessage = 1000, 64
+	s, err := Open(filepath.Join(b.TempDir(), "fold.db"), 64<<20)
+	if err != nil {
+		b.Fatal(err)
+	}
+	names := make([]string, agents)
+	for i := range names {
+		names[i] = fmt.Sprintf("agent-%04d", i)
+	}
+	position := uint64(0)
+	fold := func(batch *pb.LogBatch, data []byte) {
+		position++
+		if _, err := s.Apply(position, batch, data); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		b.StopTimer()
+		id := fmt.Sprintf("m%09d", n)
+		messages := messagesOf(b, id, names, uint64(n/agents+1), perMessage)
+		b.StartTimer()
+		fold(&pb.LogBatch{Entries: []*pb.LogEntry{opened(id, names...)}}, nil)
+		for _, data := range messages {
+			var batch pb.LogBatch
+			if err := proto.Unmarshal(data, &batch); err != nil {
+				b.Fatal(err)
+			}
+			fold(&batch, data)
+		}
+		fold(&pb.LogBatch{Entries: []*pb.LogEntry{closedEntry(id, false)}}, nil)
+		if n += agents; n%30_000 == 0 {
+			if err := s.Checkpoint(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "results/s")
+}
+
+// messagesOf is a result of each agent, the seq-th of its spool.
+func messagesOf(b *testing.B, id string, agents []string, seq uint64, perMessage int) (messages [][]byte) {
+	b.Helper()
+	var batch pb.LogBatch
+	for i, a := range agents {
+		e := result(id, a)
+		digest := sha256.Sum256([]byte(a))
+		e.Place = &pb.Place{Epoch: 1, Seq: seq, Digest: digest[:]}
+		batch.Entries = append(batch.Entries, e)
+		if len(batch.GetEntries()) == perMessage || i == len(agents)-1 {
+			data, err := proto.Marshal(&batch)
+			if err != nil {
+				b.Fatal(err)
+			}
+			messages, batch = append(messages, data), pb.LogBatch{}
+		}
+	}
+	return messages
+}
