@@ -1,0 +1,372 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/elsewhere-net/elsewhere/test/chaos/history"
+)
+
+// Where the coordinator is, and the targets. A namespace's link to the core has a /24 of its own.
+const (
+	coreIP        = "10.77.1.1" // on the link to the coordinator
+	coordinatorIP = "10.77.1.2"
+	grpcAddr      = coordinatorIP + ":7700"
+	httpAddr      = coordinatorIP + ":7701"
+	natsAddr      = coordinatorIP + ":7702"
+	targetsIP     = "10.77.2.2"
+	targetNet     = "198.18.0.0/15" // for benchmarks (RFC 2544): each address of it is a target
+	spareIP       = "10.77.4.2"
+	control       = "198.18.255.1:443"
+	// silentNet never answers.
+	silentNet = "198.18.9.0/24"
+	// forbidden is where no agent may ever send a packet to.
+	forbidden = "{ 10.66.0.0/16, 169.254.169.254 }"
+	// region is where the world's own agents say that they stand.
+	region = "chaos"
+)
+
+const (
+	coordinatorDisk = 1 << 30 // half an hour, and beside it what is restored of that
+	agentDisk       = 48 << 20
+)
+
+// world is a network: a core that routes, the coordinator, agents, targets, each in a namespace of its own.
+type world struct {
+	t    testing.TB
+	name string // of the world, where there are several
+	dir  string
+	bin  string
+	tls  bool
+	// unsafe has the coordinator acknowledge what its disk does not have yet.
+	unsafe bool
+	// life is how long agents' certificates are good. Default: as long as ever.
+	life time.Duration
+	log  func(format string, args ...any)
+
+	core, coordinatorSpace, targets, nowhere, spare, hostile, captive space
+
+	coordinator *program
+	disk        *disk // the coordinator's
+	agents      []*agent
+	lives       lives
+	load        *load
+	visits      visits
+	decisions   decisions
+	herds       int          // how often the herd had to be made anew
+	evils       atomic.Int64 // how many hostile programs there were
+	trust       sync.Mutex   // held by a fault that is about trust
+
+	closing sync.Once
+	spaces  []space
+	closers []func()
+}
+
+// agent is one agent of the world.
+type agent struct {
+	*program
+	id    string
+	ip    string
+	disk  *disk  // its own; nil: its data are in a directory
+	data  string // where its data are
+	token string // with which it enrols
+	// captive is when a hostile coordinator stood in its way; under program.mu.
+	captive []history.Span
+}
+
+// newWorld builds a world of so many agents, and starts everything.
+func newWorld(t testing.TB, w *world, agents int) *world {
+	t.Helper()
+	w.t, w.bin, w.tls, w.log = t, needs(t), !*insecurely, t.Logf
+	w.dir = filepath.Join(os.TempDir(), fmt.Sprintf("elsewhere-chaos-%d-%s", os.Getpid(), w.name))
+	w.lives.world = w
+	t.Cleanup(func() { w.close(!t.Failed() && !*keepFiles) })
+	w.closeOnSignal()
+	ctx := t.Context()
+	for _, step := range []func(context.Context) error{
+		removeSpaces, removeDirs,
+		func(ctx context.Context) error { return w.wire(ctx, agents) }, w.makeDisks, w.listenAtTargets, w.startCoordinator, w.startAgents,
+	} {
+		if err := step(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.load = newLoad(w)
+	return w
+}
+
+// needs skips the test where there is no world to be had, and returns the directory of the binaries.
+func needs(t testing.TB) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("test/chaos makes network namespaces and mounts disks: run it as root")
+	}
+	for _, tool := range []string{"ip", "nft", "nsenter", "mkfs.ext4", "mount", "cp"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("test/chaos needs %s (Debian: apt-get install iproute2 nftables util-linux e2fsprogs mount)", tool)
+		}
+	}
+	bin, err := filepath.Abs(*binDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"elsewhere", "elsewhere-agent", "elsewhere-coordinator", "hostile-agent", "hostile-coordinator"} {
+		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
+			t.Fatalf("%v: run it by `make chaos`, which builds the programs for it", err)
+		}
+	}
+	return bin
+}
+
+// wire makes the namespaces and their links.
+func (w *world) wire(ctx context.Context, agents int) error {
+	w.core, w.coordinatorSpace = w.space("core"), w.space("coordinator")
+	w.targets, w.nowhere, w.spare = w.space("targets"), w.space("nowhere"), w.space("spare")
+	w.hostile, w.captive = w.space("hostile"), w.space("captive")
+	places := []space{w.coordinatorSpace, w.targets, w.nowhere, w.spare, w.hostile, w.captive}
+	const firstAgent = 6 // of them
+	for i := range agents {
+		id := fmt.Sprintf("agent-%d", i+1)
+		a := &agent{id: id, ip: fmt.Sprintf("10.77.%d.2", 11+i), data: filepath.Join(w.dir, id)}
+		where := w.space(id)
+		a.program = &program{w: w, name: id, where: where, args: func() []string { return w.agentArgs(a) }}
+		w.agents = append(w.agents, a)
+		places = append(places, where)
+	}
+	var errs []error
+	for _, s := range w.spaces {
+		errs = append(errs, space("").ip(ctx, "netns add "+string(s)), s.ip(ctx, "link set lo up"))
+	}
+	for i, s := range places {
+		number := i + 1
+		if i >= firstAgent {
+			number = 11 + i - firstAgent
+		}
+		errs = append(errs, w.link(ctx, s, number))
+	}
+	return errors.Join(append(errs,
+		w.core.sysctl(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/all/rp_filter": "0"}),
+		w.core.ip(ctx, "route add "+targetNet+" via "+targetsIP, "route add 10.66.0.0/16 via 10.77.3.2", "route add 169.254.169.254 via 10.77.3.2"),
+		w.targets.ip(ctx, "route add local "+targetNet+" dev lo"),
+		w.targets.nft(ctx, "table inet silent { chain input { type filter hook input priority 0; ip daddr "+silentNet+" drop\n}\n}\n"),
+		w.core.nft(ctx, untracked),
+		w.core.nft(ctx, "table inet fault_never { chain forward { type filter hook forward priority -5; ip daddr "+forbidden+" counter drop\n}\n}\n"),
+	)...)
+}
+
+// link connects a namespace to the core, which is its gateway.
+func (w *world) link(ctx context.Context, s space, number int) error {
+	port := fmt.Sprintf("to%d", number)
+	return errors.Join(
+		w.core.ip(ctx,
+			fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port, s),
+			fmt.Sprintf("addr add 10.77.%d.1/24 dev %s", number, port),
+			"link set "+port+" up"),
+		s.ip(ctx, fmt.Sprintf("addr add 10.77.%d.2/24 dev eth0", number), "link set eth0 up", fmt.Sprintf("route add default via 10.77.%d.1", number)),
+	)
+}
+
+func (w *world) space(name string) space {
+	s := space(fmt.Sprintf("%s%d-%s-%s", prefix, os.Getpid(), w.name, name))
+	w.spaces = append(w.spaces, s)
+	return s
+}
+
+// makeDisks gives the coordinator and the first agent a disk each, on a file system in memory that stands for
+// the medium.
+func (w *world) makeDisks(ctx context.Context) (err error) {
+	medium := filepath.Join(w.dir, "medium")
+	if err := os.MkdirAll(medium, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", medium, "tmpfs", 0, "size=4g"); err != nil {
+		return fmt.Errorf("a tmpfs: %w", err)
+	}
+	if w.disk, err = newDisk(ctx, medium, "coordinator", coordinatorDisk); err != nil {
+		return err
+	}
+	first := w.agents[0]
+	first.disk, err = newDisk(ctx, medium, first.id, agentDisk)
+	first.data = filepath.Join(medium, first.id, "data")
+	return err
+}
+
+// startCoordinator starts the coordinator, on the data that is there, and waits until it is ready.
+func (w *world) startCoordinator(ctx context.Context) error {
+	if w.coordinator == nil {
+		w.coordinator = &program{w: w, name: "coordinator", where: w.coordinatorSpace, args: w.coordinatorArgs}
+	}
+	if err := w.coordinator.start(ctx); err != nil {
+		return err
+	}
+	return w.ready(ctx)
+}
+
+// errEnded says that the coordinator has ended by itself.
+var errEnded = errors.New("it has ended")
+
+// ready waits until the coordinator serves.
+func (w *world) ready(ctx context.Context) error {
+	return eventually(ctx, "the coordinator to be ready", func(ctx context.Context) error {
+		if !w.coordinator.alive() {
+			return errEnded
+		}
+		return w.healthy(ctx)
+	})
+}
+
+func (w *world) coordinatorArgs() []string {
+	args := []string{
+		filepath.Join(w.bin, "elsewhere-coordinator"), "--data-dir", w.dataDir(),
+		"--grpc-addr", grpcAddr, "--nats-addr", natsAddr, "--http-addr", httpAddr,
+	}
+	if !w.tls {
+		args = append(args, "--insecure")
+	}
+	if w.life > 0 {
+		args = append(args, "--agent-certificate-life", w.life.String())
+	}
+	if w.unsafe {
+		args = append(args, "--unsafe-durability")
+	}
+	return args
+}
+
+// dataDir is the coordinator's.
+func (w *world) dataDir() string { return filepath.Join(w.disk.at, "data") }
+
+// startAgents starts all agents and waits until each has answered.
+func (w *world) startAgents(ctx context.Context) error {
+	var errs []error
+	for _, a := range w.agents {
+		if w.tls {
+			token, err := w.joinToken(ctx, a.id, region)
+			if a.token = token; err != nil {
+				return err
+			}
+		}
+		errs = append(errs, a.start(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (w *world) agentArgs(a *agent) []string {
+	args := []string{
+		filepath.Join(w.bin, "elsewhere-agent"), "--coordinator", grpcAddr, "--data-dir", a.data, "--id", a.id,
+		"--resolver", targetsIP, "--root-server", targetsIP, "--control", control, "--allow-target", targetNet,
+	}
+	if w.tls {
+		return append(args, "--join", a.token)
+	}
+	return append(args, "--region", region, "--insecure")
+}
+
+// onClose has fn called when the world ends, what was asked for last first.
+func (w *world) onClose(fn func()) { w.closers = append(w.closers, fn) }
+
+// closeOnSignal ends the world on Ctrl-C, and then the test.
+func (w *world) closeOnSignal() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if s, ok := <-signals; ok {
+			w.close(!*keepFiles)
+			fmt.Fprintln(os.Stderr, "ended by", s)
+			os.Exit(130)
+		}
+	}()
+	w.onClose(func() {
+		signal.Stop(signals)
+		close(signals)
+	})
+}
+
+// close ends everything; the files go too, if they are not wanted any more.
+func (w *world) close(forget bool) {
+	w.closing.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		for i := range w.closers {
+			w.closers[len(w.closers)-1-i]()
+		}
+		var errs []error
+		for _, s := range w.spaces {
+			errs = append(errs, s.remove(ctx))
+		}
+		errs = append(errs, unmountBelow(w.dir))
+		if forget {
+			errs = append(errs, os.RemoveAll(w.dir))
+		} else {
+			w.log("what is left of it: %s", w.dir)
+		}
+		if err := errors.Join(errs...); err != nil {
+			w.log("the world did not end well: %v", err)
+		}
+	})
+}
+
+// tail is the end of a log.
+func tail(name string) string {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(text[max(0, len(text)-600):]))
+}
+
+// visits is what the targets saw.
+type visits struct {
+	mu  sync.Mutex
+	all []history.Visit
+}
+
+// listenAtTargets accepts connections at every address of the targets, and notes them.
+func (w *world) listenAtTargets(ctx context.Context) error {
+	listener, err := w.targets.listen(ctx, "0.0.0.0:443")
+	if err != nil {
+		return err
+	}
+	w.onClose(func() { _ = listener.Close() })
+	names := map[string]string{}
+	for _, a := range w.agents {
+		names[a.ip] = a.id
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // closed
+			}
+			from, target := host(conn.RemoteAddr()), host(conn.LocalAddr())
+			go func() { // as a server does that waits for what its client has to say
+				_, _ = io.Copy(io.Discard, conn)
+				_ = conn.Close()
+			}()
+			if name := names[from]; name != "" {
+				from = name
+			}
+			w.visits.add(history.Visit{At: time.Now(), From: from, Target: target})
+		}
+	}()
+	return nil
+}
+
+func (v *visits) add(one history.Visit) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.all = append(v.all, one)
+}
