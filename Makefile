@@ -15,7 +15,7 @@ help: ## list the targets
 build: ## build the three programs into bin/
 	@mkdir -p bin
 	$(BUILD) -o bin/elsewhere ./cmd/elsewhere
-	$(BUILD) -o bin/elsewhere-agent ./cmd/agent
+	CGO_ENABLED=0 $(BUILD) -o bin/elsewhere-agent ./cmd/agent # without the C library it takes 1 MiB less
 	$(BUILD) -o bin/elsewhere-coordinator ./cmd/coordinator
 
 .PHONY: demo
@@ -27,7 +27,7 @@ demo: ## show a small network at work, on this machine alone
 
 .PHONY: test
 test: ## run the tests that need neither root nor tools; RACE=1 with the race detector
-	$(GO) test -tags $(TAGS) $(if $(RACE),-race) $(TESTFLAGS) $$($(GO) list ./... | grep -v /test/lab$$)
+	$(GO) test -tags $(TAGS) $(if $(RACE),-race) $(TESTFLAGS) $$($(GO) list ./... | grep -vE '/test/(lab|chaos)$$')
 
 .PHONY: fuzz
 FUZZTIME ?= 30s
@@ -63,6 +63,19 @@ lab-random: build ## draw N (200) combinations of faults from SEED (1) and compa
 .PHONY: lab-loss
 lab-loss: build ## measure healthy targets N (200) times while one packet of twenty is lost (root)
 	$(GO) test -tags $(TAGS) -count=1 -timeout 60m -v $(TESTFLAGS) -run '^TestLab$$/^HealthyUnderLoss$$' ./test/lab -args -loss $(N)
+
+.PHONY: chaos
+PROFILE  ?= long
+DURATION ?= 30m
+chaos: ## hurt a whole network for DURATION (30m), as SEED (1) says, HERD (1,000) agents coming at once, and judge its history (root)
+	@mkdir -p bin/chaos
+	$(GO) build -tags "$(TAGS) chaos" -o bin/chaos/elsewhere-agent ./cmd/agent
+	$(GO) build -tags "$(TAGS) chaos" -o bin/chaos/elsewhere-coordinator ./cmd/coordinator
+	$(GO) build -tags $(TAGS) -o bin/chaos/elsewhere ./cmd/elsewhere
+	$(GO) build -tags $(TAGS) -o bin/chaos/hostile-agent ./test/hostile/agent
+	$(GO) build -tags $(TAGS) -o bin/chaos/hostile-coordinator ./test/hostile/coordinator
+	$(GO) test -tags $(TAGS) -count=1 -timeout 0 -v $(TESTFLAGS) ./test/chaos -args \
+	  -seed $(SEED) -profile $(PROFILE) -duration $(DURATION) $(if $(INSECURE),-insecure) $(if $(HERD),-herd $(HERD)) $(if $(ONLY),-only "$(ONLY)")
 
 .PHONY: bench
 bench: build ## measure latency, throughput, memory and size
