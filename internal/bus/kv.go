@@ -203,7 +203,7 @@ func (b *Bucket) watch(ctx context.Context, see func(*Value) error, opts ...jets
 			return fmt.Errorf("bus: bucket %s: %w", b.Name(), ctx.Err())
 		case e, ok := <-watcher.Updates():
 			if !ok {
-				return fmt.Errorf("bus: bucket %s: the watch ended", b.kv.Bucket())
+				return fmt.Errorf("bus: bucket %s: the watch ended", b.Name())
 			}
 			if err := see(seen(e)); err != nil {
 				return err

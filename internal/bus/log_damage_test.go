@@ -187,6 +187,28 @@ func TestDamageBehindTheCheckpointIsSeen(t *testing.T) {
 	}
 }
 
+// firstBlock is the file of a log's first messages, below the directory of its server.
+const firstBlock = "jetstream/LOG/streams/LOG/msgs/1.blk"
+
+// openFlipped opens a copy of a log, one bit of whose first block is another.
+func openFlipped(t *testing.T, dir string, bit uint32) (l *bus.Log, stop func()) {
+	t.Helper()
+	damaged := t.TempDir()
+	if err := os.CopyFS(damaged, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	change(t, filepath.Join(damaged, firstBlock), func(data []byte) []byte { data[bit/8] ^= 1 << (bit % 8); return data })
+	s := startServer(t, damaged, "127.0.0.1:0")
+	l, err := bus.OpenLog(t.Context(), s, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, func() {
+		l.Close()
+		s.Shutdown()
+	}
+}
+
 // TestEveryByteOfARecord: whatever bit flips in a message's record, in JetStream's own part of it too, the log is not taken
 // for whole. The length of a message's subject is under no checksum of JetStream's.
 func TestEveryByteOfARecord(t *testing.T) {
@@ -200,8 +222,7 @@ func TestEveryByteOfARecord(t *testing.T) {
 		}
 	}
 	s.Shutdown()
-	const block = "jetstream/LOG/streams/LOG/msgs/1.blk"
-	whole, err := os.ReadFile(filepath.Join(dir, block))
+	whole, err := os.ReadFile(filepath.Join(dir, firstBlock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,16 +231,7 @@ func TestEveryByteOfARecord(t *testing.T) {
 		at += binary.LittleEndian.Uint32(whole[at:])
 	}
 	for i := range 8 * binary.LittleEndian.Uint32(whole[at:]) {
-		damaged := t.TempDir()
-		if err := os.CopyFS(damaged, os.DirFS(dir)); err != nil {
-			t.Fatal(err)
-		}
-		change(t, filepath.Join(damaged, block), func(data []byte) []byte { data[at+i/8] ^= 1 << (i % 8); return data })
-		s := startServer(t, damaged, "127.0.0.1:0")
-		l, err := bus.OpenLog(t.Context(), s, 1<<30)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l, stop := openFlipped(t, dir, 8*at+i)
 		bounds, err := l.Bounds(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -231,8 +243,7 @@ func TestEveryByteOfARecord(t *testing.T) {
 			}
 			cancel()
 		}
-		l.Close()
-		s.Shutdown()
+		stop()
 	}
 }
 
@@ -252,8 +263,7 @@ func TestTheLengthOfAHeader(t *testing.T) {
 		}
 	}
 	s.Shutdown()
-	const block = "jetstream/LOG/streams/LOG/msgs/1.blk"
-	whole, err := os.ReadFile(filepath.Join(dir, block))
+	whole, err := os.ReadFile(filepath.Join(dir, firstBlock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,16 +276,7 @@ func TestTheLengthOfAHeader(t *testing.T) {
 		t.Fatalf("there is no header but %q", header)
 	}
 	for i := range uint32(32) {
-		damaged := t.TempDir()
-		if err := os.CopyFS(damaged, os.DirFS(dir)); err != nil {
-			t.Fatal(err)
-		}
-		change(t, filepath.Join(damaged, block), func(data []byte) []byte { data[at+i/8] ^= 1 << (i % 8); return data })
-		s := startServer(t, damaged, "127.0.0.1:0")
-		l, err := bus.OpenLog(t.Context(), s, 1<<30)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l, stop := openFlipped(t, dir, 8*at+i)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
 		last := uint64(0)
 		err = l.Fold(ctx, 0, func(m bus.Message) error {
@@ -289,8 +290,7 @@ func TestTheLengthOfAHeader(t *testing.T) {
 			t.Errorf("bit %d: it was folded up to %d, %v", i, last, err)
 		}
 		cancel()
-		l.Close()
-		s.Shutdown()
+		stop()
 	}
 }
 

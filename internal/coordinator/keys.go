@@ -20,7 +20,7 @@ type keys struct {
 
 // newKeys refuses a bucket that is not what it was.
 func newKeys(ctx context.Context, b *bus.Bucket, s *store.Store) (*keys, error) {
-	const advice = "tokens that were used or revoked may be good again in it: restore a backup, or move fold.db away to go on with what is there"
+	const advice = "what was replaced in it may be back, as a token that was used or revoked: restore a backup, or move fold.db away to go on with what is there"
 	had, err := s.Keys(b.Name())
 	if err != nil {
 		return nil, err
