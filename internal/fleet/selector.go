@@ -5,7 +5,6 @@ package fleet
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -26,9 +25,9 @@ type Selector struct{ any [][]term }
 
 // term is one word of a selector: "world", or something that a vantage has.
 type term struct {
-	word string // lower case
-	asn  uint32 // of "AS64500", otherwise 0
-	part bool   // "~": a part of it is enough
+	word   string // lower case, with its "~"
+	needle string // what is looked for in an agent's words; that of "world" is in all of them
+	asn    uint32 // of "AS64500", otherwise 0
 }
 
 // ParseSelector reads a selector: words for a region, country (code or English name), city, provider,
@@ -63,11 +62,19 @@ func ParseSelector(text string) (Selector, error) {
 
 func parseTerm(word string) (term, error) {
 	t := term{word: strings.ToLower(word)}
-	t.word, t.part = strings.CutPrefix(t.word, "~")
-	if t.word == "" {
+	part, ok := strings.CutPrefix(t.word, "~")
+	switch {
+	case part == "":
 		return term{}, errors.New(`an empty word; write "a+b" for both, "a,b" for either`)
+	case strings.Contains(part, separator):
+		return term{}, errors.New("a NUL in a word")
+	case ok:
+		t.needle = part
+		return t, nil
+	case part != "world":
+		t.needle = separator + part + separator
 	}
-	if digits, ok := strings.CutPrefix(t.word, "as"); ok && !t.part {
+	if digits, ok := strings.CutPrefix(t.word, "as"); ok {
 		if n, err := strconv.ParseUint(digits, 10, 32); err == nil {
 			t.asn = uint32(n)
 		}
@@ -91,9 +98,6 @@ func (s Selector) String() string {
 		words := make([]string, len(all))
 		for k, t := range all {
 			words[k] = t.word
-			if t.part {
-				words[k] = "~" + t.word
-			}
 		}
 		items[i] = strings.Join(words, "+")
 	}
@@ -116,35 +120,38 @@ func (s Selector) matches(w words) bool {
 	return false
 }
 
-// words are what a selector can say of an agent, in lower case.
+// words are what a selector can say of an agent: all of it in lower case, with a separator around each. To look through
+// one text takes a tenth of the time that it takes to look into many.
 type words struct {
 	asn uint32
-	all []string
+	all string
 }
 
+// separator is in no term.
+const separator = "\x00"
+
 func wordsOf(agent string, v *pb.Vantage) words {
-	w := words{v.GetAsn(), make([]string, 0, 6+3*len(v.GetLabels()))}
-	for _, value := range []string{v.GetRegion(), v.GetCountry(), countryName(v.GetCountry()), v.GetCity(), v.GetProvider(), agent} {
-		if value != "" {
-			w.all = append(w.all, strings.ToLower(value))
+	var all strings.Builder
+	all.WriteString(separator)
+	add := func(word string) {
+		if word != "" {
+			all.WriteString(strings.ToLower(word) + separator)
 		}
+	}
+	for _, value := range []string{v.GetRegion(), v.GetCountry(), countryName(v.GetCountry()), v.GetCity(), v.GetProvider(), agent} {
+		add(value)
 	}
 	for key, value := range v.GetLabels() {
-		key = strings.ToLower(key)
-		label := key + "=" + strings.ToLower(value)
-		w.all = append(w.all, label, label[:len(key)])
-		if value != "" {
-			w.all = append(w.all, label[len(key)+1:])
-		}
+		add(key + "=" + value)
+		add(key)
+		add(value)
 	}
-	return w
+	return words{v.GetAsn(), all.String()}
 }
 
 func (t term) matches(w words) bool {
-	return t.word == "world" && !t.part || t.asn != 0 && t.asn == w.asn || slices.ContainsFunc(w.all, t.is)
+	return t.asn != 0 && t.asn == w.asn || strings.Contains(w.all, t.needle)
 }
-
-func (t term) is(word string) bool { return word == t.word || t.part && strings.Contains(word, t.word) }
 
 // countryName is the English name of an ISO 3166-1 alpha-2 code, "" if there is none.
 func countryName(code string) string {
