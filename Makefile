@@ -32,12 +32,7 @@ test: ## run the tests that need neither root nor tools; RACE=1 with the race de
 .PHONY: fuzz
 FUZZTIME ?= 30s
 fuzz: ## run every fuzzer for FUZZTIME (30s)
-	@set -e; for pkg in $$($(GO) list ./...); do \
-	  for target in $$($(GO) test -tags $(TAGS) -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "$$pkg $$target"; \
-	    $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
-	  done; \
-	done
+	./.ci/fuzz $(FUZZTIME) $(TAGS)
 
 .PHONY: generate
 generate: ## make the Go code of the contract
