@@ -286,7 +286,11 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	if err := c.begin(partsCtx); err != nil {
 		c.auditor.stop()
 		stopInner()
-		return errors.Join(err, parts.Wait())
+		why := parts.Wait()
+		if why != nil && errors.Is(err, context.Canceled) {
+			return why // a part failed: all that the beginning knows is that it is over
+		}
+		return errors.Join(err, why)
 	}
 	parts.Go(func() error { return c.retain(partsCtx) })
 	parts.Go(func() error { return c.sweepTokens(partsCtx) })

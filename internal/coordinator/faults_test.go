@@ -1,11 +1,13 @@
 package coordinator_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,7 +15,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/coordinator"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -37,37 +38,47 @@ func (w *world) options() coordinator.Options {
 	return coordinator.Options{DataDir: w.dir, GRPCAddr: "127.0.0.1:0", NATSAddr: "127.0.0.1:0", Insecure: true}
 }
 
-// TestADamagedFileOfTheLog cuts a file of the log short while the coordinator is stopped (F16).
+// TestADamagedFileOfTheLog damages a file of the log while the coordinator is stopped (F16): the next one says what it is,
+// and nothing else.
 func TestADamagedFileOfTheLog(t *testing.T) {
-	w := newWorld(t, coordinator.Options{})
-	w.agent("a", "r", true)
-	for range 3 {
-		w.end(w.create(w.tcp(w.target)).GetId())
+	for _, c := range []struct {
+		what   string
+		damage func(block []byte) []byte
+		says   string
+	}{
+		{"half of it is gone", func(block []byte) []byte { return block[:len(block)/2] }, "has lost what was acknowledged"},
+		{"the length of the first subject is another", func(block []byte) []byte { block[20] ^= 1; return block }, "has a hole"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			w := newWorld(t, coordinator.Options{})
+			w.agent("a", "r", true)
+			for range 3 {
+				w.end(w.create(w.tcp(w.target)).GetId())
+			}
+			w.stop()
+			blocks, err := filepath.Glob(filepath.Join(w.dir, "jetstream/LOG/streams/LOG/msgs/*.blk"))
+			if err != nil || len(blocks) != 1 {
+				t.Fatalf("blocks: %v, %v", blocks, err)
+			}
+			before, err := os.ReadFile(blocks[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			after := c.damage(slices.Clone(before))
+			if err := os.WriteFile(blocks[0], after, 0o600); err != nil || bytes.Equal(before, after) {
+				t.Fatalf("the fault did not strike: %v", err)
+			}
+			next, err := coordinator.New(t.Context(), w.options())
+			if err == nil {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				err = next.Run(ctx)
+			}
+			if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "canceled") {
+				t.Errorf("it ran on, or says something else: %v", err)
+			}
+		})
 	}
-	w.stop()
-	blocks, err := filepath.Glob(filepath.Join(w.dir, "jetstream/LOG/streams/LOG/msgs/*.blk"))
-	if err != nil || len(blocks) != 1 {
-		t.Fatalf("blocks: %v, %v", blocks, err)
-	}
-	before, err := os.Stat(blocks[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(blocks[0], before.Size()/2); err != nil {
-		t.Fatal(err)
-	}
-	if after, err := os.Stat(blocks[0]); err != nil || after.Size() == before.Size() {
-		t.Fatalf("the fault did not strike: %v", err)
-	}
-	c, err := coordinator.New(t.Context(), w.options())
-	if err == nil {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if err = c.Run(ctx); !errors.Is(err, bus.ErrHole) {
-			t.Errorf("it ran on: %v", err)
-		}
-	}
-	t.Log(err)
 }
 
 // TestADamagedFileOfTokens flips a bit of the tokens while the coordinator is stopped, before what says that one of them
