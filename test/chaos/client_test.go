@@ -36,7 +36,7 @@ func host(a net.Addr) string {
 // since how long the network takes is what is measured.
 func (w *world) client(more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	options := append([]grpc.DialOption{
-		grpc.WithContextDialer(w.core.dial),
+		grpc.WithContextDialer(w.core.Dial),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64 << 20)), // a few herds are more than the 4 MiB that a client takes
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, MaxDelay: 500 * time.Millisecond}, MinConnectTimeout: 2 * time.Second,
@@ -75,7 +75,7 @@ func (w *world) healthy(ctx context.Context) error {
 	}
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, address string) (net.Conn, error) { return w.core.dial(ctx, address) },
+		DialContext:       func(ctx context.Context, _, address string) (net.Conn, error) { return w.core.Dial(ctx, address) },
 	}}
 	response, err := client.Do(request)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	namespace "github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 )
 
 // disk is a file system in an image file, which stands for what has reached the medium: what the kernel has
@@ -123,7 +125,7 @@ func removeDirs(context.Context) error {
 		return err
 	}
 	for _, dir := range dirs {
-		if gone(filepath.Base(dir), "elsewhere-chaos-") {
+		if namespace.Left(filepath.Base(dir), "elsewhere-chaos-") {
 			err = errors.Join(err, unmountBelow(dir), os.RemoveAll(dir))
 		}
 	}

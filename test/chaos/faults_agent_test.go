@@ -175,7 +175,7 @@ func (w *world) as(a *agent) (*grpc.ClientConn, error) {
 		}
 		option = grpc.WithTransportCredentials(credentials.NewTLS(w.trusting(&pair)))
 	}
-	return grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.core.dial), option)
+	return grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.core.Dial), option)
 }
 
 // register introduces an agent, whose vantage is not of interest.

@@ -20,7 +20,7 @@ func (w *world) elsewhere(ctx context.Context, args ...string) (string, error) {
 	} else {
 		words = append(words, "--insecure")
 	}
-	return w.core.output(ctx, words...)
+	return w.core.Output(ctx, words...)
 }
 
 // logRestored flips bits of the log, and makes the coordinator's data again of a backup, by the commands that an operator
@@ -62,7 +62,7 @@ func logRestored(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 				return "", err
 			}
 			// Its token and its authority are in the backup; the command that restores asks nobody.
-			restored, err := w.core.output(ctx, filepath.Join(w.bin, "elsewhere"), "restore", file, "--data-dir", w.dataDir()+".restored")
+			restored, err := w.core.Output(ctx, filepath.Join(w.bin, "elsewhere"), "restore", file, "--data-dir", w.dataDir()+".restored")
 			if err != nil {
 				return "", err
 			}

@@ -69,7 +69,7 @@ func zoo(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 	}
 	for i, animal := range animals {
 		var s probetest.Server
-		err := w.targets.do(func() (err error) {
+		err := w.targets.Do(func() (err error) {
 			s, err = animal.Listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, 10, byte(1 + i)}), 0))
 			return err
 		})

@@ -11,7 +11,7 @@ import (
 
 // impose makes a table of rules for what the core forwards.
 func (w *world) impose(ctx context.Context, name string, rules ...string) error {
-	return w.core.nft(ctx, fmt.Sprintf("table inet fault_%s {\nchain forward { type filter hook forward priority 0;\n%s\n}\n}\n", name, strings.Join(rules, "\n")))
+	return w.core.NFT(ctx, fmt.Sprintf("table inet fault_%s {\nchain forward { type filter hook forward priority 0;\n%s\n}\n}\n", name, strings.Join(rules, "\n")))
 }
 
 // untracked has the core remember no connection between agents and the coordinator but of those that a table translates:
@@ -30,14 +30,14 @@ func translating(name string, agents ...*agent) string {
 
 // lift removes a table.
 func (w *world) lift(ctx context.Context, name string) error {
-	return w.core.nft(ctx, "delete table inet fault_"+name+"\n")
+	return w.core.NFT(ctx, "delete table inet fault_"+name+"\n")
 }
 
 var counter = regexp.MustCompile(`counter packets (\d+)`)
 
 // counted is how many packets each counting rule of a table has matched.
 func (w *world) counted(ctx context.Context, name string) (all []int, err error) {
-	out, err := w.core.output(ctx, "nft", "list", "table", "inet", "fault_"+name)
+	out, err := w.core.Output(ctx, "nft", "list", "table", "inet", "fault_"+name)
 	if err != nil {
 		return nil, err
 	}

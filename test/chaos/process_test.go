@@ -44,7 +44,7 @@ func (p *program) start(ctx context.Context) error {
 		return err
 	}
 	defer out.Close()
-	cmd := p.where.command(context.WithoutCancel(ctx), p.args()...)
+	cmd := p.where.Command(context.WithoutCancel(ctx), p.args()...)
 	cmd.Env = append(cmd.Env, chaos.EventsVariable+"="+p.events(), chaos.PointVariable+"="+p.order())
 	cmd.Stdout, cmd.Stderr = out, out
 	done := make(chan struct{})

@@ -136,7 +136,7 @@ func (w *world) race(ctx context.Context, name, token string) {
 		}
 		option = grpc.WithTransportCredentials(credentials.NewTLS(w.trusting(&tls.Certificate{Certificate: chain, PrivateKey: key})))
 	}
-	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.core.dial), option)
+	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.core.Dial), option)
 	if err != nil {
 		return
 	}
@@ -165,7 +165,7 @@ func (w *world) enrol(ctx context.Context, call history.Call, key *ecdsa.Private
 	if err != nil {
 		return nil
 	}
-	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.core.dial),
+	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.core.Dial),
 		grpc.WithTransportCredentials(credentials.NewTLS(w.trusting(nil))))
 	if err != nil {
 		return nil

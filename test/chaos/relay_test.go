@@ -37,7 +37,7 @@ var relayPorts = map[string]string{"7700": "17700", "7702": "17702"}
 func newRelay(ctx context.Context, w *world, delay, jitter time.Duration) (*relay, error) {
 	r := &relay{w: w, delay: delay, jitter: jitter}
 	for port, at := range relayPorts {
-		l, err := w.core.listen(ctx, "0.0.0.0:"+at)
+		l, err := w.core.Listen(ctx, "0.0.0.0:"+at)
 		if err != nil {
 			r.close()
 			return nil, err
@@ -56,7 +56,7 @@ func (r *relay) accept(l net.Listener, to string) {
 		}
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			far, err := r.w.core.dial(ctx, to)
+			far, err := r.w.core.Dial(ctx, to)
 			cancel()
 			if err != nil || !r.keep(near, far) {
 				_ = near.Close()
@@ -135,14 +135,14 @@ func (w *world) divert(ctx context.Context, name string, agents []*agent, to fun
 		}
 		straight = append(straight, between(a, "meta l4proto tcp reject with tcp reset")...)
 	}
-	return w.core.nft(ctx, translating(name, agents...)+fmt.Sprintf("chain pre { type nat hook prerouting priority -100;\n%s\n}\n"+
+	return w.core.NFT(ctx, translating(name, agents...)+fmt.Sprintf("chain pre { type nat hook prerouting priority -100;\n%s\n}\n"+
 		"chain forward { type filter hook forward priority 0;\n%s\n}\n}\n", strings.Join(rules, "\n"), strings.Join(straight, "\n")))
 }
 
 // roundTrip is how long a call takes that goes the way of an agent, by the fastest of a few: the others had to wait
 // for the coordinator.
 func (w *world) roundTrip(ctx context.Context, a *agent) (time.Duration, error) {
-	conn, err := w.client(grpc.WithContextDialer(a.where.dial))
+	conn, err := w.client(grpc.WithContextDialer(a.where.Dial))
 	if err != nil {
 		return 0, err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	namespace "github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 	"github.com/elsewhere-net/elsewhere/test/chaos/history"
 )
 
@@ -44,6 +45,13 @@ const (
 	coordinatorDisk = 1 << 30 // half an hour, and beside it what is restored of that
 	agentDisk       = 48 << 20
 )
+
+// prefix begins the names of this package's namespaces; the process id follows, so that what is left behind can be told
+// from what is in use.
+const prefix = "ewc-"
+
+// space is a network namespace.
+type space = namespace.Named
 
 // world is a network: a core that routes, the coordinator, agents, targets, each in a namespace of its own.
 type world struct {
@@ -98,7 +106,7 @@ func newWorld(t testing.TB, w *world, agents int) *world {
 	w.closeOnSignal()
 	ctx := t.Context()
 	for _, step := range []func(context.Context) error{
-		removeSpaces, removeDirs,
+		func(ctx context.Context) error { return namespace.RemoveLeft(ctx, prefix) }, removeDirs,
 		func(ctx context.Context) error { return w.wire(ctx, agents) }, w.makeDisks, w.listenAtTargets, w.startCoordinator, w.startAgents,
 	} {
 		if err := step(ctx); err != nil {
@@ -149,7 +157,7 @@ func (w *world) wire(ctx context.Context, agents int) error {
 	}
 	var errs []error
 	for _, s := range w.spaces {
-		errs = append(errs, space("").ip(ctx, "netns add "+string(s)), s.ip(ctx, "link set lo up"))
+		errs = append(errs, space("").IP(ctx, "netns add "+string(s)), s.IP(ctx, "link set lo up"))
 	}
 	for i, s := range places {
 		number := i + 1
@@ -159,12 +167,12 @@ func (w *world) wire(ctx context.Context, agents int) error {
 		errs = append(errs, w.link(ctx, s, number))
 	}
 	return errors.Join(append(errs,
-		w.core.sysctl(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/all/rp_filter": "0"}),
-		w.core.ip(ctx, "route add "+targetNet+" via "+targetsIP, "route add 10.66.0.0/16 via 10.77.3.2", "route add 169.254.169.254 via 10.77.3.2"),
-		w.targets.ip(ctx, "route add local "+targetNet+" dev lo"),
-		w.targets.nft(ctx, "table inet silent { chain input { type filter hook input priority 0; ip daddr "+silentNet+" drop\n}\n}\n"),
-		w.core.nft(ctx, untracked),
-		w.core.nft(ctx, "table inet fault_never { chain forward { type filter hook forward priority -5; ip daddr "+forbidden+" counter drop\n}\n}\n"),
+		w.core.Sysctl(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/conf/all/rp_filter": "0"}),
+		w.core.IP(ctx, "route add "+targetNet+" via "+targetsIP, "route add 10.66.0.0/16 via 10.77.3.2", "route add 169.254.169.254 via 10.77.3.2"),
+		w.targets.IP(ctx, "route add local "+targetNet+" dev lo"),
+		w.targets.NFT(ctx, "table inet silent { chain input { type filter hook input priority 0; ip daddr "+silentNet+" drop\n}\n}\n"),
+		w.core.NFT(ctx, untracked),
+		w.core.NFT(ctx, "table inet fault_never { chain forward { type filter hook forward priority -5; ip daddr "+forbidden+" counter drop\n}\n}\n"),
 	)...)
 }
 
@@ -172,11 +180,11 @@ func (w *world) wire(ctx context.Context, agents int) error {
 func (w *world) link(ctx context.Context, s space, number int) error {
 	port := fmt.Sprintf("to%d", number)
 	return errors.Join(
-		w.core.ip(ctx,
+		w.core.IP(ctx,
 			fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port, s),
 			fmt.Sprintf("addr add 10.77.%d.1/24 dev %s", number, port),
 			"link set "+port+" up"),
-		s.ip(ctx, fmt.Sprintf("addr add 10.77.%d.2/24 dev eth0", number), "link set eth0 up", fmt.Sprintf("route add default via 10.77.%d.1", number)),
+		s.IP(ctx, fmt.Sprintf("addr add 10.77.%d.2/24 dev eth0", number), "link set eth0 up", fmt.Sprintf("route add default via 10.77.%d.1", number)),
 	)
 }
 
@@ -305,7 +313,7 @@ func (w *world) close(forget bool) {
 		}
 		var errs []error
 		for _, s := range w.spaces {
-			errs = append(errs, s.remove(ctx))
+			errs = append(errs, s.Remove(ctx))
 		}
 		errs = append(errs, unmountBelow(w.dir))
 		if forget {
@@ -336,7 +344,7 @@ type visits struct {
 
 // listenAtTargets accepts connections at every address of the targets, and notes them.
 func (w *world) listenAtTargets(ctx context.Context) error {
-	listener, err := w.targets.listen(ctx, "0.0.0.0:443")
+	listener, err := w.targets.Listen(ctx, "0.0.0.0:443")
 	if err != nil {
 		return err
 	}

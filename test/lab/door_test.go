@@ -54,7 +54,7 @@ func (w *world) client() (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.coordinator.dial),
+	return grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.coordinator.Dial),
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: host})),
 		grpc.WithPerRPCCredentials(header))
 }

@@ -21,7 +21,7 @@ func (w *world) impose(ctx context.Context, s scenario) error {
 		}
 		script := fmt.Sprintf("%stable inet %s {\n\tchain %s {\n\t\ttype %s;\n%s\t}\n}\n",
 			w.defines(), s.table(), place, hook(place), rules.String())
-		if err := w.place(place).nft(ctx, script); err != nil {
+		if err := w.place(place).NFT(ctx, script); err != nil {
 			return err
 		}
 	}
@@ -46,7 +46,7 @@ func (w *world) lift(ctx context.Context, s scenario) error {
 	for _, place := range s.places() {
 		if where := w.place(place); !done[where] { // two of them are the router's
 			done[where] = true
-			errs = append(errs, where.nft(ctx, "delete table inet "+s.table()+"\n"))
+			errs = append(errs, where.NFT(ctx, "delete table inet "+s.table()+"\n"))
 		}
 	}
 	return errors.Join(errs...)
@@ -94,7 +94,7 @@ var counter = regexp.MustCompile(`counter packets (\d+)`)
 
 // counters reads the counters of the scenario's rules in one namespace.
 func counters(ctx context.Context, where space, s scenario) ([]int, error) {
-	out, err := where.output(ctx, "nft", "list", "table", "inet", s.table())
+	out, err := where.Output(ctx, "nft", "list", "table", "inet", s.table())
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func (w *world) testGrpcurl(t *testing.T) {
 	grpcurl := []string{tool, "-cacert", w.coordinatorFile("ca.pem"), "-H", "authorization: Bearer " + string(token)}
 	call := func(args ...string) string {
 		t.Helper()
-		out, err := w.coordinator.output(t.Context(), append(slices.Clone(grpcurl), args...)...)
+		out, err := w.coordinator.Output(t.Context(), append(slices.Clone(grpcurl), args...)...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func (w *world) testGrpcurl(t *testing.T) {
 	if !strings.Contains(news, `"STATE_FINISHED"`) || !strings.Contains(news, `"OUTCOME_OK"`) {
 		t.Errorf("the watch ended without a finished, healthy measurement: %s", news)
 	}
-	out, err := w.coordinator.output(t.Context(), append(slices.Clone(grpcurl), "-d",
+	out, err := w.coordinator.Output(t.Context(), append(slices.Clone(grpcurl), "-d",
 		`{"spec": {"tcp": {"host": "a.`+zone+`", "port": 99999}}}`, grpcAddr, "elsewhere.v1.MeasurementService/CreateMeasurement")...)
 	if err == nil || !strings.Contains(out, "InvalidArgument") || !strings.Contains(out, "spec.tcp.port") {
 		t.Errorf("port 99999 gave %v: %s", err, out)

@@ -47,7 +47,7 @@ func askTwice(args string) func(context.Context, *peerWorld) (facts, error) {
 
 func digging(command string) func(context.Context, *peerWorld) (facts, error) {
 	return func(ctx context.Context, w *peerWorld) (facts, error) {
-		out, err := w.home.output(ctx, strings.Fields(strings.ReplaceAll(command, "ROOT", w.pki.file("root")))...)
+		out, err := w.home.Output(ctx, strings.Fields(strings.ReplaceAll(command, "ROOT", w.pki.file("root")))...)
 		if strings.Contains(out, "no servers could be reached") || strings.Contains(out, "communications error") {
 			return facts{"outcome": digTrouble(out)}, nil
 		}

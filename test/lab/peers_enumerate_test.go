@@ -46,7 +46,7 @@ func (t table) elem(key string) string {
 func enumerated(name string) func(context.Context, *peerWorld) (facts, error) {
 	return func(ctx context.Context, w *peerWorld) (facts, error) {
 		s := w.site(name)
-		out, err := w.home.command(ctx, "nmap", "-Pn", "-n", "-sT", "-p", fmt.Sprint(s.port), "-oX", "-",
+		out, err := w.home.Command(ctx, "nmap", "-Pn", "-n", "-sT", "-p", fmt.Sprint(s.port), "-oX", "-",
 			"--script", "ssl-enum-ciphers", "--script-args", "tls.servername="+s.host(), s.addr).Output()
 		if err != nil {
 			return nil, err

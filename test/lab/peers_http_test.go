@@ -131,7 +131,7 @@ const untrusted = 60
 
 // runCurl runs curl and reads what it writes, however it ends.
 func (w *peerWorld) runCurl(ctx context.Context, args []string) (said curlSaid, err error) {
-	out, err := w.home.command(ctx, args...).Output()
+	out, err := w.home.Command(ctx, args...).Output()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		return said, err
 	}

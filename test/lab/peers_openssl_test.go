@@ -18,7 +18,7 @@ type suiteNames map[string]string
 
 // openSSLSuites asks openssl for both of its names of every suite that it knows.
 func openSSLSuites(ctx context.Context, w *peerWorld) (suiteNames, error) {
-	out, err := w.home.output(ctx, "openssl", "ciphers", "-V", "-stdname", "ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+	out, err := w.home.Output(ctx, "openssl", "ciphers", "-V", "-stdname", "ALL:COMPLEMENTOFALL:@SECLEVEL=0")
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (w *peerWorld) sClient(ctx context.Context, s *site, args ...string) string
 		all = append(all, "-servername", s.host())
 	}
 	// It ends with 1 where a handshake fails: what it says is what counts.
-	cmd := w.home.command(ctx, append([]string{"timeout", "3"}, append(all, args...)...)...)
+	cmd := w.home.Command(ctx, append([]string{"timeout", "3"}, append(all, args...)...)...)
 	out, _ := cmd.CombinedOutput()
 	return string(out)
 }

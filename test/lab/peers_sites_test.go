@@ -184,7 +184,7 @@ func (w *peerWorld) serveSites(ctx context.Context) error {
 
 // byGo serves with Go's own TLS.
 func byGo(ctx context.Context, w *peerWorld, s *site) error {
-	plain, err := w.there.listen(ctx, s.at())
+	plain, err := w.there.Listen(ctx, s.at())
 	if err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ config="allow=all:tls-version-min=ssl3.0:dtls-version-min=0:DSA-MIN=512:RSA-MIN=
 
 // serveIssuer serves the intermediate where certificates say that it is.
 func (w *peerWorld) serveIssuer(ctx context.Context) error {
-	l, err := w.there.listen(ctx, aiaAddr+":80")
+	l, err := w.there.Listen(ctx, aiaAddr+":80")
 	if err != nil {
 		return err
 	}
@@ -318,7 +318,7 @@ func saying(text string) func(context.Context, *peerWorld, *site) error {
 
 // keep listens inside the namespace of the servers until the world ends.
 func (w *peerWorld) keep(s *site, listen func(netip.AddrPort) (*probetest.Host, error)) error {
-	return w.there.do(func() error {
+	return w.there.Do(func() error {
 		h, err := listen(netip.MustParseAddrPort(s.at()))
 		if err == nil {
 			w.onClose(func() { _ = h.Close() })

@@ -36,7 +36,7 @@ type nmapRun struct {
 
 // nmap scans one port of one address.
 func (w *peerWorld) nmap(ctx context.Context, args ...string) (*nmapRun, error) {
-	out, err := w.home.command(ctx, append([]string{"nmap", "-Pn", "-n", "-oX", "-"}, args...)...).Output()
+	out, err := w.home.Command(ctx, append([]string{"nmap", "-Pn", "-n", "-oX", "-"}, args...)...).Output()
 	if err != nil {
 		return nil, fmt.Errorf("nmap %v: %w: %s", args, err, out)
 	}
@@ -158,7 +158,7 @@ func afterwards() []comparison {
 // greetedByReset connects with openssl, whose first read or write tells.
 func greetedByReset(at string) func(context.Context, *peerWorld) (facts, error) {
 	return func(ctx context.Context, w *peerWorld) (facts, error) {
-		out, err := w.home.command(ctx, "openssl", "s_client", "-connect", at).CombinedOutput()
+		out, err := w.home.Command(ctx, "openssl", "s_client", "-connect", at).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "errno=104") {
 			return nil, fmt.Errorf("want a connection reset by the peer: %w: %s", err, out)
 		}
@@ -169,7 +169,7 @@ func greetedByReset(at string) func(context.Context, *peerWorld) (facts, error) 
 // telnet connects with curl and waits for a moment.
 func telnet(at string) func(context.Context, *peerWorld) (facts, error) {
 	return func(ctx context.Context, w *peerWorld) (facts, error) {
-		cmd := w.home.command(ctx, "curl", "-sS", "--max-time", "1", "telnet://"+at)
+		cmd := w.home.Command(ctx, "curl", "-sS", "--max-time", "1", "telnet://"+at)
 		// The other end of a pipe that nobody writes to: at the end of its input curl would close.
 		stdin, err := cmd.StdinPipe()
 		if err != nil {
@@ -258,7 +258,7 @@ var (
 // tcptraceroute traces with tcptraceroute, three hops and no further: behind a drop all is silence.
 func tcptraceroute(host, port string) func(context.Context, *peerWorld) (facts, error) {
 	return func(ctx context.Context, w *peerWorld) (facts, error) {
-		out, err := w.home.output(ctx, "tcptraceroute", "-n", "-q", "1", "-w", "1", "-m", "4", host, port)
+		out, err := w.home.Output(ctx, "tcptraceroute", "-n", "-q", "1", "-w", "1", "-m", "4", host, port)
 		if err != nil && !strings.Contains(out, "Destination not reached") {
 			return nil, err
 		}

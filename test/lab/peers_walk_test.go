@@ -15,15 +15,14 @@ import (
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// withResolver runs a program at home with a resolver in /etc/resolv.conf, which `ip netns exec` gives
-// a view of its own of.
+// withResolver runs a program at home with a resolver in /etc/resolv.conf, in a view of its own of the files.
 func (w *peerWorld) withResolver(ctx context.Context, args ...string) (string, error) {
 	file, err := w.write("resolv.conf", "nameserver "+nameResolver+"\n")
 	if err != nil {
 		return "", err
 	}
-	all := []string{"sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, file}
-	return w.home.output(ctx, append(all, args...)...)
+	all := []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, file}
+	return w.home.Output(ctx, append(all, args...)...)
 }
 
 // walkComparisons go down from the root, and to all of a zone's own servers.
@@ -54,7 +53,7 @@ const quicAddr = "203.0.113.11"
 // serveQUIC answers over QUIC.
 func (w *peerWorld) serveQUIC(context.Context) error {
 	config := &tls.Config{Certificates: []tls.Certificate{w.site("good").cert}, NextProtos: []string{"doq"}}
-	return w.there.do(func() error {
+	return w.there.Do(func() error {
 		h, err := probetest.ListenDNSOverQUIC(netip.MustParseAddrPort(quicAddr+":853"), config, probetest.Reply(func(q *dns.Msg) *dns.Msg {
 			reply := new(dns.Msg).SetReply(q)
 			reply.Authoritative = true

@@ -73,7 +73,7 @@ func newPeerWorld(t *testing.T) *peerWorld {
 	w.closeOnSignal()
 	begin := time.Now()
 	for _, step := range []func(context.Context) error{
-		removeLeftovers, w.plan, w.wire, w.raiseFaults, w.makeCertificates, w.serveZones, w.serveSites, w.serveIssuer, w.serveQUIC, w.startPeerAgent,
+		removeLeft, w.plan, w.wire, w.raiseFaults, w.makeCertificates, w.serveZones, w.serveSites, w.serveIssuer, w.serveQUIC, w.startPeerAgent,
 	} {
 		if err := step(t.Context()); err != nil {
 			t.Fatal(err)
@@ -86,7 +86,7 @@ func newPeerWorld(t *testing.T) *peerWorld {
 // plan names the namespaces.
 func (w *peerWorld) plan(context.Context) error {
 	for name, s := range map[string]*space{"home": &w.home, "near": &w.near, "far": &w.far, "there": &w.there} {
-		*s = space(fmt.Sprintf("ew-%d-%s", os.Getpid(), name))
+		*s = space(fmt.Sprintf("%s%d-%s", prefix, os.Getpid(), name))
 		w.spaces = append(w.spaces, *s)
 	}
 	w.coordinator, w.router = w.home, w.far
@@ -100,7 +100,7 @@ func (w *peerWorld) wire(ctx context.Context) error {
 	for _, s := range w.spaces {
 		spaces = append(spaces, "netns add "+string(s))
 	}
-	if err := space("").ip(ctx, spaces...); err != nil {
+	if err := space("").IP(ctx, spaces...); err != nil {
 		return err
 	}
 	for _, s := range w.spaces {
@@ -108,7 +108,7 @@ func (w *peerWorld) wire(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := space("").ip(ctx,
+	if err := space("").IP(ctx,
 		fmt.Sprintf("link add home netns %s type veth peer name eth0 netns %s", w.near, w.home),
 		fmt.Sprintf("link add far netns %s type veth peer name near netns %s", w.near, w.far),
 		fmt.Sprintf("link add there netns %s type veth peer name eth0 netns %s", w.far, w.there),
@@ -117,7 +117,7 @@ func (w *peerWorld) wire(ctx context.Context) error {
 	}
 	var g errgroup.Group
 	for s, batch := range w.ends() {
-		g.Go(func() error { return s.ip(ctx, append(up("lo", nil), batch...)...) })
+		g.Go(func() error { return s.IP(ctx, append(up("lo", nil), batch...)...) })
 	}
 	return g.Wait()
 }
@@ -125,7 +125,7 @@ func (w *peerWorld) wire(ctx context.Context) error {
 // quicken has a namespace forward, and answer at once what it would otherwise hold back: ICMP errors,
 // and addresses that it looks for duplicates of.
 func (w *peerWorld) quicken(s space) error {
-	return s.sysctl(map[string]string{
+	return s.Sysctl(map[string]string{
 		"net/ipv6/conf/default/accept_dad": "0", "net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1",
 		"net/ipv4/icmp_ratelimit": "0", "net/ipv4/icmp_msgs_per_sec": "100000", "net/ipv6/icmp/ratelimit": "0",
 	})
@@ -166,7 +166,7 @@ func (w *peerWorld) raiseFaults(ctx context.Context) error {
 	} {
 		fmt.Fprintf(&b, "tcp dport %d %s\n", port, how)
 	}
-	return w.far.nft(ctx, fmt.Sprintf(`table inet peers {
+	return w.far.NFT(ctx, fmt.Sprintf(`table inet peers {
 	chain forward {
 		type filter hook forward priority 0;
 		%s

@@ -34,7 +34,7 @@ func (w *world) start(ctx context.Context, where space, name string, args ...str
 		return nil, err
 	}
 	defer out.Close()
-	p := &process{name: name, cmd: where.command(context.WithoutCancel(ctx), args...), done: make(chan struct{})}
+	p := &process{name: name, cmd: where.Command(context.WithoutCancel(ctx), args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (w *world) online(ctx context.Context) error {
 // listening waits until something accepts connections at an address of the namespace.
 func (w *world) listening(ctx context.Context, where space, address string) error {
 	return eventually(ctx, address+" listening", func(ctx context.Context) error {
-		conn, err := where.dial(ctx, address)
+		conn, err := where.Dial(ctx, address)
 		if err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ type said struct {
 func (w *world) run(ctx context.Context, args ...string) said {
 	args = append([]string{filepath.Join(w.bin, "elsewhere")}, args...)
 	args = append(args, w.door()...)
-	cmd := w.coordinator.command(ctx, args...)
+	cmd := w.coordinator.Command(ctx, args...)
 	cmd.Dir = w.dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -85,7 +85,7 @@ func dig(ctx context.Context, from *vantage, question string) (string, error) {
 	if !strings.Contains(question, "@") {
 		args = append(args, "@"+from.resolver)
 	}
-	out, err := from.space.output(ctx, args...)
+	out, err := from.space.Output(ctx, args...)
 	if strings.Contains(out, "no servers could be reached") {
 		return "no reply", nil
 	}
@@ -108,7 +108,7 @@ func dig(ctx context.Context, from *vantage, question string) (string, error) {
 // most two within two seconds: "203.0.113.20, 203.0.113.21".
 func (v *vantage) replies(ctx context.Context, name string) (string, error) {
 	var conn net.Conn
-	err := v.space.do(func() (err error) {
+	err := v.space.Do(func() (err error) {
 		conn, err = new(net.Dialer).DialContext(ctx, "udp", v.resolver+":53")
 		return err
 	})
@@ -154,7 +154,7 @@ func (w *world) openssl(ctx context.Context, from *vantage, at, name string) (st
 		"timeout", "3", "openssl", "s_client", "-connect", words[0],
 		"-servername", name, "-verify_hostname", name, "-CAfile", w.authority.file,
 	}
-	out, err := from.space.output(ctx, append(args, words[1:]...)...)
+	out, err := from.space.Output(ctx, append(args, words[1:]...)...)
 	exit := (*exec.ExitError)(nil)
 	switch alert, m := sslAlert.FindStringSubmatch(out), verify.FindStringSubmatch(out); {
 	case alert != nil:
@@ -183,7 +183,7 @@ func (w *world) curl(ctx context.Context, from *vantage, at, name string) (strin
 	if len(words) > 1 {
 		args = append(args, "--resolve", "*:443:"+words[1], "--resolve", "*:80:"+words[1])
 	}
-	out, err := from.space.output(ctx, args...)
+	out, err := from.space.Output(ctx, args...)
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 28 {
 		return "silent", nil
 	}
@@ -198,7 +198,7 @@ func (v *vantage) send(ctx context.Context, at string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	conn, err := v.space.dial(ctx, address)
+	conn, err := v.space.Dial(ctx, address)
 	if err != nil {
 		return "", err
 	}
@@ -241,7 +241,7 @@ func (v *vantage) connect(at string) (saw string, err error) {
 	if err != nil {
 		return "", err
 	}
-	err = v.space.do(func() error {
+	err = v.space.Do(func() error {
 		saw, err = connect(addr)
 		return err
 	})

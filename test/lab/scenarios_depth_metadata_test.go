@@ -165,7 +165,7 @@ func (w *world) provePacketsCount(t *testing.T) []int {
 
 // sendDatagrams sends one to the metadata service in each family.
 func sendDatagrams(ctx context.Context, from *vantage) error {
-	return from.space.do(func() error {
+	return from.space.Do(func() error {
 		for _, ip := range []string{metadataAddr, metadataIPv6} {
 			conn, err := new(net.Dialer).DialContext(ctx, "udp", net.JoinHostPort(ip, "53"))
 			if err != nil {

@@ -95,7 +95,7 @@ func middlebox(to, name string, do probetest.Behaviour) listener {
 		return probetest.ListenMiddlebox(at, probetest.Middlebox{
 			To: netip.AddrPortFrom(netip.MustParseAddr(to), 443), Name: name, Do: do,
 			Dial: func(to netip.AddrPort) (net.Conn, error) {
-				return w.targets.dial(context.Background(), to.String())
+				return w.targets.Dial(context.Background(), to.String())
 			},
 		})
 	})

@@ -137,7 +137,7 @@ func (w *world) serve(ctx context.Context) error {
 
 // serveTLS shakes hands with all who come, and waits until they go.
 func (w *world) serveTLS(ctx context.Context, where space, at string, cert tls.Certificate) error {
-	plain, err := where.listen(ctx, at)
+	plain, err := where.Listen(ctx, at)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func destination(packet []byte) netip.Addr {
 // wireDetour makes the device, and keeps what comes to it for as long as it should.
 func (w *world) wireDetour(ctx context.Context) error {
 	var tun *os.File
-	if err := w.router.do(func() (err error) {
+	if err := w.router.Do(func() (err error) {
 		tun, err = openTUN(detourDevice)
 		return err
 	}); err != nil {
@@ -93,8 +93,8 @@ func (w *world) wireDetour(ctx context.Context) error {
 		}
 	}()
 	return errors.Join(
-		w.router.ip(ctx, "link set "+detourDevice+" up", "route add default dev "+detourDevice+" table "+detourTable, "route add ::/0 dev "+detourDevice+" table "+detourTable),
-		w.router.sysctl(map[string]string{"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/" + detourDevice + "/rp_filter": "0"}),
+		w.router.IP(ctx, "link set "+detourDevice+" up", "route add default dev "+detourDevice+" table "+detourTable, "route add ::/0 dev "+detourDevice+" table "+detourTable),
+		w.router.Sysctl(map[string]string{"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/" + detourDevice + "/rp_filter": "0"}),
 	)
 }
 
@@ -130,5 +130,5 @@ func (w *world) divert(ctx context.Context, what string, s scenario) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	return w.router.ip(ctx, batch...)
+	return w.router.IP(ctx, batch...)
 }

@@ -25,8 +25,8 @@ func isCrowd(addr netip.Addr) bool {
 // wireCrowd routes the two prefixes.
 func (w *world) wireCrowd(ctx context.Context) error {
 	return errors.Join(
-		w.targets.sysctl(map[string]string{"net/ipv6/ip_nonlocal_bind": "1"}), // local is not enough for IPv6
-		w.targets.ip(ctx, "route add local "+crowdNet+" dev lo", "route add local "+crowdNet6+" dev lo"),
-		w.router.ip(ctx, "route add "+crowdNet+" via 203.0.113.254", "route add "+crowdNet6+" via 2001:db8:113::fffe"),
+		w.targets.Sysctl(map[string]string{"net/ipv6/ip_nonlocal_bind": "1"}), // local is not enough for IPv6
+		w.targets.IP(ctx, "route add local "+crowdNet+" dev lo", "route add local "+crowdNet6+" dev lo"),
+		w.router.IP(ctx, "route add "+crowdNet+" via 203.0.113.254", "route add "+crowdNet6+" via 2001:db8:113::fffe"),
 	)
 }

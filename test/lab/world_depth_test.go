@@ -65,21 +65,21 @@ func (w *world) wireFar(ctx context.Context) error {
 			own = append(own, h.addr.String()+"/25")
 		}
 	}
-	err := space("").ip(ctx,
+	err := space("").IP(ctx,
 		fmt.Sprintf("link add transit netns %s type veth peer name router netns %s", w.router, w.transit),
 		fmt.Sprintf("link add far netns %s type veth peer name eth0 netns %s", w.transit, w.far))
 	err = errors.Join(err,
-		w.router.ip(ctx, append(up("transit", []string{"10.9.0.1/30"}), "route add "+farNet+" via 10.9.0.2")...),
-		w.transit.ip(ctx, append(append(append(up("lo", nil), up("router", []string{"10.9.0.2/30"})...),
+		w.router.IP(ctx, append(up("transit", []string{"10.9.0.1/30"}), "route add "+farNet+" via 10.9.0.2")...),
+		w.transit.IP(ctx, append(append(append(up("lo", nil), up("router", []string{"10.9.0.2/30"})...),
 			up("far", []string{transitAddr + "/25"})...), "route add default via 10.9.0.1")...),
-		w.far.ip(ctx, append(append(up("lo", nil), up("eth0", own)...), "route add default via "+transitAddr)...),
-		w.transit.sysctl(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/icmp_ratelimit": "0", "net/ipv4/icmp_msgs_per_sec": "100000"}))
+		w.far.IP(ctx, append(append(up("lo", nil), up("eth0", own)...), "route add default via "+transitAddr)...),
+		w.transit.Sysctl(map[string]string{"net/ipv4/ip_forward": "1", "net/ipv4/icmp_ratelimit": "0", "net/ipv4/icmp_msgs_per_sec": "100000"}))
 	spaces := []space{w.targets}
 	for _, a := range w.agents {
 		spaces = append(spaces, a.space)
 	}
 	for _, s := range spaces {
-		err = errors.Join(err, s.ip(ctx, "link set eth0 gso_max_segs 1", "link set eth0 gso_max_size 1500"))
+		err = errors.Join(err, s.IP(ctx, "link set eth0 gso_max_segs 1", "link set eth0 gso_max_size 1500"))
 	}
 	return err
 }
@@ -97,7 +97,7 @@ func (w *world) metadataLink() link {
 func (w *world) serveMetadata(ctx context.Context) error {
 	for _, ip := range []string{metadataAddr, metadataIPv6} {
 		at := netip.AddrPortFrom(netip.MustParseAddr(ip), 80)
-		err := w.metadata.do(func() error {
+		err := w.metadata.Do(func() error {
 			h, err := probetest.ListenHTTP(at, nil, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 				_, _ = rw.Write([]byte("secret\n")) // The client may be gone.
 			}))
@@ -110,7 +110,7 @@ func (w *world) serveMetadata(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.metadata.nft(ctx, fmt.Sprintf(`table inet ew-metadata {
+	return w.metadata.NFT(ctx, fmt.Sprintf(`table inet ew-metadata {
 	chain input {
 		type filter hook input priority 0;
 		ip daddr %[1]s tcp flags & (syn | ack) == syn counter
@@ -214,7 +214,7 @@ type closer interface{ Close() error }
 
 // serveOwn starts a host that is like no other.
 func (w *world) serveOwn(h host) error {
-	return w.home(h).do(func() error {
+	return w.home(h).Do(func() error {
 		servers, err := h.listen(w, h.addr)
 		for _, s := range slices.DeleteFunc(servers, func(s closer) bool { return s == nil }) {
 			w.onClose(func() { _ = s.Close() })

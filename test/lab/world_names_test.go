@@ -151,7 +151,7 @@ zone:
 
 // update changes the zone that takes updates, by lines of nsupdate.
 func (w *world) update(ctx context.Context, lines ...string) error {
-	cmd := w.names.command(ctx, "nsupdate")
+	cmd := w.names.Command(ctx, "nsupdate")
 	cmd.Stdin = strings.NewReader("server " + movedServer + "\nzone " + movedZone + "\n" + strings.Join(lines, "\n") + "\nsend\n")
 	out, err := cmd.CombinedOutput()
 	if err != nil || len(out) > 0 {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/elsewhere-net/elsewhere/pkg/probe/probetest"
+	namespace "github.com/elsewhere-net/elsewhere/pkg/probe/probetest/space"
 )
 
 // Where the coordinator listens.
@@ -24,6 +25,16 @@ const (
 	httpAddr = "10.0.0.10:7701"
 	natsAddr = "10.0.0.10:7702"
 )
+
+// prefix begins the names of the lab's namespaces; the process id follows, so that what is left behind can be told from
+// what is in use.
+const prefix = "ew-"
+
+// space is a network namespace.
+type space = namespace.Named
+
+// removeLeft removes what labs have left behind whose process is gone.
+func removeLeft(ctx context.Context) error { return namespace.RemoveLeft(ctx, prefix) }
 
 // world is everything: a router with a link to each namespace, the servers, and the three programs.
 type world struct {
@@ -75,7 +86,7 @@ func newWorld(t *testing.T, scenarios []scenario) *world {
 	t.Cleanup(func() { w.close(t.Failed() || *keepFiles) })
 	w.closeOnSignal()
 	begin := time.Now()
-	steps := []func(context.Context) error{removeLeftovers, w.plan, w.wire, w.wireFar, w.wireCrowd, w.wireDetour, w.serve, w.serveNames, w.serveDiffering, w.serveMetadata}
+	steps := []func(context.Context) error{removeLeft, w.plan, w.wire, w.wireFar, w.wireCrowd, w.wireDetour, w.serve, w.serveNames, w.serveDiffering, w.serveMetadata}
 	if !*faultsOnly {
 		steps = append(steps, w.startCoordinator, w.startAgents)
 	}
@@ -114,7 +125,7 @@ func needs(t *testing.T) string {
 // plan names the namespaces and gives the agents their places.
 func (w *world) plan(context.Context) error {
 	name := func(s string) space {
-		full := space(fmt.Sprintf("ew-%d-%s", os.Getpid(), s))
+		full := space(fmt.Sprintf("%s%d-%s", prefix, os.Getpid(), s))
 		w.spaces = append(w.spaces, full)
 		return full
 	}
@@ -213,7 +224,7 @@ func (w *world) wire(ctx context.Context) error {
 	for _, s := range w.spaces {
 		spaces = append(spaces, "netns add "+string(s))
 	}
-	if err := space("").ip(ctx, spaces...); err != nil {
+	if err := space("").IP(ctx, spaces...); err != nil {
 		return err
 	}
 	if err := w.prepare(); err != nil {
@@ -223,15 +234,15 @@ func (w *world) wire(ctx context.Context) error {
 		links = append(links, fmt.Sprintf("link add %s netns %s type veth peer name eth0 netns %s", l.port, w.router, l.to))
 		ports = append(ports, up(l.port, l.gateways)...)
 	}
-	if err := space("").ip(ctx, links...); err != nil {
+	if err := space("").IP(ctx, links...); err != nil {
 		return err
 	}
-	if err := w.router.ip(ctx, append(up("lo", nil), ports...)...); err != nil {
+	if err := w.router.IP(ctx, append(up("lo", nil), ports...)...); err != nil {
 		return err
 	}
 	var g errgroup.Group
 	for _, l := range w.links() {
-		g.Go(func() error { return l.to.ip(ctx, leaf(l)...) })
+		g.Go(func() error { return l.to.IP(ctx, leaf(l)...) })
 	}
 	return g.Wait()
 }
@@ -240,11 +251,11 @@ func (w *world) wire(ctx context.Context) error {
 func (w *world) prepare() error {
 	for _, s := range w.spaces {
 		// Duplicate address detection keeps link-local addresses unusable for a second or two.
-		if err := s.sysctl(map[string]string{"net/ipv6/conf/default/accept_dad": "0"}); err != nil {
+		if err := s.Sysctl(map[string]string{"net/ipv6/conf/default/accept_dad": "0"}); err != nil {
 			return err
 		}
 	}
-	return w.router.sysctl(map[string]string{
+	return w.router.Sysctl(map[string]string{
 		"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1",
 		// Otherwise the kernel holds ICMP errors back and a rejected connect looks like silence.
 		"net/ipv4/icmp_ratelimit": "0", "net/ipv4/icmp_msgs_per_sec": "100000", "net/ipv6/icmp/ratelimit": "0",
@@ -326,7 +337,7 @@ func (w *world) tearDown(keep bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for _, s := range spaces {
-		_ = remove(ctx, s) // it may never have been made; a later run removes what is left
+		_ = s.Remove(ctx) // it may never have been made; a later run removes what is left
 	}
 	if !keep {
 		_ = os.RemoveAll(w.dir)
