@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"regexp"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -39,8 +38,6 @@ const maxStack = 64 << 20
 
 // maxAddresses is how many addresses the contract lets an agent declare.
 const maxAddresses = 16
-
-var word = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 func main() { flags.Exit("elsewhere-agent", run()) }
 
@@ -133,9 +130,9 @@ func (l *line) check() error {
 		return flags.Usagef("--coordinator is required: HOST:PORT")
 	case l.DataDir == "":
 		return flags.Usagef("--data-dir is required: a directory for the agent's results")
-	case !word.MatchString(l.vantage.GetRegion()):
+	case !identity.IsName(l.vantage.GetRegion()):
 		return flags.Usagef("--region %q: must be 1 to 63 of a-z, 0-9 and -", l.vantage.GetRegion())
-	case l.ID != "" && !word.MatchString(l.ID):
+	case l.ID != "" && !identity.IsName(l.ID):
 		return flags.Usagef("--id %q: must be 1 to 63 of a-z, 0-9 and -", l.ID)
 	case l.vantage.GetCountry() != "" && len(l.vantage.GetCountry()) != 2:
 		return flags.Usagef("--country %q: must be two letters, such as DE", l.vantage.GetCountry())

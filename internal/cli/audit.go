@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/elsewhere-net/elsewhere/internal/cli/render"
+	"github.com/elsewhere-net/elsewhere/internal/identity"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -35,7 +36,7 @@ Kinds: ` + strings.Join(render.AuditKinds(), ", ") + `.`,
 		Args: noWords,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			request := &pb.ListAuditEventsRequest{Agent: agent}
-			if agent != "" && !name.MatchString(agent) {
+			if agent != "" && !identity.IsName(agent) {
 				return usagef("--agent %q: must be 1 to 63 of a-z, 0-9 and -", agent)
 			}
 			if n < 1 || n > maxEvents {
@@ -99,7 +100,7 @@ the scope admin.`,
 			if err != nil {
 				return err
 			}
-			if !name.MatchString(id) {
+			if !identity.IsName(id) {
 				return usagef("%q is not an agent's name: 1 to 63 of a-z, 0-9 and -", id)
 			}
 			screen, err := s.listScreen()

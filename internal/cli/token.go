@@ -13,11 +13,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/elsewhere-net/elsewhere/internal/identity"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
-
-// name is the form of an agent's name and of a region's.
-var name = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
 // country is the form of a country, before it is made capitals.
 var country = regexp.MustCompile(`^[A-Za-z]{2}$`)
@@ -151,9 +149,9 @@ func (n newToken) lifetime() (*durationpb.Duration, error) {
 // createJoin makes a token for an agent.
 func (s *settings) createJoin(ctx context.Context, n newToken, lifetime *durationpb.Duration) error {
 	switch {
-	case !name.MatchString(n.region):
+	case !identity.IsName(n.region):
 		return usagef("--region %q: must be 1 to 63 of a-z, 0-9 and -", n.region)
-	case n.id != "" && !name.MatchString(n.id):
+	case n.id != "" && !identity.IsName(n.id):
 		return usagef("--id %q: must be 1 to 63 of a-z, 0-9 and -", n.id)
 	case lifetime.AsDuration() > 30*24*time.Hour:
 		return usagef("--ttl is %q; a token for an agent is good for 30d at most", n.ttl)

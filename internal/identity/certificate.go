@@ -25,7 +25,10 @@ const (
 // maxRequest bounds a PKCS#10 request, in bytes.
 const maxRequest = 4096
 
-var word = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+var name = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+
+// IsName says whether a text can be an agent's name, or a region's: 1 to 63 of a-z, 0-9 and "-", as the contract has it.
+func IsName(text string) bool { return name.MatchString(text) }
 
 // leaf is what certificates of agents and coordinators have in common. It is good a little before now, since
 // clocks differ: by 1/24 of its life.
@@ -46,7 +49,7 @@ func nameIn(cert *x509.Certificate, role string) (string, error) {
 	}
 	uri := cert.URIs[0].String()
 	name, ok := strings.CutPrefix(uri, "spiffe://"+trustDomain+"/"+role+"/")
-	if !ok || !word.MatchString(name) {
+	if !ok || !IsName(name) {
 		return "", fmt.Errorf("the certificate is of %.200q, which is no %s", uri, role)
 	}
 	return name, nil
