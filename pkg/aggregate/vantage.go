@@ -143,10 +143,8 @@ func (f *facts) policies() string {
 		} else if len(mine) == 0 {
 			mine = said[pb.Role_ROLE_TARGET]
 		}
-		for _, text := range mine {
-			if text != "" {
-				texts = append(texts, "“"+shownUpTo(3*maxText, text)+"”")
-			}
+		for _, text := range unique(mine) {
+			texts = append(texts, "“"+shownUpTo(3*maxText, text)+"”")
 		}
 	}
 	return join(unique(texts))

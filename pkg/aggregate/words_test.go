@@ -30,6 +30,11 @@ func TestSentences(t *testing.T) {
 		gone("eu", pb.AskState_ASK_STATE_REFUSED, pb.Failure_FAILURE_AGENT_POLICY_DENIED)
 	denied.results[0].Steps[0].Evidence.Text, denied.m.Asks[1].Detail = "10.0.0.1 is special-purpose", "no private ranges"
 
+	deniedTwice := tcpWorld().in("ap", tcp(ip1, pb.Failure_FAILURE_AGENT_POLICY_DENIED), tcp(ip2, pb.Failure_FAILURE_AGENT_POLICY_DENIED))
+	for i, text := range []string{"10.0.0.2 is special-purpose", "10.0.0.1 is special-purpose"} {
+		deniedTwice.results[0].Steps[i].Evidence.Text = text
+	}
+
 	loop := func() []*pb.Step {
 		return saying(query(1, pb.Failure_FAILURE_DNS_CNAME_LOOP), func(e *pb.Evidence) {
 			e.CnameChain = []*pb.CNAMELink{{Name: "www.example", Target: "one.example"}, {Name: "one.example", Target: "www.example"}}
@@ -91,6 +96,11 @@ func TestSentences(t *testing.T) {
 			"what the operators do not allow", denied,
 			"nothing was judged: of 2 agents, 1 answered with nothing that can be judged (agent_policy_denied), 1 refused (agent_policy_denied).",
 			"the agents' operators do not let them go there: “10.0.0.1 is special-purpose” and “no private ranges”; ask agents whose operators do.",
+		},
+		{
+			"what one operator does not allow, of each address", deniedTwice,
+			"nothing was judged: of 1 agent, 1 answered with nothing that can be judged (agent_policy_denied).",
+			"the agents' operators do not let them go there: “10.0.0.1 is special-purpose” and “10.0.0.2 is special-purpose”; ask agents whose operators do.",
 		},
 		{
 			"which names a loop of CNAMEs is made of", dnsWorld("A").in("ap", loop()).in("eu", loop()),
