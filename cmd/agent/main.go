@@ -26,9 +26,9 @@ const help = `elsewhere-agent measures from where it stands and reports to a coo
 Private, loopback and other special-purpose addresses are not measured unless --allow-target says so.
 
 Examples:
-  elsewhere-agent --coordinator 10.0.0.1:7700 --data-dir /var/lib/elsewhere-agent --join ewj1_…   # the first time
+  elsewhere-agent --coordinator 10.0.0.1:7700 --data-dir /var/lib/elsewhere-agent --join @token   # the first time
   elsewhere-agent --coordinator 10.0.0.1:7700 --data-dir /var/lib/elsewhere-agent
-  elsewhere-agent --coordinator 10.0.0.1:7700 --data-dir d --join ewj1_… --id fra-1 \
+  elsewhere-agent --coordinator 10.0.0.1:7700 --data-dir d --join @token --id fra-1 \
       --country DE --city Frankfurt --provider AWS --asn 16509
 `
 
@@ -106,7 +106,7 @@ func (l *line) flags() *pflag.FlagSet {
 	set := pflag.NewFlagSet("elsewhere-agent", pflag.ContinueOnError)
 	set.StringSliceVar(&l.Coordinators, "coordinator", nil, "gRPC `addresses` of coordinators, HOST:PORT; any of them will do (required)")
 	set.StringVar(&l.DataDir, "data-dir", "", "`directory` for the agent's name and its results (required)")
-	set.StringVar(&l.Join, "join", "", "`token` to be let in with, once: `elsewhere token create` makes it; afterwards it is not looked at")
+	set.StringVar(&l.Join, "join", "", "`token` to be let in with, once, @FILE reads it from a file: `elsewhere token create` makes it; afterwards it is not looked at")
 	set.StringVar(&l.ID, "id", "", "`name` of the agent, [a-z0-9-]{1,63} (default: the token's, or one that is made at the first start)")
 	set.StringVar(&l.vantage.Region, "region", "default", "`region` where it stands, [a-z0-9-]{1,63}; with a token, that one's counts, and its labels, and what else it binds")
 	set.StringVar(&l.vantage.Country, "country", "", "`country`, ISO 3166-1 alpha-2, such as DE")
@@ -138,11 +138,6 @@ func (l *line) check() error {
 		return flags.Usagef("--country %q: must be two letters, such as DE", l.vantage.GetCountry())
 	case l.insecure && l.Join != "":
 		return flags.Usagef("--join and --insecure: without TLS nobody is let in by a token; leave out one of them")
-	}
-	if l.Join != "" {
-		if _, err := identity.ParseJoinToken(l.Join); err != nil { // which does not have its text
-			return flags.Usagef("--join: %w", err)
-		}
 	}
 	for _, text := range l.vantage.GetAddresses() {
 		if ip, err := netip.ParseAddr(text); err != nil || ip.Zone() != "" {

@@ -26,6 +26,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"neither a token nor an identity", good[1:], "", "--join"},
 		{"a token without TLS", append(good, "--join", "ewj1_x"), "", "--insecure"},
 		{"a token that is none", append(good[1:], "--join", "secret"), "", "not a token"},
+		{"a file of a token that is not there", append(good[1:], "--join", "@/nonexistent/token"), "", "--join: /nonexistent/token: "},
 		{"a coordinator without a port", append(good, "--coordinator", "host"), "", "host"},
 		{"a region with a capital", append(good, "--region", "EU"), "", "--region"},
 		{"an id of 64 bytes", append(good, "--id", strings.Repeat("a", 64)), "", "--id"},

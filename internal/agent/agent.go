@@ -54,7 +54,7 @@ type Options struct {
 	DataDir string
 	// ID is its name. Default: its identity's, or the one in DataDir, or a new one.
 	ID string
-	// Join is the token that Enrol uses, where there is no identity yet.
+	// Join is the token that Enrol uses, or @ and the file that it is in, where there is no identity yet.
 	Join string
 	// Identity is who it is, by Enrol. Nil: connections are in clear, and it says itself who it is.
 	Identity *identity.Keep

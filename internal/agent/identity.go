@@ -33,7 +33,7 @@ const (
 
 var (
 	// ErrNotEnrolled says that there is no identity, and no token to get one with.
-	ErrNotEnrolled = errors.New("the agent is not enrolled yet: start it once with --join TOKEN; `elsewhere token create` makes one")
+	ErrNotEnrolled = errors.New("the agent is not enrolled yet")
 	// errRenewed ends a session, so that the next one shows the new certificate.
 	errRenewed = errors.New("the certificate was renewed")
 )
@@ -58,11 +58,15 @@ func Enrol(ctx context.Context, opts Options) (*identity.Keep, error) {
 		return nil, fmt.Errorf("the certificate of agent %s ended at %s, too long ago to be renewed (this machine's clock says %s): make a token for it (`elsewhere token create --id %s`) and start it once with --join TOKEN",
 			keep.Name(), keep.Expires().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339), keep.Name())
 	case opts.Join == "":
-		return nil, ErrNotEnrolled
+		return nil, fmt.Errorf("%w: start it once with --join TOKEN; `elsewhere token create` makes one", ErrNotEnrolled)
 	}
-	token, err := identity.ParseJoinToken(opts.Join)
-	if err != nil {
-		return nil, err
+	text, err := identity.ReadToken(opts.Join)
+	var token identity.Token
+	if err == nil {
+		token, err = identity.ParseJoinToken(text)
+	}
+	if err != nil { // which does not have the token's text
+		return nil, fmt.Errorf("--join: %w (%w)", err, ErrNotEnrolled)
 	}
 	return keep, enrolment{opts, token, keep}.run(ctx)
 }

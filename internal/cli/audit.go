@@ -52,9 +52,9 @@ Kinds: ` + strings.Join(render.AuditKinds(), ", ") + `.`,
 			return s.listAudit(cmd.Context(), request, n)
 		},
 	}
-	cmd.Flags().StringVar(&agent, "agent", "", "only what is about the agent of this `name`")
-	cmd.Flags().StringArrayVar(&kinds, "kind", nil, "only this `kind`; may be repeated")
-	cmd.Flags().Int32VarP(&n, "number", "n", 50, "how many at most")
+	cmd.Flags().StringVar(&agent, "agent", "", "only what is about the agent of this `NAME`")
+	cmd.Flags().StringArrayVar(&kinds, "kind", nil, "only this `KIND`; may be repeated")
+	cmd.Flags().Int32VarP(&n, "number", "n", 50, "show `N` at most")
 	complete(cmd, "agent")
 	complete(cmd, "number")
 	complete(cmd, "kind", render.AuditKinds()...)
@@ -116,7 +116,7 @@ the scope admin.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, in your `words`, for who reads the audit later")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, in your `WORDS`, for who reads the audit later")
 	complete(cmd, "reason")
 	return cmd
 }

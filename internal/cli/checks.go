@@ -108,7 +108,7 @@ with a limited TTL, to each address.` + formats,
 			return s.check(cmd, q, err)
 		},
 	}
-	cmd.Flags().StringVar(&f.Expect, "expect", "", "what every place should see: open or blocked, or in which way blocked: refused or dropped")
+	cmd.Flags().StringVar(&f.Expect, "expect", "", "`WHAT` every place should see: open or blocked, or in which way blocked: refused or dropped")
 	cmd.Flags().BoolVar(&f.Path, "path", false, "trace the path to every address")
 	complete(cmd, "expect", question.Reachabilities()...)
 	return cmd
@@ -155,7 +155,7 @@ such as a CDN: its versions, suites, keys and the names that it takes.` + format
 	flags.StringVar(&f.Ciphers, "ciphers", "", "`SUITES` to offer, with colons, by IANA's names or openssl's")
 	flags.StringVar(&f.Groups, "groups", "", "`GROUPS` to offer, with colons, such as x25519:secp256r1")
 	flags.StringVar(&f.SigAlgs, "sigalgs", "", "signature `SCHEMES` to offer, with colons, such as rsa_pkcs1_sha256")
-	flags.StringVar(&f.Expect, "expect", "", "what every place should see of the way, whatever the certificate: open, blocked, refused or dropped")
+	flags.StringVar(&f.Expect, "expect", "", "`WHAT` every place should see of the way, whatever the certificate: open, blocked, refused or dropped")
 	flags.StringVar(&client, "profile", "", profileFlag)
 	flags.BoolVar(&f.Enumerate, "enumerate", false, "find out which versions and suites the server accepts")
 	for flag, words := range map[string][]string{
@@ -198,7 +198,7 @@ the agent's policy anew. -v shows the phases' times, header fields and the begin
 	flags.BoolVar(&f.HTTP2, "http2", false, "speak HTTP/2 alone")
 	flags.IntVar(&f.Follow, "follow", 0, "follow redirects, at most 5; =`N` follows fewer")
 	flags.Lookup("follow").NoOptDefVal = "5"
-	flags.StringVar(&f.Expect, "expect", "", "what every place should see of the way, whatever the response: open, blocked, refused or dropped")
+	flags.StringVar(&f.Expect, "expect", "", "`WHAT` every place should see of the way, whatever the response: open, blocked, refused or dropped")
 	flags.StringArrayVar(&f.ExpectStatus, "expect-status", nil, "`STATUS` that is as expected: 200, 2xx, 200-299; repeatable, or with commas")
 	flags.StringArrayVar(&f.ExpectHeader, "expect-header", nil, "`FIELD` that the response must have, as 'NAME: REGEXP'; repeatable")
 	flags.StringVar(&f.ExpectBody, "expect-body", "", "`REGEXP` that the body must match")

@@ -15,7 +15,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/internal/cli/question"
 	"github.com/elsewhere-net/elsewhere/internal/cli/render"
 	"github.com/elsewhere-net/elsewhere/internal/cli/state"
-	"github.com/elsewhere-net/elsewhere/internal/file"
+	"github.com/elsewhere-net/elsewhere/internal/identity"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -41,11 +41,11 @@ type settings struct {
 func newSettings(root *cobra.Command, p Program) *settings {
 	f := root.PersistentFlags()
 	f.SortFlags = false
-	f.StringP("from", "F", "", "where to ask from: world, a region, country, city, provider, AS64500, a label; + is AND, a comma a list; last or an id asks the same agents again (default world)")
-	f.StringP("limit", "L", "", "agents to ask at most, 1 to 10000 (default 20)")
+	f.StringP("from", "F", "", "ask from `WHERE`: world, a region, country, city, provider, AS64500, a label; + is AND, a comma a list; last or an id asks the same agents again (default world)")
+	f.StringP("limit", "L", "", "ask `N` agents at most, 1 to 10000 (default 20)")
 	f.BoolP("ipv4", "4", false, "look at IPv4 alone")
 	f.BoolP("ipv6", "6", false, "look at IPv6 alone")
-	f.String("timeout", "", "time for the whole measurement, such as 45s, 2m or 45; 1s to 10m (default 30s; origin: 1m)")
+	f.String("timeout", "", "`TIME` for the whole measurement, such as 45s, 2m or 45; 1s to 10m (default 30s; origin: 1m)")
 	f.String("coordinator", "", "the coordinator's `HOST:PORT` (default: the one of 'elsewhere up', else "+defaultCoordinator+")")
 	f.String("token", "", "the `TOKEN` to be let in with; @FILE reads it from a file")
 	f.String("ca", "", "PEM `FILE` with the CA of the coordinator (default: the system's)")
@@ -243,7 +243,7 @@ func (s *settings) endpoint() (e Endpoint, err error) {
 		}
 	}
 	if v, name := s.value("token"); name != "" {
-		if e.Token, err = readToken(v); err != nil {
+		if e.Token, err = identity.ReadToken(v); err != nil {
 			return e, usagef("%s: %w", name, err)
 		}
 	}
@@ -251,26 +251,6 @@ func (s *settings) endpoint() (e Endpoint, err error) {
 		e.CA = v
 	}
 	return e, nil
-}
-
-// maxToken bounds the file of a token, in bytes.
-const maxToken = 4 << 10
-
-// readToken is a token as it was given, or the one in the file that "@FILE" names.
-func readToken(v string) (string, error) {
-	path, inFile := strings.CutPrefix(v, "@")
-	if inFile {
-		text, err := file.Read(path, maxToken)
-		if err != nil {
-			return "", err
-		}
-		v = string(text)
-	}
-	v = strings.TrimSpace(v)
-	if strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", errors.New("it is no token: it has characters that none has")
-	}
-	return v, nil
 }
 
 // checkAddress checks the HOST:PORT of a coordinator.

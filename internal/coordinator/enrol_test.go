@@ -322,6 +322,25 @@ func TestAnAgentThatIsRefusedSaysSoAtOnce(t *testing.T) {
 	}
 }
 
+// TestAJoinTokenInAFile is looked at once: the next start finds the identity, and the file may be gone.
+func TestAJoinTokenInAFile(t *testing.T) {
+	s := newSecured(t)
+	file, dir := filepath.Join(t.TempDir(), "token"), t.TempDir()
+	if err := os.WriteFile(file, []byte(s.join("a", "eu")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if name := s.enrol(dir, "@"+file).Name(); name != "a" {
+		t.Errorf("it is %q", name)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	s.enrol(dir, "@"+file)
+	if _, err := agent.Enrol(t.Context(), s.agentOptions(t.TempDir(), "@"+file)); !errors.Is(err, agent.ErrNotEnrolled) || !strings.Contains(err.Error(), file) {
+		t.Errorf("another agent: %v", err)
+	}
+}
+
 // short has certificates end soon.
 func short(life time.Duration) coordinator.Options {
 	return coordinator.Options{NATSAddr: "127.0.0.1:0", Identity: identity.Options{AgentLife: life}}

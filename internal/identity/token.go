@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/elsewhere-net/elsewhere/internal/file"
 )
 
 const (
@@ -56,6 +58,25 @@ func newToken(prefix string) Token {
 	random := make([]byte, 40)
 	_, _ = rand.Read(random) // never fails
 	return Token{ID: base32Lower.EncodeToString(random[32:])[:idSize], prefix: prefix, secret: base32Lower.EncodeToString(random[:32])}
+}
+
+// maxTokenFile bounds the file of a token, in bytes.
+const maxTokenFile = 4 << 10
+
+// ReadToken is the text of a token as it was given, or as it is in the file that "@FILE" names.
+func ReadToken(given string) (string, error) {
+	if path, inFile := strings.CutPrefix(given, "@"); inFile {
+		text, err := file.Read(path, maxTokenFile)
+		if err != nil {
+			return "", err
+		}
+		given = string(text)
+	}
+	given = strings.TrimSpace(given)
+	if strings.ContainsFunc(given, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", errors.New("it is no token: it has characters that none has")
+	}
+	return given, nil
 }
 
 // ParseJoinToken reads what an agent was given: "ewj1_ID_SECRET_PIN". An error is ErrToken.
