@@ -1,6 +1,6 @@
 //go:build !unix
 
-package agentpolicy
+package file
 
 import "io/fs"
 
