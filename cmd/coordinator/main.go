@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/elsewhere-net/elsewhere/internal/access"
 	"github.com/elsewhere-net/elsewhere/internal/coordinator"
 	"github.com/elsewhere-net/elsewhere/internal/flags"
 	"github.com/elsewhere-net/elsewhere/internal/publicdns"
@@ -46,6 +47,7 @@ func run() error {
 	set.DurationVar(&opts.Retention.Age, "retention-age", 0, "how long measurements are kept (default 720h)")
 	set.Int64Var(&opts.Retention.Bytes, "retention-bytes", 0, "how large the log may grow, in `bytes` (default 10 GiB)")
 	public := set.String("public-resolvers", "", "YAML `file` of public resolvers to ask where a question wants them (default: well-known ones)")
+	optOuts := set.String("opt-outs", "", "`file` of those who do not want to be measured: a name, an address or a network a line; it is read again when it changes (default: nobody)")
 	set.IntVar(&opts.TargetBudget.Burst, "target-burst", 0, "`jobs` that may look at one target at once, of all users together (default 500000)")
 	set.Float64Var(&opts.TargetBudget.PerSecond, "target-rate", 0, "`jobs` a second that may look at one target in the long run (default 50000)")
 	set.StringVar(&opts.CanaryAddr, "canary-addr", "", "`IP:PORT` of a target of the coordinator's own, as agents reach it, by which it sees whether they really look (default: none)")
@@ -62,7 +64,7 @@ func run() error {
 	if err := checkAddrs(&opts); err != nil {
 		return err
 	}
-	if err := readPublic(&opts, *public); err != nil {
+	if err := readLists(&opts, *public, *optOuts); err != nil {
 		return err
 	}
 	opts.Log = flags.Logger()
@@ -126,13 +128,17 @@ func wildcard(addr string) bool {
 	return host == "" || err == nil && ip.Unmap().IsUnspecified()
 }
 
-// readPublic reads the list of public resolvers, if the operator has one.
-func readPublic(opts *coordinator.Options, path string) (err error) {
-	if path == "" {
-		return nil
+// readLists reads the lists of public resolvers and of those who opted out, if the operator has them.
+func readLists(opts *coordinator.Options, public, optOuts string) (err error) {
+	if public != "" {
+		if opts.PublicResolvers, err = publicdns.ReadFile(public); err != nil {
+			return flags.Usagef("--public-resolvers: %w", err)
+		}
 	}
-	if opts.PublicResolvers, err = publicdns.ReadFile(path); err != nil {
-		return flags.Usagef("--public-resolvers: %w", err)
+	if optOuts != "" {
+		if opts.OptOuts, err = access.OpenOptOuts(optOuts); err != nil {
+			return flags.Usagef("--opt-outs: %w", err)
+		}
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"port 99999", append(good, "--nats-addr", "127.0.0.1:99999"), "", "--nats-addr"},
 		{"a port that is a word", append(good, "--http-addr", "127.0.0.1:http"), "", "--http-addr"},
 		{"a list of resolvers that is none", append(good, "--public-resolvers", "main.go"), "", "--public-resolvers: main.go: yaml: line"},
+		{"a list of opt-outs that is none", append(good, "--opt-outs", "main.go"), "", "--opt-outs: main.go:1: "},
 		{"an age that is none", append(good, "--retention-age", "a month"), "", "--retention-age"},
 		{"a bad value in the environment", good, "ELSEWHERE_RETENTION_BYTES=much", "ELSEWHERE_RETENTION_BYTES"},
 	} {

@@ -36,7 +36,7 @@ func (t Target) isNetwork() bool { return t.domain == "" && !t.prefix.IsSingleIP
 // domain, whose own servers are asked too. The agents count what addresses a name leads them to.
 func Targets(spec *pb.Spec) []Target {
 	var all []Target
-	for _, host := range hosts(spec) {
+	for _, host := range Hosts(spec) {
 		for _, t := range targetsOf(host) {
 			if !slices.Contains(all, t) {
 				all = append(all, t)
@@ -46,8 +46,8 @@ func Targets(spec *pb.Spec) []Target {
 	return all
 }
 
-// hosts are the names and addresses in a question, without ports.
-func hosts(spec *pb.Spec) []string {
+// Hosts are the names and addresses in a question, without ports.
+func Hosts(spec *pb.Spec) []string {
 	switch c := spec.GetCheck().(type) {
 	case *pb.Spec_Dns:
 		named := append([]string{c.Dns.GetResolver()}, c.Dns.GetPublicResolvers()...)

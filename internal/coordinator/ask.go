@@ -44,7 +44,7 @@ func (c *Coordinator) ask(m *pb.Measurement, a *pb.Ask) {
 				return // it has answered another question, from when it came back
 			}
 		}
-		reply, err := c.agents.Ask(ctx, job(m, a))
+		reply, err := c.agents.Ask(ctx, c.job(m, a))
 		if err == nil {
 			reply.Failure = known(reply.GetFailure())
 			c.metrics.replies.WithLabelValues(short(reply.GetFailure().String())).Inc()
@@ -66,7 +66,7 @@ func (c *Coordinator) ask(m *pb.Measurement, a *pb.Ask) {
 }
 
 // job is what an agent is told now.
-func job(m *pb.Measurement, a *pb.Ask) *pb.Job {
+func (c *Coordinator) job(m *pb.Measurement, a *pb.Ask) *pb.Job {
 	now := time.Now()
 	left := m.GetDeadline().AsTime().Sub(now)
 	// A short measurement keeps most of its time for the work.
@@ -77,6 +77,7 @@ func job(m *pb.Measurement, a *pb.Ask) *pb.Job {
 		Spec:            specFor(m, a),
 		CoordinatorTime: timestamppb.New(now),
 		Remaining:       durationpb.New(left),
+		OptOuts:         c.optOuts().Entries,
 	}
 }
 

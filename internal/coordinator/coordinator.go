@@ -27,6 +27,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/bus/embedded"
 	"github.com/elsewhere-net/elsewhere/internal/canary"
+	"github.com/elsewhere-net/elsewhere/internal/file"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
 	"github.com/elsewhere-net/elsewhere/internal/identity"
 	"github.com/elsewhere-net/elsewhere/internal/publicdns"
@@ -54,6 +55,8 @@ type Options struct {
 	Retention Retention
 	// TargetBudget bounds how much one target is looked at. Default: its own defaults.
 	TargetBudget access.TargetBudget
+	// OptOuts are those who do not want to be looked at. Default: nobody.
+	OptOuts *file.Watched[*access.OptOuts]
 	// Insecure turns TLS and authentication off: anybody may do anything, and pose as any agent.
 	Insecure bool
 	// CanaryAddr is where the canary listens, "IP:PORT" as agents reach it. Default: there is none.
@@ -294,6 +297,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	parts.Go(func() error { return c.retain(partsCtx) })
 	parts.Go(func() error { return c.sweepTokens(partsCtx) })
+	parts.Go(func() error { return c.followOptOuts(partsCtx) })
 	parts.Go(func() error { return c.watchRoom(partsCtx) })
 	if c.canary != nil {
 		parts.Go(func() error { return c.canary.Run(partsCtx) })

@@ -66,6 +66,9 @@ func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementR
 	if err := cmp.Or(beyondRules(r.GetSpec()), wholeDurations(r.GetPolicy())); err != nil {
 		return nil, err
 	}
+	if err := s.refuseOptedOut(r.GetSpec()); err != nil {
+		return nil, err
+	}
 	id := newID()
 	asks, err := s.choose(r, id)
 	if err != nil {

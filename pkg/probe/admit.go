@@ -45,29 +45,35 @@ func Validate(spec *pb.Spec) error {
 }
 
 // Admit says at the agent's door, without touching the network, whether a job can be done here:
-// FAILURE_NONE; agent_policy_denied for an address that the egress policy refuses, or a host that was
-// looked at too often;
+// FAILURE_NONE; agent_policy_denied for an address that the egress policy refuses, a host that was
+// looked at too often, or one that opted out;
 // agent_capability_missing for an address family that the host has not; agent_internal for a job that
 // makes no sense. The text says why, for people.
 func Admit(env *Env, job *pb.Job) (pb.Failure, string) {
 	if env == nil {
 		env = &Env{}
 	}
-	spec := job.GetSpec()
-	if err := wellFormed(spec); err != nil {
+	spec, t := job.GetSpec(), newTrace(env, job)
+	if err := cmp.Or(wellFormed(spec), t.badOptOut); err != nil {
 		return pb.Failure_FAILURE_AGENT_INTERNAL, clean(err.Error(), maxText)
 	}
 	rules := env.policy()
-	if err := rules.refuses(spec); err != nil {
+	if err := cmp.Or(rules.refuses(spec), t.optedOut()); err != nil {
 		return pb.Failure_FAILURE_AGENT_POLICY_DENIED, clean(err.Error(), maxText)
 	}
-	if f, why := admissible(newTrace(env, job), &rules); f != pb.Failure_FAILURE_NONE {
+	if f, why := admissible(t, &rules); f != pb.Failure_FAILURE_NONE {
 		return f, why
 	}
 	if err := rules.Budget.admit(asked(spec), price(spec)); err != nil {
 		return pb.Failure_FAILURE_AGENT_POLICY_DENIED, clean(err.Error(), maxText)
 	}
 	return pb.Failure_FAILURE_NONE, ""
+}
+
+// optedOut says that the target of the job does not want to be looked at, as far as the job names it.
+func (t *trace) optedOut() error {
+	host, _ := target(t.job.GetSpec())
+	return t.optOut.Check(cmp.Or(host, t.job.GetSpec().GetDns().GetName()))
 }
 
 // admissible says whether the policy and the families of the host let a job be done.

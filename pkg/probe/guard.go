@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -30,8 +31,8 @@ func (t *trace) permit(addr netip.AddrPort, p purpose) error {
 	return t.spend(rules.Budget, addr.Addr().Unmap(), p)
 }
 
-// policy returns nil if the operator lets the probe open a socket to addr, or why not. Exempt: the
-// operator named the server himself, so that no limit applies.
+// policy returns nil if the operator lets the probe open a socket to addr, and nobody there has opted out, or why not.
+// Exempt: the operator named the server himself, so that no limit applies.
 func (t *trace) policy(rules *Policy, addr netip.AddrPort, p purpose) (exempt bool, err error) {
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	switch {
@@ -48,10 +49,10 @@ func (t *trace) policy(rules *Policy, addr netip.AddrPort, p purpose) (exempt bo
 	case t.env.Services != nil && slices.Contains(t.env.Services(), addr):
 		return false, fmt.Errorf("%s is a service of the network of agents itself", addr)
 	}
-	if err := rules.Egress.admits(addr, p); err != nil {
+	ip := addr.Addr()
+	if err := cmp.Or(rules.Egress.admits(addr, p), t.optOut.checkAddress(ip)); err != nil {
 		return false, err
 	}
-	ip := addr.Addr()
 	if !rules.Egress.allows(ip) && t.own(ip) {
 		return false, fmt.Errorf("%s is an address of the agent's own host", ip)
 	}

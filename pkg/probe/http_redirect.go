@@ -62,6 +62,12 @@ func (t *trace) follow(ctx context.Context, first *exchange, limit uint32) pb.Fa
 func (t *trace) hop(ctx context.Context, last *exchange, req *request, r *pb.Redirect) (*exchange, pb.Failure) {
 	beside := last.index
 	a := aim{role: pb.Role_ROLE_REDIRECT, beside: &beside}
+	if err := t.optOut.checkName(req.hostname()); err != nil {
+		s := t.open(&pb.Step{Kind: pb.StepKind_STEP_KIND_DNS_QUERY, Role: a.role, Name: req.hostname(), Beside: a.beside})
+		s.say(err)
+		s.end(pb.Failure_FAILURE_AGENT_POLICY_DENIED)
+		return nil, pb.Failure_FAILURE_AGENT_POLICY_DENIED
+	}
 	ip, f := t.find(ctx, req.hostname(), a, last.addr.Addr())
 	if f != pb.Failure_FAILURE_NONE {
 		return nil, f

@@ -23,6 +23,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -76,10 +77,16 @@ func (t *trace) halted(ctx context.Context) {
 // check goes down the pipeline as far as the spec asks.
 func (t *trace) check(ctx context.Context) {
 	spec := t.job.GetSpec()
-	if err := wellFormed(spec); err != nil {
+	if err := cmp.Or(wellFormed(spec), t.badOptOut); err != nil {
 		s := t.open(&pb.Step{Kind: firstKind(spec), Role: pb.Role_ROLE_TARGET})
 		s.say(err)
 		s.end(pb.Failure_FAILURE_AGENT_INTERNAL)
+		return
+	}
+	if err := t.optedOut(); err != nil {
+		s := t.open(&pb.Step{Kind: firstKind(spec), Role: pb.Role_ROLE_TARGET})
+		s.say(err)
+		s.end(pb.Failure_FAILURE_AGENT_POLICY_DENIED)
 		return
 	}
 	host, port := target(spec)

@@ -30,6 +30,8 @@ type record struct {
 	begin     time.Time
 	resolvers []netip.AddrPort
 	own       func(netip.Addr) bool // Whether it is an address of the host.
+	optOut    OptOut                // The job's.
+	badOptOut error                 // Why it is none.
 	anchors   func() anchors
 	issuers   issuers
 	settled   chan struct{} // Closed when the pipeline has ended.
@@ -58,7 +60,10 @@ type step struct {
 }
 
 func newTrace(env *Env, job *pb.Job) *trace {
+	optOut, err := ParseOptOut(job.GetOptOuts())
 	return &trace{record: &record{
+		optOut:    optOut,
+		badOptOut: err,
 		env:       env,
 		job:       job,
 		begin:     time.Now(),

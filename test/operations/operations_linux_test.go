@@ -82,6 +82,11 @@ elsewhere measurements -J > $T/before-kill`,
 elsewhere measurements -J > $T/now
 must grep -q '"answered": 3' $T/now
 must grep -q '"answered": 2' $T/now`,
+	"Who does not want to be measured": `
+elsewhere tcp www.shop.example:443 2> $T/name || true
+elsewhere tcp 192.0.2.80:443 2> $T/address || true
+must grep -q 'shop.example is on the network.s opt-out list' $T/name
+must grep -q '192.0.2.0/24 is on the network.s opt-out list' $T/address`,
 	"Backup and restore": `
 must [ "$(stat -c %a /var/backups/elsewhere.tar)" = 600 ]
 must [ "$(elsewhere measurements --format csv | grep -c 3/3)" = 1 ]

@@ -7,6 +7,7 @@
 package elsewherev1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -39,7 +40,10 @@ type Job struct {
 	CoordinatorTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=coordinator_time,json=coordinatorTime,proto3" json:"coordinator_time,omitempty"`
 	// The time that is left for the work; delivery is already taken off. Never a deadline by anyone's
 	// clock.
-	Remaining     *durationpb.Duration `protobuf:"bytes,6,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	Remaining *durationpb.Duration `protobuf:"bytes,6,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	// Who does not want to be looked at from this network, wherever the work leads: names, which count for all
+	// names below them, addresses and networks ("192.0.2.0/24"). Default: nobody.
+	OptOuts       []string `protobuf:"bytes,7,rep,name=opt_outs,json=optOuts,proto3" json:"opt_outs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -112,6 +116,13 @@ func (x *Job) GetCoordinatorTime() *timestamppb.Timestamp {
 func (x *Job) GetRemaining() *durationpb.Duration {
 	if x != nil {
 		return x.Remaining
+	}
+	return nil
+}
+
+func (x *Job) GetOptOuts() []string {
+	if x != nil {
+		return x.OptOuts
 	}
 	return nil
 }
@@ -322,14 +333,16 @@ var File_elsewhere_v1_job_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x16elsewhere/v1/job.proto\x12\felsewhere.v1\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x02\n" +
+	"\x16elsewhere/v1/job.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1aelsewhere/v1/vantage.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x02\n" +
 	"\x03Job\x12%\n" +
 	"\x0emeasurement_id\x18\x01 \x01(\tR\rmeasurementId\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x05R\x05round\x12\x14\n" +
 	"\x05agent\x18\x03 \x01(\tR\x05agent\x12&\n" +
 	"\x04spec\x18\x04 \x01(\v2\x12.elsewhere.v1.SpecR\x04spec\x12E\n" +
 	"\x10coordinator_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0fcoordinatorTime\x127\n" +
-	"\tremaining\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\tremaining\"S\n" +
+	"\tremaining\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12+\n" +
+	"\bopt_outs\x18\a \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10\x80\x02\"\x05r\x03\x18\xfd\x01R\aoptOuts\"S\n" +
 	"\bJobReply\x12/\n" +
 	"\afailure\x18\x01 \x01(\x0e2\x15.elsewhere.v1.FailureR\afailure\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\"E\n" +
