@@ -83,19 +83,19 @@ func (s *shape) weigh(data []byte) int {
 		if n < 0 {
 			return weight
 		}
-		data = data[n:]
-		if n = protowire.ConsumeFieldValue(number, kind, data); n < 0 {
+		of := protowire.ConsumeFieldValue(number, kind, data[n:])
+		if of < 0 {
 			return weight
 		}
-		value := data[:n]
-		data = data[n:]
+		value := data[n : n+of]
+		data = data[n+of:]
 		var p property
 		if int(number) < len(s.fields) {
 			p = s.fields[number]
 		}
 		switch {
 		case kind != protowire.BytesType:
-			weight += pointerBytes // a scalar in a list that grows
+			weight += max(pointerBytes, n+of) // a scalar in a list that grows; a group is kept as it came
 		case p.message != nil:
 			inner, _ := protowire.ConsumeBytes(value)
 			weight += p.message.weigh(inner)

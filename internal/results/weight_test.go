@@ -139,6 +139,11 @@ func TestABatchThatIsTooHeavyIsRefused(t *testing.T) {
 func FuzzWeigh(f *testing.F) {
 	f.Add(stuffed(1000, field(5)))
 	f.Add(field(2, field(1, 8, 1)...))
+	group := protowire.AppendTag(nil, 8, protowire.StartGroupType)
+	for range 18 {
+		group = protowire.AppendFixed32(protowire.AppendTag(group, 4, protowire.Fixed32Type), 0)
+	}
+	f.Add(protowire.AppendTag(group, 8, protowire.EndGroupType)) // which weighed 16 whatever is in it
 	f.Fuzz(func(t *testing.T, data []byte) {
 		weight := requestShape().weigh(data)
 		var m pb.ReportRequest

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -69,9 +70,9 @@ func (f *facts) certValue(failure pb.Failure, v *sight) string {
 		}
 		return shownUpTo(maxDetail, t.GetChainAnalysis().GetDetail())
 	case pb.Failure_FAILURE_CERT_WEAK_KEY, pb.Failure_FAILURE_CERT_KEY_UNSUPPORTED:
-		return whose(t, c) + " has the key " + shown(c.GetKey())
+		return whose(t, c) + " has the key " + cmp.Or(shown(c.GetKey()), "(not told)")
 	case pb.Failure_FAILURE_CERT_WEAK_SIGNATURE:
-		return whose(t, c) + " is signed with " + shown(c.GetSignature())
+		return whose(t, c) + " is signed with " + cmp.Or(shown(c.GetSignature()), "(not told)")
 	case pb.Failure_FAILURE_CERT_REVOKED:
 		if at := t.GetOcsp().GetRevokedAt(); at.IsValid() {
 			return "the stapled OCSP response says so since " + day(at.AsTime())

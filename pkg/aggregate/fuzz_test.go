@@ -182,7 +182,8 @@ func randomFailures(d *dice, from ...pb.Failure) []pb.Failure {
 // FuzzJudge holds what must be true of every verdict, whatever agents send.
 func FuzzJudge(f *testing.F) {
 	f.Add([]byte{}, uint64(1))
-	for seed := range uint64(32) { // the first byte says what is asked
+	f.Add([]byte("\x9d000101102801000A0"), uint64(8)) // a response that has no status
+	for seed := range uint64(32) {                    // the first byte says what is asked
 		data := randomBytes(seed)
 		data[0] = byte(seed)
 		f.Add(data, seed)

@@ -177,7 +177,7 @@ func (f *facts) foretellBlock(b *pb.Finding, fails []*sight) {
 	case f.client == nil:
 	case b.GetBlock() == pb.BlockKind_BLOCK_KIND_HTTP_DENY: // No client's document is about that.
 		b.Prediction = &pb.Prediction{
-			Profile: f.client.GetName(), Cause: pb.OriginCause_ORIGIN_CAUSE_UPSTREAM, Status: statuses(fails), Text: "the origin answers " + responses(fails) + " there",
+			Profile: f.client.GetName(), Cause: pb.OriginCause_ORIGIN_CAUSE_UPSTREAM, Status: statuses(fails), Text: "the origin answers " + cmp.Or(responses(fails), "without a status") + " there",
 		}
 		b.Summary = strings.TrimSuffix(b.GetSummary(), ".") + " → " + f.client.answers(b.GetPrediction()) + "."
 	case b.GetBlock() != pb.BlockKind_BLOCK_KIND_UNSPECIFIED:

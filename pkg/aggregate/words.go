@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -185,7 +186,7 @@ func failing(f *pb.Finding, fails []*sight) string {
 	}
 	text := seen(f.GetFailure()) + " " + join(f.GetAddresses())
 	if f.GetFailure() == pb.Failure_FAILURE_HTTP_STATUS {
-		text = responses(fails) + " from " + join(f.GetAddresses())
+		text = cmp.Or(responses(fails), "a response without a status") + " from " + join(f.GetAddresses())
 	}
 	notes := slices.DeleteFunc([]string{attempts(fails), icmpSender(fails), errnoOnly(f, fails), inWords(fails), sole(fails)},
 		func(note string) bool { return note == "" })
@@ -250,6 +251,14 @@ func icmpSender(fails []*sight) string {
 	return ""
 }
 
+// after puts words before a text, if there is one: agents may say less than they should.
+func after(words, text string) string {
+	if text == "" {
+		return ""
+	}
+	return words + text
+}
+
 // inWords is what the first of the failing steps says where the failure leaves it open: which alert, what was
 // spoken, which redirect.
 func inWords(fails []*sight) string {
@@ -262,9 +271,9 @@ func inWords(fails []*sight) string {
 	case pb.Failure_FAILURE_TLS_ALERT, pb.Failure_FAILURE_TLS_VERSION_UNSUPPORTED, pb.Failure_FAILURE_TLS_NO_SHARED_CIPHER:
 		switch {
 		case t.GetVersion() != "":
-			return "it would speak " + shown(t.GetVersion()) + " with " + shown(t.GetCipherSuite())
+			return "it would speak " + shown(t.GetVersion()) + after(" with ", shown(t.GetCipherSuite()))
 		case t.GetAlert() != nil:
-			return fmt.Sprintf("alert %d, %s", t.GetAlert().GetCode(), shown(t.GetAlert().GetName()))
+			return fmt.Sprintf("alert %d%s", t.GetAlert().GetCode(), after(", ", shown(t.GetAlert().GetName())))
 		}
 	case pb.Failure_FAILURE_TLS_NOT_TLS, pb.Failure_FAILURE_TLS_MALFORMED,
 		pb.Failure_FAILURE_HTTP_MALFORMED, pb.Failure_FAILURE_HTTP_TOO_LARGE, pb.Failure_FAILURE_HTTP_REDIRECT_LOOP:

@@ -134,6 +134,29 @@ func TestHostileTextIsTamed(t *testing.T) {
 	}
 }
 
+// What agents leave out leaves no hole in a sentence.
+func TestWhatAgentsLeaveOut(t *testing.T) {
+	const address = "203.0.113.10:443"
+	alert := func(told *pb.TLSEvidence) *world {
+		steps := tls(address, "", pb.Failure_FAILURE_TLS_ALERT)
+		steps[len(steps)-1].Evidence.Tls = told
+		return tlsWorld().in("ap", steps)
+	}
+	for what, c := range map[string]struct {
+		w    *world
+		want string
+	}{
+		"a response without a status": {httpWorld("https://www.example/").in("ap", append(tls(address, "c"), response(address, 0, httpStatus))), "ap: a response without a status from " + address + " ("},
+		"a version without a suite":   {alert(&pb.TLSEvidence{Version: "TLS 1.3"}), "it would speak TLS 1.3,"},
+		"an alert without a name":     {alert(&pb.TLSEvidence{Alert: &pb.TLSAlert{Code: 200}}), "alert 200,"},
+		"a weak key that is not told": {tlsWorld().in("ap", tls(address, "c", pb.Failure_FAILURE_CERT_WEAK_KEY)), "it has the key (not told)."},
+	} {
+		if v := c.w.judge(); !strings.Contains(v.GetFindings()[0].GetSummary(), c.want) {
+			t.Errorf("%s: %v", what, v)
+		}
+	}
+}
+
 func TestJoinIsBounded(t *testing.T) {
 	for _, c := range []struct {
 		names []string
