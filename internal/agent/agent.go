@@ -240,11 +240,25 @@ func (a *Agent) session(ctx context.Context, addr string) (stood bool, err error
 	}
 	parts, partsCtx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return client.Run(partsCtx) })
+	parts.Go(func() error { return a.hearing(partsCtx) })
 	if a.opts.Identity != nil {
 		parts.Go(func() error { return a.renewInTime(partsCtx, cc) })
 	}
 	err = parts.Wait()
 	return stood, err
+}
+
+// hearing ends a session without NATS: the next one connects again. An agent that only delivers is never asked.
+func (a *Agent) hearing(ctx context.Context) error {
+	a.mu.Lock()
+	conn := a.conn
+	a.mu.Unlock()
+	select {
+	case <-conn.Ended():
+		return conn.Err()
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // register introduces the agent and connects it to NATS, unless it is connected as it should be.
@@ -317,6 +331,13 @@ func (a *Agent) connectBus(ctx context.Context, r *pb.RegisterResponse, addresse
 	a.mu.Lock()
 	old := a.conn
 	same := old != nil && a.connected == with
+	if same {
+		select {
+		case <-old.Ended():
+			same = false
+		default:
+		}
+	}
 	a.registered = r
 	a.mu.Unlock()
 	if same {

@@ -106,7 +106,7 @@ func TestWhereAnAgentConnects(t *testing.T) {
 				return
 			}
 			again <- struct{}{}
-			go greet(conn, victim.Addr().String())
+			go greet(conn, victim.Addr().String(), "")
 		}
 	}()
 	opts.Addresses = []string{server.Addr().String()}
@@ -127,8 +127,36 @@ func TestWhereAnAgentConnects(t *testing.T) {
 	}
 }
 
-// greet is a server that names another one, lets the client subscribe, and hangs up.
-func greet(conn net.Conn, other string) {
+// TestWhatEndsAConnectionForGood: the library does not come back after an error that it has no name for, and says so.
+func TestWhatEndsAConnectionForGood(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		conn, err := server.Accept()
+		if err == nil {
+			greet(conn, "127.0.0.1:1", "-ERR 'Go \x1b[2JAway'\r\n")
+		}
+	}()
+	c, err := ConnectAgent(t.Context(), AgentOptions{Agent: "a", Addresses: []string{server.Addr().String()}, Connected: func() {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.Ended():
+	case <-time.After(time.Minute):
+		t.Fatal("nobody says that it has ended")
+	}
+	if text := c.Err().Error(); !strings.Contains(text, "Away") || strings.Contains(text, "\x1b") {
+		t.Errorf("%q", text)
+	}
+	c.Close() // once more is no harm
+}
+
+// greet is a server that names another one, lets the client subscribe, says a last word, and hangs up.
+func greet(conn net.Conn, other, word string) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(conn, "INFO {\"server_id\":\"x\",\"max_payload\":1048576,\"proto\":1,\"connect_urls\":[%q]}\r\n", other)
@@ -143,4 +171,5 @@ func greet(conn net.Conn, other string) {
 			_, _ = io.WriteString(conn, "PONG\r\n")
 		}
 	}
+	_, _ = io.WriteString(conn, word)
 }

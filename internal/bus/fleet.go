@@ -117,10 +117,11 @@ type AgentOptions struct {
 	Connected func()
 }
 
-// AgentConn is an agent's connection. It reconnects by itself, with growing, jittered pauses.
+// AgentConn is an agent's connection. It reconnects by itself, with growing, jittered pauses, until it has Ended.
 type AgentConn struct {
-	nc   *nats.Conn
-	opts AgentOptions
+	nc    *nats.Conn
+	opts  AgentOptions
+	ended chan struct{}
 }
 
 // ConnectAgent connects an agent, subscribes its subjects, and returns when the server has confirmed
@@ -135,6 +136,7 @@ func ConnectAgent(ctx context.Context, opts AgentOptions) (*AgentConn, error) {
 	if opts.Dialer != nil {
 		dial.dialer = *opts.Dialer
 	}
+	ended := make(chan struct{})
 	nc, err := nats.Connect(strings.Join(urls, ","),
 		nats.UserInfo(opts.Agent, opts.Credential),
 		nats.Name("agent "+opts.Agent),
@@ -145,11 +147,12 @@ func ConnectAgent(ctx context.Context, opts AgentOptions) (*AgentConn, error) {
 		nats.ReconnectBufSize(-1), // a beat is worth nothing later
 		nats.IgnoreAuthErrorAbort(),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the library would write to stderr; it reconnects
-		nats.ReconnectHandler(func(*nats.Conn) { opts.Connected() }))
+		nats.ReconnectHandler(func(*nats.Conn) { opts.Connected() }),
+		nats.ClosedHandler(func(*nats.Conn) { close(ended) }))
 	if err != nil {
 		return nil, fmt.Errorf("bus: NATS at %s: %w", strings.Join(servers, ", "), err)
 	}
-	c := &AgentConn{nc: nc, opts: opts}
+	c := &AgentConn{nc, opts, ended}
 	if err := c.subscribe(ctx); err != nil {
 		nc.Close()
 		return nil, err
@@ -202,6 +205,15 @@ func (c *AgentConn) Beat(b *pb.Beat) error {
 		return fmt.Errorf("bus: %w", err)
 	}
 	return nil
+}
+
+// Ended is closed when the connection has ended for good: by Close, or since the server said something after which the
+// library does not come back, which is any -ERR that it has no name for.
+func (c *AgentConn) Ended() <-chan struct{} { return c.ended }
+
+// Err says why a connection ended for good that nobody closed.
+func (c *AgentConn) Err() error {
+	return fmt.Errorf("bus: NATS ended the connection: %.200q", fmt.Sprint(c.nc.LastError()))
 }
 
 // Close closes the connection.

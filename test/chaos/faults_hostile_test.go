@@ -279,7 +279,7 @@ func stolen(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 	if _, _, err := w.recover(ctx, began, []*agent{captive}); err != nil {
 		return wound{}, err
 	}
-	modes := []string{"flood", "malformed", "huge", "foreign", "cancel", "acks", "retry-after", "go-away", "epochs", "bomb", "endless-line", "giant-registration"}
+	modes := []string{"flood", "malformed", "huge", "foreign", "cancel", "acks", "retry-after", "go-away", "epochs", "bomb", "endless-line", "dismissal", "giant-registration"}
 	r.Shuffle(len(modes), func(i, j int) { modes[i], modes[j] = modes[j], modes[i] })
 	modes = append(modes[:2], "forbidden")
 	return wound{

@@ -101,7 +101,7 @@ func TestHostileCoordinator(t *testing.T) {
 		for i, l := range []lane{
 			{modes: []string{"flood", "acks", "go-away", "more-servers"}, victims: servers},
 			{modes: []string{"forbidden", "malformed", "endless-line"}, victims: append(append([]string{}, victimsOfWorld...), loopbacks...)},
-			{modes: []string{"huge", "foreign", "retry-after", "epochs"}},
+			{modes: []string{"huge", "foreign", "retry-after", "epochs", "dismissal", "malformed"}},
 			{modes: []string{"victims", "bomb", "cancel", "giant-registration", "authorities"}, victims: servers},
 		} {
 			t.Run(strings.Join(l.modes, ","), func(t *testing.T) {
@@ -234,7 +234,7 @@ func (l lane) happened(t *testing.T, mode string, did attack) {
 		fine = fine && did.Jobs > 1000
 	case "acks", "retry-after", "go-away":
 		fine = fine && did.Said > 0
-	case "more-servers", "bomb", "endless-line":
+	case "more-servers", "bomb", "endless-line", "dismissal":
 		fine = fine && did.Connected > 0
 	}
 	if !fine {

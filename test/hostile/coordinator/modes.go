@@ -69,6 +69,14 @@ var modes = map[string]mode{
 		}
 		return nil
 	}},
+	// An error that the agent's library takes for the last word, once the agent has what it wants.
+	"dismissal": {attack: func(ctx context.Context, _ *hostile, p *peer) error {
+		select {
+		case <-time.After(300 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		return p.write("-ERR 'Go Away'\r\n")
+	}},
 	// Acknowledgements of what was never sent, of all numbers, and backwards.
 	"acks": {attack: slowly, stream: acks},
 	// An hour's, a year's and ten thousand years' patience for every batch.
