@@ -77,3 +77,37 @@ func messagesOf(b *testing.B, id string, agents []string, seq uint64, perMessage
 	}
 	return messages
 }
+
+// manyAgents is how many agents a great network has.
+const manyAgents = 100_000
+
+// great is a store that knows many agents, enrolled and with an epoch of a spool each.
+func great(b *testing.B) *Store {
+	b.Helper()
+	s, err := Open(filepath.Join(b.TempDir(), "fold.db"), 64<<20)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = s.db.Close() })
+	var batch pb.LogBatch
+	for i := range manyAgents {
+		name := fmt.Sprintf("agent-%06d", i)
+		batch.Entries = append(batch.Entries, enrolment(name, 1, 0), gaps(name, 1, 1, 100, pb.GapReason_GAP_REASON_UNASKED))
+	}
+	if _, err := s.Apply(1, &batch, nil); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+// BenchmarkCheckpoint writes all that is known of many agents.
+func BenchmarkCheckpoint(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		s := great(b)
+		b.StartTimer()
+		if err := s.Checkpoint(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -104,11 +105,21 @@ func (s *Store) take() *checkpoint {
 		c.spools = append(c.spools, e)
 		c.writes = append(c.writes, write{bucketSpools, e.key(), e.encode()})
 	}
+	c.sort()
 	s.writing, s.dirty = s.dirty, map[string]*measurement{}
 	clear(s.registry.dirty)
 	clear(s.deliveries.gone)
 	clear(s.deliveries.dirty)
 	return c
+}
+
+// sort puts what is written in the order of the keys. bbolt keeps the keys of a leaf in a slice and splits it at the
+// commit alone: a key before others has it move them all, for each of a hundred thousand.
+func (c *checkpoint) sort() {
+	slices.SortFunc(c.saves, func(a, b saving) int { return cmp.Compare(a.m.id(), b.m.id()) })
+	slices.SortFunc(c.writes, func(a, b write) int {
+		return cmp.Or(bytes.Compare(a.bucket, b.bucket), bytes.Compare(a.key, b.key))
+	})
 }
 
 func (m *measurement) saving() saving {
