@@ -171,6 +171,7 @@ func (s *Store) evict() {
 		if s.dirty[m.id()] != nil || s.writing[m.id()] != nil {
 			return
 		}
+		s.closed[0] = nil // or what is behind the slice would hold it
 		s.closed = s.closed[1:]
 		s.bytes -= m.counted
 		s.evicted++

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
@@ -510,6 +511,28 @@ func TestForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestWhatLeftMemoryIsGone(t *testing.T) {
+	s := newStore(t)
+	s.recent = 0
+	var left []weak.Pointer[measurement]
+	for i := range 100 {
+		id := fmt.Sprintf("m%03d", i)
+		apply(t, s, uint64(2*i+1), opened(id, "a"))
+		left = append(left, weak.Make(s.live[id]))
+		apply(t, s, uint64(2*i+2), closedEntry(id, false))
+	}
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	for i, m := range left {
+		if m.Value() != nil {
+			t.Fatalf("the %d. of %d measurements is held, though memory keeps %d", i+1, len(left), len(s.closed))
+		}
+	}
+	runtime.KeepAlive(s)
 }
 
 func TestMemoryIsBounded(t *testing.T) {
