@@ -111,3 +111,23 @@ func BenchmarkCheckpoint(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCarry lists what is known of many agents, to be appended again before a cut of the log: all of it, and where
+// the cut is before all that is known, as it is most minutes.
+func BenchmarkCarry(b *testing.B) {
+	s := great(b)
+	for name, cut := range map[string]uint64{"all": 1, "nothing": 0} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				messages, entries := 0, 0
+				for next, more := "", true; more; more = next != "" {
+					var list []*pb.LogEntry
+					list, next = s.Carry(cut, next, 1<<20)
+					messages, entries = messages+1, entries+len(list)
+				}
+				b.ReportMetric(float64(messages), "messages")
+				b.ReportMetric(float64(entries), "entries")
+			}
+		})
+	}
+}

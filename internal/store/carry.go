@@ -32,13 +32,19 @@ func (s *Store) Carry(cut uint64, after string, size int) (entries []*pb.LogEntr
 // carried lists the marks of what is to be carried, beyond a mark.
 func (s *Store) carried(cut uint64, after string) (marks []string) {
 	for name, e := range s.registry.agents {
-		if mark := "enrolment " + name; e.since <= cut && mark > after {
+		if e.since > cut {
+			continue // the usual case: nothing is said of it
+		}
+		if mark := "enrolment " + name; mark > after {
 			marks = append(marks, mark)
 		}
 	}
 	for _, epochs := range s.deliveries.agents {
 		for _, e := range epochs {
-			if mark := "spool " + string(e.key()); e.since <= cut && mark > after {
+			if e.since > cut {
+				continue
+			}
+			if mark := "spool " + string(e.key()); mark > after {
 				marks = append(marks, mark)
 			}
 		}
