@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -109,6 +110,24 @@ func BenchmarkCheckpoint(b *testing.B) {
 		if err := s.Checkpoint(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkSpools is what remembering an agent's spool takes in memory.
+func BenchmarkSpools(b *testing.B) {
+	var before, after runtime.MemStats
+	for b.Loop() {
+		d := newDeliveries()
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range manyAgents {
+			d.add(1, fmt.Sprintf("agent-%06d", i), 1, span{1, 100})
+		}
+		clear(d.dirty) // a checkpoint came
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(len(d.agents)), "B/agent")
+		b.ReportMetric(float64(len(d.agents)), "agents")
 	}
 }
 

@@ -18,7 +18,7 @@ const (
 	// agent can have on its way.
 	maxSpans = 8192
 	// maxSpools bounds the agents whose spools are remembered.
-	maxSpools = 1 << 16
+	maxSpools = 1 << 17
 )
 
 // deliveries is which numbers of the agents' spools came or were given up.

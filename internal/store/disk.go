@@ -43,7 +43,7 @@ var (
 )
 
 // format is what the file is written in, and what it is folded by. A file of another one is made again from the log.
-const format = "3"
+const format = "4"
 
 func openDB(path string) (db *bbolt.DB, err error) {
 	defer guard(&err)()

@@ -535,6 +535,34 @@ func TestWhatLeftMemoryIsGone(t *testing.T) {
 	runtime.KeepAlive(s)
 }
 
+// TestMoreAgentsThanPlaces: beyond maxSpools agents the numbers of a spool are not remembered; a job's result is kept all
+// the same, and counted once.
+func TestMoreAgentsThanPlaces(t *testing.T) {
+	s := newStore(t)
+	var batch pb.LogBatch
+	for i := range maxSpools {
+		batch.Entries = append(batch.Entries, gaps(fmt.Sprintf("a-%d", i), 1, 1, 1, pb.GapReason_GAP_REASON_SPOOL_FULL))
+	}
+	apply(t, s, 1, batch.GetEntries()...)
+	apply(t, s, 2, opened("m", "late", "a-0"))
+	first := placed(result("m", "late"), 1, 1)
+	if fate, err := s.Fate(first.GetResult(), first.GetPlace()); err != nil || fate != FateWanted {
+		t.Errorf("its result has fate %d, %v", fate, err)
+	}
+	apply(t, s, 3, first, placed(result("m", "a-0"), 1, 2))
+	if fate, err := s.Fate(first.GetResult(), first.GetPlace()); err != nil || fate != FateDuplicate {
+		t.Errorf("the same again has fate %d, %v", fate, err)
+	}
+	apply(t, s, 4, first)
+	view, err := s.Get("m")
+	if err != nil || view.Measurement.GetLedger().GetAnswered() != 2 || len(view.Results) != 2 {
+		t.Errorf("%v, %d results, %v", view.Measurement.GetLedger(), len(view.Results), err)
+	}
+	if s.Delivery("late") != nil || s.Room("late", 1) || s.Delivery("a-0").GetHighest() != 2 || !s.Room("a-0", 2) {
+		t.Error("the places are not those of the agents that came first")
+	}
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	s := openStore(t, filepath.Join(t.TempDir(), "fold.db"), 10<<10)
 	for i := range 500 {
