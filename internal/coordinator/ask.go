@@ -140,12 +140,9 @@ func (c *Coordinator) onBeat(from string, b *pb.Beat) {
 	if !c.fleet.Beat(b) {
 		return
 	}
-	agent := b.GetAgent()
-	for _, m := range c.store.Open() {
-		for _, a := range m.GetAsks() {
-			if a.GetAgent() == agent && a.GetState() == pb.AskState_ASK_STATE_PENDING && time.Until(m.GetDeadline().AsTime()) > 0 {
-				c.work.Go(func() { c.ask(m, a) })
-			}
+	for _, waits := range c.store.Awaits(b.GetAgent()) {
+		if time.Until(waits.Measurement.GetDeadline().AsTime()) > 0 {
+			c.work.Go(func() { c.ask(waits.Measurement, waits.Ask) })
 		}
 	}
 }

@@ -150,3 +150,24 @@ func BenchmarkCarry(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAwaits looks for an agent in a thousand measurements that run over twenty agents each, as when it comes back.
+func BenchmarkAwaits(b *testing.B) {
+	s := great(b)
+	var batch pb.LogBatch
+	for i := range 1000 {
+		var names []string
+		for k := range 20 {
+			names = append(names, fmt.Sprintf("agent-%06d", i*20+k))
+		}
+		batch.Entries = append(batch.Entries, opened(fmt.Sprintf("m%09d", i), names...))
+	}
+	if _, err := s.Apply(2, &batch, nil); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if len(s.Awaits("agent-000123")) != 1 {
+			b.Fatal("not asked")
+		}
+	}
+}

@@ -268,6 +268,28 @@ func (s *Store) Open() []*pb.Measurement {
 	return open
 }
 
+// Awaited is a measurement that runs and waits for an agent's answer.
+type Awaited struct {
+	// Measurement is as it is now, without the list of agents. It is shared: not to be changed.
+	Measurement *pb.Measurement
+	// Ask is the agent's. It is shared too.
+	Ask *pb.Ask
+}
+
+// Awaits lists the measurements that wait for an agent, in the order of their ids. It looks at no other agent of
+// them: when all agents come at once, each is looked for.
+func (s *Store) Awaits(agent string) (list []Awaited) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.live {
+		if i, asked := m.index[agent]; asked && m.open() && m.asks[i].GetState() == pb.AskState_ASK_STATE_PENDING {
+			list = append(list, Awaited{m.snapshot(false), m.asks[i]})
+		}
+	}
+	slices.SortFunc(list, func(a, b Awaited) int { return cmp.Compare(a.Measurement.GetId(), b.Measurement.GetId()) })
+	return list
+}
+
 // count adds a measurement to those that run, or takes it away.
 func (s *Store) count(m *measurement, n int) {
 	s.running += n

@@ -535,6 +535,35 @@ func TestWhatLeftMemoryIsGone(t *testing.T) {
 	runtime.KeepAlive(s)
 }
 
+func TestAwaits(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		next []*pb.LogEntry
+		want []string
+	}{
+		{"an agent is awaited where it was asked, in the order of the ids", nil, []string{"m", "n"}},
+		{"not where it has answered", []*pb.LogEntry{result("m", "a")}, []string{"n"}},
+		{"nor where it has declined", []*pb.LogEntry{declined("n", "a", pb.Failure_FAILURE_AGENT_OVERLOADED)}, []string{"m"}},
+		{"what another one does changes nothing", []*pb.LogEntry{result("m", "b")}, []string{"m", "n"}},
+		{"what is closed waits for nobody", []*pb.LogEntry{closedEntry("m", false)}, []string{"n"}},
+		{"what is forgotten neither", []*pb.LogEntry{forgotten(1)}, nil},
+	} {
+		s := newStore(t)
+		apply(t, s, 1, opened("n", "a"), opened("m", "b", "a"), opened("other", "b"))
+		apply(t, s, 2, c.next...)
+		var got []string
+		for _, w := range s.Awaits("a") {
+			got = append(got, w.Measurement.GetId())
+			if w.Ask.GetAgent() != "a" || w.Ask.GetState() != pb.AskState_ASK_STATE_PENDING || w.Measurement.GetSpec() == nil {
+				t.Errorf("%s: %v", c.what, w)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
+
 // TestMoreAgentsThanPlaces: beyond maxSpools agents the numbers of a spool are not remembered; a job's result is kept all
 // the same, and counted once.
 func TestMoreAgentsThanPlaces(t *testing.T) {
