@@ -2,10 +2,11 @@ package fleet
 
 import (
 	"cmp"
-	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -14,41 +15,54 @@ import (
 // region then; chance decides among equals, so that it is not always the same ones. The result is
 // sorted by name.
 func Choose(agents []*pb.Agent, limit int, chance *rand.Rand) []*pb.Agent {
-	queue := interleave(agents, chance, func(a *pb.Agent) string { return a.GetVantage().GetRegion() },
-		func(region []*pb.Agent) []*pb.Agent {
-			return interleave(region, chance, Network, nil)
-		})
-	chosen := slices.Clone(queue[:min(limit, len(queue))])
+	chosen := interleave(agents, limit, chance, spread{
+		key: func(a *pb.Agent) string { return a.GetVantage().GetRegion() },
+		order: func(region []*pb.Agent, n int) []*pb.Agent {
+			return interleave(region, n, chance, spread{Network, func(network []*pb.Agent, _ int) []*pb.Agent {
+				slices.SortFunc(network, func(a, b *pb.Agent) int { return cmp.Compare(a.GetId(), b.GetId()) }) // chance alone decides, not the order of arrival
+				chance.Shuffle(len(network), func(i, j int) { network[i], network[j] = network[j], network[i] })
+				return network
+			}})
+		},
+	})
 	slices.SortFunc(chosen, func(a, b *pb.Agent) int { return cmp.Compare(a.GetId(), b.GetId()) })
 	return chosen
 }
 
-// interleave orders agents so that every prefix is spread over the groups that key makes as evenly as
-// can be: each group in turn gives its next one. within, if any, orders a group.
-func interleave(agents []*pb.Agent, chance *rand.Rand, key func(*pb.Agent) string, within func([]*pb.Agent) []*pb.Agent) []*pb.Agent {
+// spread is how agents are spread: over the groups that key makes; order puts the n that come first in a group there.
+type spread struct {
+	key   func(*pb.Agent) string
+	order func(group []*pb.Agent, n int) []*pb.Agent
+}
+
+// interleave is the first n agents of an order whose every prefix is spread over the groups as evenly as can be: each
+// group in turn gives its next one. Groups that give none are not looked into: most are asked for few.
+func interleave(agents []*pb.Agent, n int, chance *rand.Rand, by spread) []*pb.Agent {
 	groups := map[string][]*pb.Agent{}
-	var names []string
 	for _, a := range agents {
-		k := key(a)
-		if groups[k] == nil {
-			names = append(names, k)
-		}
+		k := by.key(a)
 		groups[k] = append(groups[k], a)
 	}
-	slices.Sort(names) // chance alone decides, not the order of arrival
+	names := slices.Sorted(maps.Keys(groups))
 	chance.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-	for _, k := range names {
-		g := groups[k]
-		slices.SortFunc(g, func(a, b *pb.Agent) int { return cmp.Compare(a.GetId(), b.GetId()) })
-		chance.Shuffle(len(g), func(i, j int) { g[i], g[j] = g[j], g[i] })
-		if within != nil {
-			groups[k] = within(g)
+	n = min(n, len(agents))
+	gives := make([]int, len(names))
+	for left, turn := n, 0; left > 0; turn++ {
+		for i, k := range names {
+			if left > 0 && turn < len(groups[k]) {
+				gives[i], left = gives[i]+1, left-1
+			}
 		}
 	}
-	ordered := make([]*pb.Agent, 0, len(agents))
-	for turn := 0; len(ordered) < len(agents); turn++ {
-		for _, k := range names {
-			if turn < len(groups[k]) {
+	for i, k := range names {
+		if gives[i] > 0 {
+			groups[k] = by.order(groups[k], gives[i])
+		}
+	}
+	ordered := make([]*pb.Agent, 0, n)
+	for turn := 0; len(ordered) < n; turn++ {
+		for i, k := range names {
+			if turn < gives[i] {
 				ordered = append(ordered, groups[k][turn])
 			}
 		}
@@ -60,7 +74,7 @@ func interleave(agents []*pb.Agent, chance *rand.Rand, key func(*pb.Agent) strin
 func Network(a *pb.Agent) string {
 	v := a.GetVantage()
 	if v.GetAsn() != 0 {
-		return fmt.Sprintf("AS%d", v.GetAsn())
+		return "AS" + strconv.FormatUint(uint64(v.GetAsn()), 10)
 	}
 	addr, err := netip.ParseAddr(v.GetObservedAddress())
 	if err != nil {

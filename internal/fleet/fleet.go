@@ -35,12 +35,14 @@ var ErrFull = errors.New("too many agents")
 type Fleet struct {
 	mu      sync.RWMutex
 	agents  map[string]*agent
+	order   []*agent      // the same, sorted by name: each measurement looks through all
 	swept   time.Time     // when those that are gone were last removed
 	changed chan struct{} // closed and replaced at every change that a watcher would see
 }
 
 // agent is one agent; what is handed out of it is never changed, but replaced.
 type agent struct {
+	id      string
 	known   *pb.Agent
 	words   words         // of known
 	seen    time.Time     // zero: it was never heard of
@@ -65,14 +67,23 @@ func (f *Fleet) Enrolled(e *pb.Enrolment) {
 	defer f.mu.Unlock()
 	a := f.agents[e.GetId()]
 	if a == nil {
-		a = &agent{known: &pb.Agent{Id: e.GetId(), State: pb.AgentState_AGENT_STATE_OFFLINE}}
-		f.agents[e.GetId()] = a
+		a = f.add(e.GetId())
+		a.known = &pb.Agent{Id: e.GetId(), State: pb.AgentState_AGENT_STATE_OFFLINE}
 	}
 	a.bound = e
 	known := proto.CloneOf(a.known)
 	a.bind(known)
 	a.known, a.words = known, wordsOf(known.GetId(), known.GetVantage())
 	f.note(a)
+}
+
+// add takes up an agent of which nothing is known yet.
+func (f *Fleet) add(id string) *agent {
+	a := &agent{id: id}
+	f.agents[id] = a
+	i, _ := slices.BinarySearchFunc(f.order, id, func(a *agent, id string) int { return cmp.Compare(a.id, id) })
+	f.order = slices.Insert(f.order, i, a)
+	return a
 }
 
 // bind has the enrolment decide what it decides, whatever the agent says.
@@ -109,7 +120,8 @@ func (f *Fleet) Room(id string) bool {
 func (f *Fleet) room(id string) bool {
 	if now := time.Now(); now.Sub(f.swept) > sweepInterval {
 		f.swept = now
-		maps.DeleteFunc(f.agents, func(_ string, a *agent) bool { return a.gone() })
+		maps.DeleteFunc(f.agents, func(_ string, a *agent) bool { return a.gone(now) })
+		f.order = slices.DeleteFunc(f.order, func(a *agent) bool { return a.gone(now) })
 	}
 	return f.agents[id] != nil || len(f.agents) < maxAgents
 }
@@ -122,7 +134,7 @@ func (f *Fleet) Register(id, version string, v *pb.Vantage) error {
 		return ErrFull
 	}
 	next := &pb.Agent{Id: id, State: pb.AgentState_AGENT_STATE_OFFLINE}
-	if old := f.agents[id]; old != nil && old.state() == pb.AgentState_AGENT_STATE_ONLINE {
+	if old := f.agents[id]; old != nil && old.state(time.Now()) == pb.AgentState_AGENT_STATE_ONLINE {
 		next = proto.CloneOf(old.known) // it beats, and has lost its stream alone
 	}
 	next.Vantage, next.Version = v, version
@@ -158,7 +170,7 @@ func (f *Fleet) Beat(b *pb.Beat) (joined bool) {
 		next.Vantage = copied(next.GetVantage())
 		next.Vantage.ObservedAddress = old.known.GetVantage().GetObservedAddress() // what the agent says of it is no evidence
 	}
-	joined = old == nil || old.registered || old.state() != pb.AgentState_AGENT_STATE_ONLINE
+	joined = old == nil || old.registered || old.state(time.Now()) != pb.AgentState_AGENT_STATE_ONLINE
 	f.set(next)
 	f.agents[b.GetAgent()].registered = false
 	return joined && !b.GetDraining()
@@ -168,8 +180,7 @@ func (f *Fleet) Beat(b *pb.Beat) (joined bool) {
 func (f *Fleet) set(next *pb.Agent) {
 	old := f.agents[next.GetId()]
 	if old == nil {
-		old = &agent{}
-		f.agents[next.GetId()] = old
+		old = f.add(next.GetId())
 	}
 	now := time.Now()
 	next.LastSeenTime = timestamppb.New(now)
@@ -193,8 +204,8 @@ func (f *Fleet) note(a *agent) {
 	f.changed = make(chan struct{})
 }
 
-// gone says whether an agent is not listed any more. One that is enrolled is, however long it is silent.
-func (a *agent) gone() bool {
+// gone says whether an agent is not listed any more now. One that is enrolled is, however long it is silent.
+func (a *agent) gone(now time.Time) bool {
 	if a.bound != nil && a.bound.GetRevokeTime() == nil {
 		return false
 	}
@@ -202,23 +213,23 @@ func (a *agent) gone() bool {
 	if revoked := a.bound.GetRevokeTime(); revoked != nil && revoked.AsTime().After(last) {
 		last = revoked.AsTime()
 	}
-	return time.Since(last) > forgetAfter
+	return now.Sub(last) > forgetAfter
 }
 
-// state is the state by what was heard and when.
-func (a *agent) state() pb.AgentState {
+// state is the state now, by what was heard and when.
+func (a *agent) state(now time.Time) pb.AgentState {
 	if a.bound.GetRevokeTime() != nil {
 		return pb.AgentState_AGENT_STATE_REVOKED
 	}
-	if time.Since(a.seen) > offlineAfter {
+	if now.Sub(a.seen) > offlineAfter {
 		return pb.AgentState_AGENT_STATE_OFFLINE
 	}
 	return a.known.GetState()
 }
 
-// snapshot is the agent in its state, the same message as long as it is the same.
-func (a *agent) snapshot() *pb.Agent {
-	state := a.state()
+// snapshot is the agent in its state now, the same message as long as it is the same.
+func (a *agent) snapshot(now time.Time) *pb.Agent {
+	state := a.state(now)
 	if state == a.known.GetState() {
 		return a.known
 	}
@@ -234,25 +245,25 @@ func (a *agent) snapshot() *pb.Agent {
 // List returns the agents that a selector means, sorted by name, and a channel that is closed when an
 // agent changes. They are shared: not to be changed.
 func (f *Fleet) List(s Selector) ([]*pb.Agent, <-chan struct{}) {
-	return f.list(s, func(a *agent) bool { return !a.gone() })
+	return f.list(s, func(a *agent, now time.Time) bool { return !a.gone(now) })
 }
 
 // Online returns the agents that a selector means and that can be asked now.
 func (f *Fleet) Online(s Selector) []*pb.Agent {
-	list, _ := f.list(s, func(a *agent) bool { return a.state() == pb.AgentState_AGENT_STATE_ONLINE })
+	list, _ := f.list(s, func(a *agent, now time.Time) bool { return a.state(now) == pb.AgentState_AGENT_STATE_ONLINE })
 	return list
 }
 
-func (f *Fleet) list(s Selector, want func(*agent) bool) ([]*pb.Agent, <-chan struct{}) {
+func (f *Fleet) list(s Selector, want func(*agent, time.Time) bool) ([]*pb.Agent, <-chan struct{}) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	var list []*pb.Agent
-	for _, a := range f.agents {
-		if want(a) && s.matches(a.words) {
-			list = append(list, a.snapshot())
+	now := time.Now()
+	for _, a := range f.order {
+		if want(a, now) && s.matches(a.words) {
+			list = append(list, a.snapshot(now))
 		}
 	}
-	slices.SortFunc(list, func(a, b *pb.Agent) int { return cmp.Compare(a.GetId(), b.GetId()) })
 	return list, f.changed
 }
 
@@ -261,7 +272,7 @@ func (f *Fleet) Get(id string) *pb.Agent {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if a := f.agents[id]; a != nil {
-		return a.snapshot()
+		return a.snapshot(time.Now())
 	}
 	return nil
 }

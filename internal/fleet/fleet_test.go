@@ -329,3 +329,26 @@ func BenchmarkList(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkChoose picks twenty agents of the world, as most measurements do.
+func BenchmarkChoose(b *testing.B) {
+	world, err := ParseSelector("world")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, agents := range []int{1000, 10_000, 100_000} {
+		f := New()
+		for i := range agents {
+			id, v := fmt.Sprintf("agent-%06d", i), &pb.Vantage{Region: fmt.Sprintf("region-%02d", i%32), Country: "DE", Provider: "Example", Asn: uint32(64512 + i/32%1000)}
+			f.Enrolled(&pb.Enrolment{Id: id, Vantage: v})
+			f.Beat(&pb.Beat{Agent: id, Vantage: v})
+		}
+		b.Run(fmt.Sprint(agents), func(b *testing.B) {
+			for i := uint64(0); b.Loop(); i++ {
+				if len(Choose(f.Online(world), 20, rand.New(rand.NewPCG(i, 0)))) != 20 {
+					b.Fatal("not twenty")
+				}
+			}
+		})
+	}
+}
