@@ -30,7 +30,7 @@ func (c *clock) now() time.Time { return c.at }
 
 func newClock() *clock { return &clock{time.Now()} }
 
-func open(t *testing.T, c *clock) *Authorities {
+func open(t testing.TB, c *clock) *Authorities {
 	t.Helper()
 	a, err := Open(t.TempDir(), Options{Now: c.now})
 	if err != nil {
@@ -40,7 +40,7 @@ func open(t *testing.T, c *clock) *Authorities {
 }
 
 // enrol makes an agent's identity.
-func enrol(t *testing.T, a *Authorities, name string, c *clock) *Keep {
+func enrol(t testing.TB, a *Authorities, name string, c *clock) *Keep {
 	t.Helper()
 	k, err := OpenKeep(t.TempDir(), c.now)
 	if err != nil {
@@ -51,7 +51,7 @@ func enrol(t *testing.T, a *Authorities, name string, c *clock) *Keep {
 }
 
 // renew gives an agent a new key and its certificate.
-func renew(t *testing.T, a *Authorities, k *Keep, name string) *Issued {
+func renew(t testing.TB, a *Authorities, k *Keep, name string) *Issued {
 	t.Helper()
 	request, err := k.Request()
 	if err != nil {
@@ -68,7 +68,7 @@ func renew(t *testing.T, a *Authorities, k *Keep, name string) *Issued {
 }
 
 // connected is a connection on loopback: both ends of it can write before anybody reads.
-func connected(t *testing.T) (left, right net.Conn) {
+func connected(t testing.TB) (left, right net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -86,7 +86,7 @@ func connected(t *testing.T) (left, right net.Conn) {
 }
 
 // shake shakes hands and returns what each end says, and the server's view.
-func shake(t *testing.T, server, client *tls.Config) (seen tls.ConnectionState, serverErr, clientErr error) {
+func shake(t testing.TB, server, client *tls.Config) (seen tls.ConnectionState, serverErr, clientErr error) {
 	t.Helper()
 	left, right := connected(t)
 	s, c := tls.Server(left, server), tls.Client(right, client)
@@ -159,6 +159,19 @@ func TestHandshakes(t *testing.T) {
 				t.Errorf("server: %v, client: %v; want %q", serverErr, clientErr, s.says)
 			}
 		})
+	}
+}
+
+// BenchmarkHandshake is one of an agent with its coordinator, both ends of it, over a new connection on loopback. With
+// -cpu 1 it is the processor's time.
+func BenchmarkHandshake(b *testing.B) {
+	c := newClock()
+	a := open(b, c)
+	server, client := a.ServerTLS("main", nil), enrol(b, a, "fra-1", c).ClientTLS()
+	for b.Loop() {
+		if _, serverErr, clientErr := shake(b, server, client); serverErr != nil || clientErr != nil {
+			b.Fatal(serverErr, clientErr)
+		}
 	}
 }
 
