@@ -75,3 +75,8 @@ chaos: ## hurt a whole network for DURATION (30m), as SEED (1) says, HERD (1,000
 .PHONY: bench
 bench: build ## measure latency, throughput, memory and size
 	./bench/run
+
+.PHONY: scale
+scale: ## fold and judge the log of up to 100,000 agents' traffic, without sockets (docs/scale.md); SCALE="-agents 1000,9000"
+	$(GO) build -tags $(TAGS) -o bin/scale ./bench/scale
+	bin/scale $(SCALE)
