@@ -103,7 +103,7 @@ func TestOneImporterForEachTechnology(t *testing.T) {
 		"charm.land/bubbletea/v2":                        {"internal/cli/render"},
 		"golang.org/x/crypto/x509roots/fallback/bundle":  {"pkg/probe"},
 		"github.com/prometheus/client_golang/prometheus": {"internal/coordinator"},
-		"github.com/hashicorp/memberlist":                {}, // There is no gossip; a test has some, to show so.
+		"github.com/hashicorp/memberlist":                {"internal/cluster"},
 		module + "pkg/aggregate":                         {"internal/store", "internal/coordinator", "internal/cli", "internal/cli/render"},
 		"golang.org/x/sys/unix":                          {"pkg/probe", "pkg/probe/probetest", "pkg/probe/probetest/space", "internal/agent"},
 	} {
@@ -118,7 +118,7 @@ func TestOneImporterForEachTechnology(t *testing.T) {
 func TestTheAgentStaysSmall(t *testing.T) {
 	for _, heavy := range []string{
 		"github.com/nats-io/nats-server/v2/server", "buf.build/go/protovalidate", "go.etcd.io/bbolt",
-		"github.com/prometheus/client_golang/prometheus", module + "pkg/aggregate",
+		"github.com/prometheus/client_golang/prometheus", "github.com/hashicorp/memberlist", module + "pkg/aggregate",
 	} {
 		if slices.Contains(list(t)["cmd/agent"].Deps, heavy) {
 			t.Errorf("the agent carries %s", heavy)
