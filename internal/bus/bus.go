@@ -30,6 +30,8 @@ type Server interface {
 	InProcessConn() (net.Conn, error)
 	// Password is that of the coordinator's own users.
 	Password() string
+	// Replicas is how many copies there are of what is kept.
+	Replicas() int
 }
 
 // AgentSubjects are the subjects that an agent may publish to and subscribe.

@@ -1,7 +1,9 @@
 package bus
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,8 +38,9 @@ var (
 // revision first. A write that was confirmed is durable. What is read is a hint; the write decides. It is safe for
 // concurrent use.
 type Bucket struct {
-	nc *nats.Conn
-	kv jetstream.KeyValue
+	nc       *nats.Conn
+	kv       jetstream.KeyValue
+	replicas int // how many servers it is on
 }
 
 // Value is a key as it was when it was read.
@@ -56,7 +59,7 @@ func OpenBucket(ctx context.Context, s Server, name string) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := openBucket(ctx, nc, name)
+	b, err := openBucket(ctx, nc, name, s.Replicas())
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("bus: bucket %s: %w", name, err)
@@ -64,73 +67,145 @@ func OpenBucket(ctx context.Context, s Server, name string) (*Bucket, error) {
 	return b, nil
 }
 
-func openBucket(ctx context.Context, nc *nats.Conn, name string) (*Bucket, error) {
+func openBucket(ctx context.Context, nc *nats.Conn, name string, replicas int) (*Bucket, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, err
 	}
+	b := &Bucket{nc: nc, replicas: replicas}
+	err = patiently(ctx, replicas, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
+		defer cancel()
+		b.kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket:         name,
+			History:        1,
+			Storage:        jetstream.FileStorage,
+			Replicas:       replicas,
+			MaxValueSize:   maxValue,
+			MaxBytes:       maxBucket,
+			LimitMarkerTTL: markerTTL, // deleted keys do not stay for ever
+		})
+		return err
+	})
+	return b, err
+}
+
+// patiently calls what asks the server that leads, again while none does.
+func (b *Bucket) patiently(ctx context.Context, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
 	defer cancel()
-	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket:         name,
-		History:        1,
-		Storage:        jetstream.FileStorage,
-		Replicas:       1,
-		MaxValueSize:   maxValue,
-		MaxBytes:       maxBucket,
-		LimitMarkerTTL: markerTTL, // deleted keys do not stay for ever
-	})
-	return &Bucket{nc, kv}, err
+	return patiently(ctx, b.replicas, ask)
 }
 
 // Create writes a key that is not there, and returns its revision, or ErrExists.
 func (b *Bucket) Create(ctx context.Context, key string, data []byte) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
-	defer cancel()
 	if err := b.bound(key, data); err != nil {
 		return 0, err
 	}
-	revision, err := b.kv.Create(ctx, key, data)
+	revision, err := b.write(ctx, key, data, func(ctx context.Context) (uint64, error) { return b.kv.Create(ctx, key, data) })
 	return revision, b.wrap(key, err, ErrExists)
 }
 
 // Update changes a key that is at a revision, and returns the new one, or ErrChanged.
 func (b *Bucket) Update(ctx context.Context, key string, data []byte, revision uint64) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
-	defer cancel()
 	if err := b.bound(key, data); err != nil {
 		return 0, err
 	}
 	if revision == 0 {
 		return 0, b.wrap(key, ErrChanged, ErrChanged) // it would create the key
 	}
-	revision, err := b.kv.Update(ctx, key, data, revision)
+	revision, err := b.write(ctx, key, data, func(ctx context.Context) (uint64, error) { return b.kv.Update(ctx, key, data, revision) })
 	return revision, b.wrap(key, err, ErrChanged)
+}
+
+// write writes what a key is to be. A server that leads may end after it has written and before it says so; then the
+// comparison fails the second time, and what is there is what was written.
+func (b *Bucket) write(ctx context.Context, key string, data []byte, write func(context.Context) (uint64, error)) (revision uint64, err error) {
+	tries := 0
+	err = b.patiently(ctx, func(ctx context.Context) error {
+		tries++
+		revision, err = write(ctx)
+		return err
+	})
+	if tries > 1 && lost(err) {
+		if is, unread := b.Get(ctx, key); unread == nil && bytes.Equal(is.Data, data) {
+			return is.Revision, nil
+		}
+	}
+	return revision, err
+}
+
+// lost says whether an error is a comparison that failed.
+func lost(err error) bool {
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch)
 }
 
 // Delete deletes a key that is at a revision, or returns ErrChanged.
 func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
-	defer cancel()
 	if revision == 0 {
 		return b.wrap(key, ErrChanged, ErrChanged) // it would delete any revision
 	}
-	err := b.kv.Purge(ctx, key, jetstream.LastRevision(revision), jetstream.PurgeTTL(markerTTL))
+	err := b.patiently(ctx, func(ctx context.Context) error {
+		return b.kv.Purge(ctx, key, jetstream.LastRevision(revision), jetstream.PurgeTTL(markerTTL))
+	})
 	return b.wrap(key, err, ErrChanged)
 }
 
 // Get reads a key, or returns ErrNoKey.
-func (b *Bucket) Get(ctx context.Context, key string) (Value, error) {
-	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
-	defer cancel()
-	e, err := b.kv.Get(ctx, key)
+func (b *Bucket) Get(ctx context.Context, key string) (v Value, err error) {
+	err = b.patiently(ctx, func(ctx context.Context) error {
+		if b.replicas > 1 {
+			v, err = b.latest(ctx, key)
+			return err
+		}
+		e, err := b.kv.Get(ctx, key)
+		if err == nil {
+			v = value(e)
+		}
+		return err
+	})
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		err = ErrNoKey
 	}
+	return v, b.wrap(key, err, ErrChanged)
+}
+
+// latest reads a key from the server that leads. The library asks any copy, also one that is behind: who has just begun a
+// session would be told that there is none.
+func (b *Bucket) latest(ctx context.Context, key string) (Value, error) {
+	request, err := json.Marshal(map[string]string{"last_by_subj": "$KV." + b.Name() + "." + key})
 	if err != nil {
-		return Value{}, b.wrap(key, err, ErrChanged)
+		return Value{}, err
 	}
-	return value(e), nil
+	m, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+b.Name(), request)
+	if err != nil {
+		return Value{}, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Sequence uint64 `json:"seq"`
+			Header   []byte `json:"hdrs"`
+			Data     []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return Value{}, err
+	}
+	is := answer.Message
+	switch {
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound, len(is.Header) > 0 && gone(is.Header):
+		return Value{}, jetstream.ErrKeyNotFound
+	case answer.Error != nil:
+		return Value{}, answer.Error
+	}
+	return Value{Key: key, Data: is.Data, Revision: is.Sequence}, nil
+}
+
+// gone says whether a message of a bucket is the mark of a key that was deleted.
+func gone(header []byte) bool {
+	h, err := nats.DecodeHeadersMsg(header)
+	return err == nil && (h.Get("KV-Operation") != "" || h.Get(jetstream.MarkerReasonHeader) != "")
 }
 
 // List reads all keys, in the order of their last change.
@@ -235,7 +310,7 @@ func (b *Bucket) bound(key string, data []byte) error {
 
 // wrap says what an error was about; conflict is what a lost comparison is called.
 func (b *Bucket) wrap(key string, err, conflict error) error {
-	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+	if lost(err) {
 		err = conflict
 	}
 	if err == nil {

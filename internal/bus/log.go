@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/elsewhere-net/elsewhere/internal/chaos"
@@ -53,6 +54,11 @@ type Log struct {
 	last      atomic.Uint64 // position of the last commit of this process
 	failed    int           // commits in a row that were not answered
 
+	replicas int           // how many servers it is on
+	news     chan struct{} // has one when the log may have grown beyond what the fold has read
+	end      atomic.Uint64 // how far it is known to go
+	hushed   hushed
+
 	limit   int64 // beyond it only what ends things is taken
 	bytes   atomic.Int64
 	full    chan struct{} // has one when it is time to forget
@@ -87,6 +93,9 @@ func (l *Log) Full() <-chan struct{} { return l.full }
 
 // ID is the log's name, made with it.
 func (l *Log) ID() string { return l.id }
+
+// End is how far the log is known to go.
+func (l *Log) End() uint64 { return l.end.Load() }
 
 // Last is the position of the last commit of this process, 0 if there was none.
 func (l *Log) Last() uint64 { return l.last.Load() }
@@ -155,6 +164,7 @@ func (l *Log) Run(ctx context.Context, follow Follow) error {
 		if err != nil {
 			return nil
 		}
+		l.awaitQuiet(ctx, first)
 		var batch []appendRequest
 		batch, next = l.gather(first)
 		position, err := l.commit(ctx, batch, follow)
@@ -164,8 +174,8 @@ func (l *Log) Run(ctx context.Context, follow Follow) error {
 		if !errors.Is(err, errNotMade) {
 			l.healthy.Store(err == nil)
 		}
-		if !errors.Is(err, context.DeadlineExceeded) {
-			l.failed = 0 // done, or refused: JetStream answers
+		if l.replicas > 1 || !errors.Is(err, context.DeadlineExceeded) {
+			l.failed = 0 // done, or refused: JetStream answers. Of several servers, others may be what is missing
 		} else if l.failed++; l.failed == maxFailures {
 			return fmt.Errorf("%d commits in a row were not answered: %w", maxFailures, err)
 		}
@@ -250,18 +260,37 @@ func joined(batch []appendRequest) (entries []*pb.LogEntry, data []byte) {
 	return entries, data
 }
 
-// commitMade commits what is made of the log's end, if the log still ends there.
-func (l *Log) commitMade(ctx context.Context, make Make) (uint64, error) {
-	bounds, err := l.Bounds(ctx)
-	if err != nil {
-		return 0, err
+// maxQuiet is how often what is made of the log's end is made again because somebody else was quicker.
+const maxQuiet = 50
+
+// commitMade commits what is made of the log's end, if the log still ends there. Other coordinators are asked to be quiet
+// meanwhile; where one has not heard it, all is made again.
+func (l *Log) commitMade(ctx context.Context, make Make) (position uint64, err error) {
+	for range maxQuiet {
+		l.hush(ctx)
+		bounds, err := l.Bounds(ctx)
+		if err != nil {
+			return 0, err
+		}
+		position, err = l.commitAfter(ctx, bounds.Last, make)
+		if !errors.Is(err, errOvertaken) {
+			return position, err
+		}
 	}
-	entries, err := make(ctx, bounds.Last)
+	return 0, err
+}
+
+// errOvertaken says that the log has gone on meanwhile.
+var errOvertaken = errors.New("bus: somebody else was quicker")
+
+// commitAfter commits what is made of the log at its end, if it still ends there.
+func (l *Log) commitAfter(ctx context.Context, last uint64, make Make) (uint64, error) {
+	entries, err := make(ctx, last)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errNotMade, err)
 	}
 	if len(entries) == 0 {
-		return bounds.Last, nil
+		return last, nil
 	}
 	data, err := proto.Marshal(&pb.LogBatch{Entries: entries})
 	if err != nil {
@@ -270,17 +299,24 @@ func (l *Log) commitMade(ctx context.Context, make Make) (uint64, error) {
 	if len(data) > MaxPayload-1024 {
 		return 0, fmt.Errorf("%w: %w: %d bytes; at most %d", errNotMade, ErrTooLarge, len(data), MaxPayload-1024)
 	}
-	return l.publish(ctx, data, jetstream.WithExpectLastSequence(bounds.Last))
+	position, err := l.publish(ctx, data, jetstream.WithExpectLastSequence(last))
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence && l.replicas > 1 {
+		return 0, errOvertaken
+	}
+	return position, err
 }
 
 func (l *Log) publish(ctx context.Context, data []byte, opts ...jetstream.PublishOpt) (uint64, error) {
 	chaos.Point("log.publishing")
-	ack, err := l.js.Publish(ctx, logSubject, sealed(data), opts...)
+	ack, err := l.deliver(ctx, sealed(data), opts)
 	if err != nil {
 		return 0, fmt.Errorf("bus: the log: %w", err)
 	}
 	chaos.Point("log.published")
 	l.last.Store(ack.Sequence)
+	l.learn(ack.Sequence)
+	l.tell(ack.Sequence)
 	if l.bytes.Add(int64(len(data)+messageOverhead)) > l.limit-l.limit/20 {
 		select {
 		case l.full <- struct{}{}:
@@ -290,30 +326,61 @@ func (l *Log) publish(ctx context.Context, data []byte, opts ...jetstream.Publis
 	return ack.Sequence, nil
 }
 
+// deliver publishes a message. Where several servers hold the log it does so again while none of them leads, or when the
+// one that does has not answered: the servers know a message that they have by its name, for a while, and the fold
+// counts what is there twice once.
+func (l *Log) deliver(ctx context.Context, message []byte, opts []jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
+	if l.replicas == 1 {
+		return l.js.Publish(ctx, logSubject, message, opts...)
+	}
+	opts = append(opts, jetstream.WithMsgID(nuid.Next()), jetstream.WithRetryAttempts(0))
+	err = l.patiently(ctx, func(ctx context.Context) (err error) {
+		ack, err = l.js.Publish(ctx, logSubject, message, opts...)
+		return err
+	})
+	return ack, err
+}
+
 // Bounds are the first and last positions of the log and its size in bytes. A log without messages
 // has a first position that is one beyond the last.
 type Bounds struct {
 	First, Last, Bytes uint64
 }
 
-// Bounds tells how far the log goes.
+// Bounds tells how far the log goes. Where several servers hold it, it waits until one of them leads.
 func (l *Log) Bounds(ctx context.Context) (Bounds, error) {
-	info, err := l.stream.Info(ctx)
+	var info *jetstream.StreamInfo
+	err := l.patiently(ctx, func(ctx context.Context) (err error) {
+		info, err = l.info(ctx)
+		return err
+	})
 	if err != nil {
 		return Bounds{}, fmt.Errorf("bus: the log: %w", err)
 	}
+	l.bytes.Store(int64(info.State.Bytes)) // others write too
+	l.learn(info.State.LastSeq)
 	return Bounds{info.State.FirstSeq, info.State.LastSeq, info.State.Bytes}, nil
+}
+
+// info is what the server that leads knows of the log. Where none does, one that holds a copy may answer, and knows no
+// more than that.
+func (l *Log) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	info, err := l.stream.Info(ctx)
+	if err == nil && l.replicas > 1 && (info.Cluster == nil || info.Cluster.Leader == "") {
+		return nil, errNotYet
+	}
+	return info, err
 }
 
 // Purge removes what stands at a position or before it.
 func (l *Log) Purge(ctx context.Context, upTo uint64) error {
-	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
+	err := l.patiently(ctx, func(ctx context.Context) error {
+		return l.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
+	})
+	if err != nil {
 		return fmt.Errorf("bus: the log: %w", err)
 	}
-	bounds, err := l.Bounds(ctx)
-	if err == nil {
-		l.bytes.Store(int64(bounds.Bytes))
-	}
+	_, err = l.Bounds(ctx) // notes its size
 	return err
 }
 

@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-// idleWait is how long the fold waits for a message before it looks whether there is one that does not come.
-const idleWait = 2 * time.Second
+const (
+	// idleWait is how long the fold waits for a message before it looks whether there is one that does not come.
+	idleWait = 2 * time.Second
+	// behindPause is the pause before a copy that is behind is read again.
+	behindPause = 2 * time.Millisecond
+)
 
 // ErrHole says that something of the log cannot be read, which was there: JetStream leaves out what its checksums do
 // not fit, and what its files do not have any more.
@@ -53,12 +56,20 @@ func (l *Log) Fold(ctx context.Context, after uint64, apply func(Message) error)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, errInterrupted) && failures < maxInterruptions {
+		if errors.Is(err, errInterrupted) && (failures < maxInterruptions || l.replicas > 1) {
 			err = nil
-			pause(ctx, interruptionPause)
+			pause(ctx, l.interruptionPause())
 		}
 	}
 	return err
+}
+
+// interruptionPause is the pause before reading is begun again. Of several servers another one may answer.
+func (l *Log) interruptionPause() time.Duration {
+	if l.replicas > 1 {
+		return leaderPause
+	}
+	return interruptionPause
 }
 
 // pause waits, or until ctx ends.
@@ -73,89 +84,121 @@ func pause(ctx context.Context, d time.Duration) {
 
 // foldFrom folds from a position on, until something ends it. It returns the position that comes next.
 func (l *Log) foldFrom(ctx context.Context, expected uint64, apply func(Message) error) (next uint64, err error) {
-	messages, err := l.messages(ctx, expected)
+	r, err := l.newReader()
 	if err != nil {
-		return expected, fmt.Errorf("bus: the log: %w: %w", errInterrupted, err)
+		return expected, err
 	}
-	defer messages.Stop()
-	defer context.AfterFunc(ctx, messages.Stop)()
-	for ; ; expected++ {
-		message, err := l.read(ctx, messages, expected)
+	defer r.close()
+	for ctx.Err() == nil {
+		from := expected
+		err := r.read(ctx, from, func(at uint64, data []byte) error {
+			message, err := l.message(expected, at, data)
+			if err == nil {
+				err = apply(message)
+			}
+			if err == nil {
+				expected++
+			}
+			return err
+		})
 		if err != nil {
 			return expected, err
 		}
-		if err := apply(message); err != nil {
+		if expected > from {
+			continue
+		}
+		if err := l.grown(ctx, expected); err != nil {
 			return expected, err
 		}
 	}
+	return expected, nil
 }
 
-// read waits for the message at a position, which is the next.
-func (l *Log) read(ctx context.Context, messages jetstream.MessagesContext, position uint64) (Message, error) {
-	message, err := messages.Next(jetstream.NextMaxWait(idleWait))
-	for errors.Is(err, nats.ErrTimeout) {
-		// JetStream may stop at what it cannot read, without a word.
-		if err := l.readable(ctx, position); err != nil {
-			return Message{}, err
-		}
-		message, err = messages.Next(jetstream.NextMaxWait(idleWait))
+// message is what was read at a position, where another one was expected.
+func (l *Log) message(expected, at uint64, sealed []byte) (Message, error) {
+	if at != expected {
+		return Message{}, fmt.Errorf("bus: %w (after %d comes %d)", ErrHole, expected-1, at)
 	}
-	if err != nil {
-		return Message{}, fmt.Errorf("bus: the log: %w: %w", errInterrupted, err)
-	}
-	meta, err := message.Metadata()
-	if err != nil {
-		return Message{}, fmt.Errorf("bus: the log: %w", err)
-	}
-	if at := meta.Sequence.Stream; at != position {
-		return Message{}, fmt.Errorf("bus: %w (after %d comes %d)", ErrHole, position-1, at)
-	}
-	data, ok := unsealed(message.Data())
+	data, ok := unsealed(sealed)
 	if !ok {
-		return Message{}, fmt.Errorf("bus: %w (what stands at %d is not what was written)", ErrHole, position)
+		return Message{}, fmt.Errorf("bus: %w (what stands at %d is not what was written)", ErrHole, at)
 	}
 	batch := l.committed.take(data)
 	if batch == nil {
 		batch = &pb.LogBatch{}
 		if err := proto.Unmarshal(data, batch); err != nil {
-			return Message{}, fmt.Errorf("bus: the log at %d: %w", position, err)
+			return Message{}, fmt.Errorf("bus: the log at %d: %w", at, err)
 		}
 	}
-	return Message{position, batch, data}, nil
+	return Message{at, batch, data}, nil
+}
+
+// grown waits until the log may go as far as a position. From time to time it looks: JetStream stops at what it cannot
+// read, without a word.
+func (l *Log) grown(ctx context.Context, position uint64) error {
+	idle := time.NewTimer(idleWait)
+	defer idle.Stop()
+	for l.end.Load() < position {
+		select {
+		case <-l.news:
+		case <-idle.C:
+			return l.readable(ctx, position)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	if l.replicas == 1 {
+		return l.readable(ctx, position)
+	}
+	// It is there, and this server's copy does not have it yet.
+	pause(ctx, behindPause)
+	return nil
+}
+
+// learn notes how far the log goes.
+func (l *Log) learn(position uint64) {
+	for {
+		known := l.end.Load()
+		if position <= known {
+			return
+		}
+		if l.end.CompareAndSwap(known, position) {
+			break
+		}
+	}
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
 }
 
 // readable tells whether a message can be read, if the log goes so far. JetStream answers for what its checksums do not
 // fit as for what is not there. Who does not answer, because the machine is starved or the process about to stop, says
-// nothing about the message: it is asked again.
+// nothing about the message: it is asked again. Of several servers the one that leads is asked: others may be behind.
 func (l *Log) readable(ctx context.Context, position uint64) error {
 	bounds, err := l.Bounds(ctx)
 	if err != nil || position > bounds.Last {
 		return nil
 	}
-	if _, err = l.stream.GetMsg(ctx, position); errors.Is(err, jetstream.ErrMsgNotFound) {
+	if err = l.leaderHas(ctx, position); errors.Is(err, jetstream.ErrMsgNotFound) {
 		return fmt.Errorf("bus: %w (at %d of %d)", ErrHole, position, bounds.Last)
 	}
 	return nil
 }
 
-func (l *Log) messages(ctx context.Context, from uint64) (jetstream.MessagesContext, error) {
-	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:   from,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(1000, 2*MaxPayload))
-}
-
 // begin is the position that comes after another one, and looks for holes that no message would tell of.
 func (l *Log) begin(ctx context.Context, after uint64) (uint64, error) {
-	info, err := l.stream.Info(ctx)
+	var state jetstream.StreamState
+	err := l.patiently(ctx, func(ctx context.Context) error {
+		info, err := l.info(ctx)
+		if err == nil {
+			state = info.State
+		}
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("bus: the log: %w", err)
 	}
-	state := info.State
 	if state.NumDeleted > 0 {
 		return 0, fmt.Errorf("bus: %w (%d messages of it)", ErrHole, state.NumDeleted)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,23 +19,33 @@ const logIDKey = "elsewhere-log"
 
 // logConfig is the log's stream, but for what is set at every start: its bounds and its name. What is written here in
 // full is what the server would fill in.
-func logConfig() jetstream.StreamConfig {
+func logConfig(replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              logName,
 		Subjects:          []string{logSubject},
 		Storage:           jetstream.FileStorage,
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardNew, // never lose what was acknowledged
-		Replicas:          1,
+		Replicas:          replicas,
 		MaxConsumers:      -1,
 		MaxMsgs:           -1,
 		MaxMsgsPerSubject: -1,
 		MaxMsgSize:        MaxPayload,
-		Duplicates:        duplicates,
+		Duplicates:        duplicatesFor(replicas),
+		AllowDirect:       true, // each coordinator reads its own copy
 	}
 }
 
-// OpenLog opens the log, or makes it. Beyond maxBytes it takes no results and opens nothing; a tenth
+// duplicatesFor is the server's window of duplicates. Of several servers one that leads may end in the middle of a commit,
+// which is then tried again.
+func duplicatesFor(replicas int) time.Duration {
+	if replicas > 1 {
+		return 2 * commitTimeout
+	}
+	return duplicates
+}
+
+// OpenLog opens the log, or makes it; where it is on several servers it waits until most of them are there. Beyond maxBytes it takes no results and opens nothing; a tenth
 // more is there for what declines, closes and forgets. A log that somebody has configured otherwise is refused: it may
 // drop what was acknowledged.
 func OpenLog(ctx context.Context, s Server, maxBytes int64) (*Log, error) {
@@ -42,7 +53,7 @@ func OpenLog(ctx context.Context, s Server, maxBytes int64) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := openLog(ctx, nc, maxBytes)
+	l, err := openLog(ctx, nc, s.Replicas(), maxBytes)
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("bus: the log: %w", err)
@@ -50,32 +61,54 @@ func OpenLog(ctx context.Context, s Server, maxBytes int64) (*Log, error) {
 	return l, nil
 }
 
-func openLog(ctx context.Context, nc *nats.Conn, maxBytes int64) (*Log, error) {
+func openLog(ctx context.Context, nc *nats.Conn, replicas int, maxBytes int64) (*Log, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{nc: nc, js: js, queue: make(chan appendRequest, 256), limit: maxBytes, full: make(chan struct{}, 1)}
-	present, err := l.present(ctx)
+	l := &Log{
+		nc: nc, js: js, queue: make(chan appendRequest, 256), limit: maxBytes, full: make(chan struct{}, 1),
+		replicas: replicas, news: make(chan struct{}, 1),
+	}
+	err = l.patiently(ctx, func(ctx context.Context) error { return l.open(ctx, maxBytes) })
+	if err == nil {
+		err = l.listen()
+	}
 	if err != nil {
 		return nil, err
 	}
-	if l.id == "" {
-		if l.id, err = newID(); err != nil {
-			return nil, err
-		}
-	}
-	config := logConfig()
-	config.MaxBytes = max(maxBytes, present) + maxBytes/10 // the limit may have been lowered
-	config.Metadata = map[string]string{logIDKey: l.id}
-	if l.stream == nil || !asSet(l.stream.CachedInfo().Config, config) { // writing it costs four syncs
-		if l.stream, err = js.CreateOrUpdateStream(ctx, config); err != nil {
-			return nil, err
-		}
-	}
-	l.bytes.Store(present)
 	l.healthy.Store(true)
 	return l, nil
+}
+
+// open finds the log, or makes it.
+func (l *Log) open(ctx context.Context, maxBytes int64) error {
+	present, err := l.present(ctx)
+	if err != nil {
+		return err
+	}
+	fresh := l.id == ""
+	if fresh {
+		if l.id, err = newID(); err != nil {
+			return err
+		}
+	}
+	config := logConfig(l.replicas)
+	config.MaxBytes = max(maxBytes, present) + maxBytes/10 // the limit may have been lowered
+	config.Metadata = map[string]string{logIDKey: l.id}
+	switch {
+	case l.stream == nil:
+		// Not "or update": of several coordinators that make it at once, one does.
+		l.stream, err = l.js.CreateStream(ctx, config)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			l.id = ""
+			return errNotYet
+		}
+	case fresh || !asSet(l.stream.CachedInfo().Config, config): // writing it costs four syncs
+		l.stream, err = l.js.UpdateStream(ctx, config)
+	}
+	l.bytes.Store(present)
+	return err
 }
 
 func newID() (string, error) {
@@ -95,20 +128,22 @@ func (l *Log) present(ctx context.Context) (bytes int64, err error) {
 	l.stream = stream
 	info := stream.CachedInfo()
 	l.id = info.Config.Metadata[logIDKey]
-	return int64(info.State.Bytes), drifted(info.Config)
+	l.learn(info.State.LastSeq)
+	return int64(info.State.Bytes), drifted(info.Config, l.replicas)
 }
 
 // asSet says whether what is set at every start is so already.
 func asSet(is, must jetstream.StreamConfig) bool {
 	return is.MaxBytes == must.MaxBytes && is.MaxMsgSize == must.MaxMsgSize && is.Duplicates == must.Duplicates &&
+		is.AllowDirect == must.AllowDirect &&
 		is.Metadata[logIDKey] == must.Metadata[logIDKey]
 }
 
 // drifted says which field of the log's configuration is not as it must be. What is set at every start does not count,
 // nor where the log begins.
-func drifted(is jetstream.StreamConfig) error {
-	must := logConfig()
-	must.MaxBytes, must.MaxMsgSize, must.Duplicates = is.MaxBytes, is.MaxMsgSize, is.Duplicates
+func drifted(is jetstream.StreamConfig, replicas int) error {
+	must := logConfig(replicas)
+	must.MaxBytes, must.MaxMsgSize, must.Duplicates, must.AllowDirect = is.MaxBytes, is.MaxMsgSize, is.Duplicates, is.AllowDirect
 	must.Metadata, must.FirstSeq = is.Metadata, is.FirstSeq
 	a, b := reflect.ValueOf(is), reflect.ValueOf(must)
 	for i := range a.NumField() {

@@ -53,7 +53,7 @@ func RebuildLog(ctx context.Context, s Server, of Origin) (*Rebuilt, error) {
 		return nil, err
 	}
 	r := &Rebuilt{nc: nc, next: of.First}
-	config := logConfig()
+	config := logConfig(s.Replicas())
 	config.FirstSeq = of.First
 	config.Metadata = map[string]string{logIDKey: of.ID}
 	if r.js, err = jetstream.New(nc); err == nil {

@@ -54,6 +54,26 @@ func (a *Authorities) AgentsTLS(name string, hosts []string) *tls.Config {
 	return config
 }
 
+// CoordinatorsTLS is how coordinators connect to each other, both ways: each shows a certificate as ServerTLS's, and takes
+// only a coordinator's.
+func (a *Authorities) CoordinatorsTLS(name string, hosts []string) *tls.Config {
+	own := &coordinatorLeaf{authorities: a, name: name, hosts: hosts}
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		SessionTicketsDisabled: true,
+		ClientAuth:             tls.RequireAnyClientCert,
+		InsecureSkipVerify:     true, // VerifyConnection, which is called at both ends, takes its place
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.current() },
+		GetClientCertificate:   func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own.current() },
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) == 0 {
+				return ErrNoCertificate
+			}
+			return verifyCoordinator(s.PeerCertificates[0], a.certificates(), a.opts.Now())
+		},
+	}
+}
+
 // Peer is an agent at the other end of a connection.
 type Peer struct {
 	// Agent is its name by its certificate.
@@ -111,7 +131,7 @@ func (l *coordinatorLeaf) current() (*tls.Certificate, error) {
 		return nil, err
 	}
 	template := leaf(coordinatorRole, l.name, now, coordinatorLife)
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} // to other coordinators it is a client
 	template.IPAddresses, template.DNSNames = hostsOf(l.hosts)
 	cert, err := l.authorities.issue(template, by, key.Public())
 	if err != nil {

@@ -54,6 +54,8 @@ type Options struct {
 	Admit Admit
 	// Verify says whether a credential is the agent's. It is asked without TLS alone.
 	Verify func(agent, credential string) bool
+	// Cluster is how it is one of several. Nil: it is alone.
+	Cluster *Cluster
 	// Log gets the server's warnings and errors. Default: none are kept.
 	Log *slog.Logger
 }
@@ -65,27 +67,36 @@ type Server struct {
 	password string // of the two users of this process; never leaves it
 	verify   func(agent, credential string) bool
 	doors    *doors // nil: without TLS
-	stop     sync.Once
+	// clustered says that it is one of several.
+	clustered bool
+	stop      sync.Once
 }
 
-// Start starts the server and returns when it takes connections from inside the process; Listen lets others in.
+// Start starts the server and returns when it takes connections from inside the process; Listen lets others in. One of
+// several listens at once: its routes wait for that.
 func Start(opts Options) (*Server, error) {
 	host, port, err := splitHostPort(cmp.Or(opts.Addr, ":0"))
 	if err != nil {
 		return nil, err
 	}
-	if err := forgetIndexes(opts.Dir); err != nil {
+	if err := errors.Join(Fits(opts.Dir, opts.Cluster != nil), forgetIndexes(opts.Dir)); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	s := &Server{password: hex.EncodeToString(secret), verify: opts.Verify}
+	s := &Server{password: hex.EncodeToString(secret), verify: opts.Verify, clustered: opts.Cluster != nil}
 	options := s.natsOptions(opts.Dir, host, port)
 	// Without SyncAlways an acknowledged message can be lost with the power for two minutes.
-	options.DontListen, options.SyncAlways = true, !opts.Unsynced
+	options.DontListen, options.SyncAlways = !s.clustered, !opts.Unsynced
+	if s.clustered {
+		if err := opts.Cluster.join(options); err != nil {
+			return nil, err
+		}
+	}
 	options.TLSConfig, options.MaxConn = opts.TLS, opts.Connections
+	options.TLSHandshakeFirst = s.clustered && opts.TLS != nil // one alone begins with it in Listen
 	s.options = options
 	s.server, err = server.NewServer(options)
 	if err != nil {
@@ -128,6 +139,9 @@ func forgetIndexes(dir string) error {
 // Listen lets agents in from outside the process. It is called once, when the coordinator's own connections stand: where
 // TLS comes before all else, the server waits for 50 ms whether a connection from inside begins with it too.
 func (s *Server) Listen() error {
+	if s.clustered {
+		return nil
+	}
 	s.options.TLSHandshakeFirst = s.options.TLSConfig != nil // read for each connection; none comes from outside yet
 	s.server.AcceptLoop(make(chan struct{}))                 // which it closes
 	if s.server.Addr() == nil {
@@ -250,6 +264,9 @@ func (s *Server) Addr() net.Addr { return s.server.Addr() }
 
 // Stuck says which write has failed; nil if none has. Nothing more is written then until the server is started again.
 func (s *Server) Stuck() error {
+	if s.clustered {
+		return s.stuckAmongOthers()
+	}
 	if h := s.server.Healthz(&server.HealthzOptions{Account: logAccount}); h.StatusCode == http.StatusServiceUnavailable {
 		return fmt.Errorf("bus: %s", h.Error)
 	}

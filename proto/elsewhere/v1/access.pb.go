@@ -119,6 +119,8 @@ const (
 	AuditKind_AUDIT_KIND_BACKUP_TAKEN AuditKind = 15
 	// The coordinator's data were restored from a backup.
 	AuditKind_AUDIT_KIND_RESTORED AuditKind = 16
+	// Coordinators had different states at one position of the log: one of them is wrong.
+	AuditKind_AUDIT_KIND_STATES_DIFFER AuditKind = 17
 )
 
 // Enum value maps for AuditKind.
@@ -141,6 +143,7 @@ var (
 		14: "AUDIT_KIND_AUTHORITY_CHANGED",
 		15: "AUDIT_KIND_BACKUP_TAKEN",
 		16: "AUDIT_KIND_RESTORED",
+		17: "AUDIT_KIND_STATES_DIFFER",
 	}
 	AuditKind_value = map[string]int32{
 		"AUDIT_KIND_UNSPECIFIED":       0,
@@ -160,6 +163,7 @@ var (
 		"AUDIT_KIND_AUTHORITY_CHANGED": 14,
 		"AUDIT_KIND_BACKUP_TAKEN":      15,
 		"AUDIT_KIND_RESTORED":          16,
+		"AUDIT_KIND_STATES_DIFFER":     17,
 	}
 )
 
@@ -1469,7 +1473,7 @@ const file_elsewhere_v1_access_proto_rawDesc = "" +
 	"\n" +
 	"SCOPE_READ\x10\x01\x12\x11\n" +
 	"\rSCOPE_MEASURE\x10\x02\x12\x0f\n" +
-	"\vSCOPE_ADMIN\x10\x03*\x88\x04\n" +
+	"\vSCOPE_ADMIN\x10\x03*\xa6\x04\n" +
 	"\tAuditKind\x12\x1a\n" +
 	"\x16AUDIT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19AUDIT_KIND_AGENT_ENROLLED\x10\x01\x12\x1c\n" +
@@ -1488,7 +1492,8 @@ const file_elsewhere_v1_access_proto_rawDesc = "" +
 	"\x1aAUDIT_KIND_CANARY_MISMATCH\x10\r\x12 \n" +
 	"\x1cAUDIT_KIND_AUTHORITY_CHANGED\x10\x0e\x12\x1b\n" +
 	"\x17AUDIT_KIND_BACKUP_TAKEN\x10\x0f\x12\x17\n" +
-	"\x13AUDIT_KIND_RESTORED\x10\x10B\xb3\x01\n" +
+	"\x13AUDIT_KIND_RESTORED\x10\x10\x12\x1c\n" +
+	"\x18AUDIT_KIND_STATES_DIFFER\x10\x11B\xb3\x01\n" +
 	"\x10com.elsewhere.v1B\vAccessProtoP\x01ZAgithub.com/elsewhere-net/elsewhere/proto/elsewhere/v1;elsewherev1\xa2\x02\x03EXX\xaa\x02\fElsewhere.V1\xca\x02\fElsewhere\\V1\xe2\x02\x18Elsewhere\\V1\\GPBMetadata\xea\x02\rElsewhere::V1b\x06proto3"
 
 var (

@@ -23,6 +23,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Liveness is what is known of a process elsewhere.
+type Liveness int32
+
+const (
+	// Never used.
+	Liveness_LIVENESS_UNSPECIFIED Liveness = 0
+	// It answers.
+	Liveness_LIVENESS_ALIVE Liveness = 1
+	// It does not answer.
+	Liveness_LIVENESS_DEAD Liveness = 2
+	// It said that it stops.
+	Liveness_LIVENESS_LEFT Liveness = 3
+)
+
+// Enum value maps for Liveness.
+var (
+	Liveness_name = map[int32]string{
+		0: "LIVENESS_UNSPECIFIED",
+		1: "LIVENESS_ALIVE",
+		2: "LIVENESS_DEAD",
+		3: "LIVENESS_LEFT",
+	}
+	Liveness_value = map[string]int32{
+		"LIVENESS_UNSPECIFIED": 0,
+		"LIVENESS_ALIVE":       1,
+		"LIVENESS_DEAD":        2,
+		"LIVENESS_LEFT":        3,
+	}
+)
+
+func (x Liveness) Enum() *Liveness {
+	p := new(Liveness)
+	*p = x
+	return p
+}
+
+func (x Liveness) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Liveness) Descriptor() protoreflect.EnumDescriptor {
+	return file_elsewhere_v1_coordinator_service_proto_enumTypes[0].Descriptor()
+}
+
+func (Liveness) Type() protoreflect.EnumType {
+	return &file_elsewhere_v1_coordinator_service_proto_enumTypes[0]
+}
+
+func (x Liveness) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Liveness.Descriptor instead.
+func (Liveness) EnumDescriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{0}
+}
+
 // GetStatusRequest asks how it is.
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -161,6 +218,658 @@ func (x *GetStatusResponse) GetLogBytes() int64 {
 	return 0
 }
 
+// ListCoordinatorsRequest asks for all.
+type ListCoordinatorsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCoordinatorsRequest) Reset() {
+	*x = ListCoordinatorsRequest{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCoordinatorsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCoordinatorsRequest) ProtoMessage() {}
+
+func (x *ListCoordinatorsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCoordinatorsRequest.ProtoReflect.Descriptor instead.
+func (*ListCoordinatorsRequest) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{2}
+}
+
+// ListCoordinatorsResponse is the coordinators.
+type ListCoordinatorsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The coordinators, in the order of their names; one alone is listed too.
+	Coordinators  []*Coordinator `protobuf:"bytes,1,rep,name=coordinators,proto3" json:"coordinators,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCoordinatorsResponse) Reset() {
+	*x = ListCoordinatorsResponse{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCoordinatorsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCoordinatorsResponse) ProtoMessage() {}
+
+func (x *ListCoordinatorsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCoordinatorsResponse.ProtoReflect.Descriptor instead.
+func (*ListCoordinatorsResponse) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListCoordinatorsResponse) GetCoordinators() []*Coordinator {
+	if x != nil {
+		return x.Coordinators
+	}
+	return nil
+}
+
+// Coordinator is one coordinator.
+type Coordinator struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether it lives, as the others tell: a hint.
+	Liveness Liveness `protobuf:"varint,2,opt,name=liveness,proto3,enum=elsewhere.v1.Liveness" json:"liveness,omitempty"`
+	// Where clients and agents connect, "HOST:PORT".
+	GrpcAddress string `protobuf:"bytes,3,opt,name=grpc_address,json=grpcAddress,proto3" json:"grpc_address,omitempty"`
+	// Where agents take their jobs, "HOST:PORT".
+	NatsAddress string `protobuf:"bytes,4,opt,name=nats_address,json=natsAddress,proto3" json:"nats_address,omitempty"`
+	// Where other coordinators' NATS connects, "HOST:PORT". Default: it is alone.
+	RouteAddress string `protobuf:"bytes,5,opt,name=route_address,json=routeAddress,proto3" json:"route_address,omitempty"`
+	// The version of its program.
+	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// What it says of itself, about once a second. Unset: nothing was heard of it.
+	State *CoordinatorState `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`
+	// When it last said so, by the clock of the coordinator that is asked.
+	SeenTime      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=seen_time,json=seenTime,proto3" json:"seen_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Coordinator) Reset() {
+	*x = Coordinator{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Coordinator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Coordinator) ProtoMessage() {}
+
+func (x *Coordinator) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Coordinator.ProtoReflect.Descriptor instead.
+func (*Coordinator) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Coordinator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Coordinator) GetLiveness() Liveness {
+	if x != nil {
+		return x.Liveness
+	}
+	return Liveness_LIVENESS_UNSPECIFIED
+}
+
+func (x *Coordinator) GetGrpcAddress() string {
+	if x != nil {
+		return x.GrpcAddress
+	}
+	return ""
+}
+
+func (x *Coordinator) GetNatsAddress() string {
+	if x != nil {
+		return x.NatsAddress
+	}
+	return ""
+}
+
+func (x *Coordinator) GetRouteAddress() string {
+	if x != nil {
+		return x.RouteAddress
+	}
+	return ""
+}
+
+func (x *Coordinator) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Coordinator) GetState() *CoordinatorState {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *Coordinator) GetSeenTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SeenTime
+	}
+	return nil
+}
+
+// CoordinatorState is what a coordinator says of itself.
+type CoordinatorState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The position of the log that it has folded.
+	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
+	// What the log amounts to there, as GetStatusResponse's.
+	StateHash []byte `protobuf:"bytes,3,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	// How many messages of the log it has still to fold, as far as it knows.
+	Lag uint64 `protobuf:"varint,4,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Why it should get no traffic now. Default: it should.
+	Unready string `protobuf:"bytes,5,opt,name=unready,proto3" json:"unready,omitempty"`
+	// What it leads: "meta", "log", "tokens", "agents".
+	Leads []string `protobuf:"bytes,6,rep,name=leads,proto3" json:"leads,omitempty"`
+	// When its process started, by its clock.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// The coordinator whose state was another one at an equal position. Default: none.
+	DiffersFrom   string `protobuf:"bytes,8,opt,name=differs_from,json=differsFrom,proto3" json:"differs_from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoordinatorState) Reset() {
+	*x = CoordinatorState{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoordinatorState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoordinatorState) ProtoMessage() {}
+
+func (x *CoordinatorState) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoordinatorState.ProtoReflect.Descriptor instead.
+func (*CoordinatorState) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CoordinatorState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CoordinatorState) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *CoordinatorState) GetStateHash() []byte {
+	if x != nil {
+		return x.StateHash
+	}
+	return nil
+}
+
+func (x *CoordinatorState) GetLag() uint64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *CoordinatorState) GetUnready() string {
+	if x != nil {
+		return x.Unready
+	}
+	return ""
+}
+
+func (x *CoordinatorState) GetLeads() []string {
+	if x != nil {
+		return x.Leads
+	}
+	return nil
+}
+
+func (x *CoordinatorState) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *CoordinatorState) GetDiffersFrom() string {
+	if x != nil {
+		return x.DiffersFrom
+	}
+	return ""
+}
+
+// CoordinatorMessage is what coordinators tell each other. All of it is a hint: what counts is in the log, or is
+// decided by a write that compares.
+type CoordinatorMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	//
+	// Types that are valid to be assigned to Message:
+	//
+	//	*CoordinatorMessage_State
+	//	*CoordinatorMessage_Session
+	//	*CoordinatorMessage_LogRead
+	//	*CoordinatorMessage_Wanted
+	Message       isCoordinatorMessage_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoordinatorMessage) Reset() {
+	*x = CoordinatorMessage{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoordinatorMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoordinatorMessage) ProtoMessage() {}
+
+func (x *CoordinatorMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoordinatorMessage.ProtoReflect.Descriptor instead.
+func (*CoordinatorMessage) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CoordinatorMessage) GetMessage() isCoordinatorMessage_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *CoordinatorMessage) GetState() *CoordinatorState {
+	if x != nil {
+		if x, ok := x.Message.(*CoordinatorMessage_State); ok {
+			return x.State
+		}
+	}
+	return nil
+}
+
+func (x *CoordinatorMessage) GetSession() *SessionBegun {
+	if x != nil {
+		if x, ok := x.Message.(*CoordinatorMessage_Session); ok {
+			return x.Session
+		}
+	}
+	return nil
+}
+
+func (x *CoordinatorMessage) GetLogRead() *LogRead {
+	if x != nil {
+		if x, ok := x.Message.(*CoordinatorMessage_LogRead); ok {
+			return x.LogRead
+		}
+	}
+	return nil
+}
+
+func (x *CoordinatorMessage) GetWanted() *StateWanted {
+	if x != nil {
+		if x, ok := x.Message.(*CoordinatorMessage_Wanted); ok {
+			return x.Wanted
+		}
+	}
+	return nil
+}
+
+type isCoordinatorMessage_Message interface {
+	isCoordinatorMessage_Message()
+}
+
+type CoordinatorMessage_State struct {
+	// How one of them is.
+	State *CoordinatorState `protobuf:"bytes,1,opt,name=state,proto3,oneof"`
+}
+
+type CoordinatorMessage_Session struct {
+	// An agent has a new session: older ones are over.
+	Session *SessionBegun `protobuf:"bytes,2,opt,name=session,proto3,oneof"`
+}
+
+type CoordinatorMessage_LogRead struct {
+	// Somebody reads the log: nothing is to be cut off it for a minute.
+	LogRead *LogRead `protobuf:"bytes,3,opt,name=log_read,json=logRead,proto3,oneof"`
+}
+
+type CoordinatorMessage_Wanted struct {
+	// Each is to say how it is, now.
+	Wanted *StateWanted `protobuf:"bytes,4,opt,name=wanted,proto3,oneof"`
+}
+
+func (*CoordinatorMessage_State) isCoordinatorMessage_Message() {}
+
+func (*CoordinatorMessage_Session) isCoordinatorMessage_Message() {}
+
+func (*CoordinatorMessage_LogRead) isCoordinatorMessage_Message() {}
+
+func (*CoordinatorMessage_Wanted) isCoordinatorMessage_Message() {}
+
+// StateWanted asks all coordinators how they are.
+type StateWanted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateWanted) Reset() {
+	*x = StateWanted{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateWanted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateWanted) ProtoMessage() {}
+
+func (x *StateWanted) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateWanted.ProtoReflect.Descriptor instead.
+func (*StateWanted) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{7}
+}
+
+// SessionBegun is a session of an agent that was given out.
+type SessionBegun struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The session's number.
+	Session uint64 `protobuf:"varint,2,opt,name=session,proto3" json:"session,omitempty"`
+	// The address that the agent comes from, as the coordinator sees it.
+	ObservedAddress string `protobuf:"bytes,3,opt,name=observed_address,json=observedAddress,proto3" json:"observed_address,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *SessionBegun) Reset() {
+	*x = SessionBegun{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionBegun) ProtoMessage() {}
+
+func (x *SessionBegun) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionBegun.ProtoReflect.Descriptor instead.
+func (*SessionBegun) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SessionBegun) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *SessionBegun) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *SessionBegun) GetObservedAddress() string {
+	if x != nil {
+		return x.ObservedAddress
+	}
+	return ""
+}
+
+// LogRead says that the log is read.
+type LogRead struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By whom.
+	Coordinator string `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	// Whether it is done.
+	Done          bool `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogRead) Reset() {
+	*x = LogRead{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogRead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogRead) ProtoMessage() {}
+
+func (x *LogRead) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogRead.ProtoReflect.Descriptor instead.
+func (*LogRead) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LogRead) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *LogRead) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+// CoordinatorAddresses is what gossip tells of a coordinator: where it is.
+type CoordinatorAddresses struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where clients and agents connect, "HOST:PORT".
+	Grpc string `protobuf:"bytes,1,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	// Where agents take their jobs, "HOST:PORT".
+	Nats string `protobuf:"bytes,2,opt,name=nats,proto3" json:"nats,omitempty"`
+	// Where other coordinators' NATS connects, "HOST:PORT".
+	Route string `protobuf:"bytes,3,opt,name=route,proto3" json:"route,omitempty"`
+	// The version of its program.
+	Version       string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoordinatorAddresses) Reset() {
+	*x = CoordinatorAddresses{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoordinatorAddresses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoordinatorAddresses) ProtoMessage() {}
+
+func (x *CoordinatorAddresses) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoordinatorAddresses.ProtoReflect.Descriptor instead.
+func (*CoordinatorAddresses) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CoordinatorAddresses) GetGrpc() string {
+	if x != nil {
+		return x.Grpc
+	}
+	return ""
+}
+
+func (x *CoordinatorAddresses) GetNats() string {
+	if x != nil {
+		return x.Nats
+	}
+	return ""
+}
+
+func (x *CoordinatorAddresses) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *CoordinatorAddresses) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 // BackupRequest asks for a backup.
 type BackupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -170,7 +879,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[2]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -182,7 +891,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[2]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -195,7 +904,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{2}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{11}
 }
 
 // BackupResponse is a piece of the backup's file.
@@ -211,7 +920,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -223,7 +932,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[3]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -236,7 +945,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{3}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -270,7 +979,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[4]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -282,7 +991,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[4]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -295,7 +1004,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{4}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Authority) GetPin() string {
@@ -335,7 +1044,7 @@ type ListAuthoritiesRequest struct {
 
 func (x *ListAuthoritiesRequest) Reset() {
 	*x = ListAuthoritiesRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[5]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +1056,7 @@ func (x *ListAuthoritiesRequest) String() string {
 func (*ListAuthoritiesRequest) ProtoMessage() {}
 
 func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[5]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +1069,7 @@ func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{5}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{14}
 }
 
 // ListAuthoritiesResponse is the authorities, the one in use first.
@@ -374,7 +1083,7 @@ type ListAuthoritiesResponse struct {
 
 func (x *ListAuthoritiesResponse) Reset() {
 	*x = ListAuthoritiesResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[6]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +1095,7 @@ func (x *ListAuthoritiesResponse) String() string {
 func (*ListAuthoritiesResponse) ProtoMessage() {}
 
 func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[6]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +1108,7 @@ func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesResponse.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{6}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListAuthoritiesResponse) GetAuthorities() []*Authority {
@@ -418,7 +1127,7 @@ type AddAuthorityRequest struct {
 
 func (x *AddAuthorityRequest) Reset() {
 	*x = AddAuthorityRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[7]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +1139,7 @@ func (x *AddAuthorityRequest) String() string {
 func (*AddAuthorityRequest) ProtoMessage() {}
 
 func (x *AddAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[7]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +1152,7 @@ func (x *AddAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*AddAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{7}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{16}
 }
 
 // AddAuthorityResponse is the new one.
@@ -457,7 +1166,7 @@ type AddAuthorityResponse struct {
 
 func (x *AddAuthorityResponse) Reset() {
 	*x = AddAuthorityResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[8]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -469,7 +1178,7 @@ func (x *AddAuthorityResponse) String() string {
 func (*AddAuthorityResponse) ProtoMessage() {}
 
 func (x *AddAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[8]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -482,7 +1191,7 @@ func (x *AddAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*AddAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{8}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddAuthorityResponse) GetAuthority() *Authority {
@@ -505,7 +1214,7 @@ type UseAuthorityRequest struct {
 
 func (x *UseAuthorityRequest) Reset() {
 	*x = UseAuthorityRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[9]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +1226,7 @@ func (x *UseAuthorityRequest) String() string {
 func (*UseAuthorityRequest) ProtoMessage() {}
 
 func (x *UseAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[9]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +1239,7 @@ func (x *UseAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*UseAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{9}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UseAuthorityRequest) GetPin() string {
@@ -558,7 +1267,7 @@ type UseAuthorityResponse struct {
 
 func (x *UseAuthorityResponse) Reset() {
 	*x = UseAuthorityResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[10]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +1279,7 @@ func (x *UseAuthorityResponse) String() string {
 func (*UseAuthorityResponse) ProtoMessage() {}
 
 func (x *UseAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[10]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +1292,7 @@ func (x *UseAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*UseAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{10}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UseAuthorityResponse) GetAuthority() *Authority {
@@ -606,7 +1315,7 @@ type DropAuthorityRequest struct {
 
 func (x *DropAuthorityRequest) Reset() {
 	*x = DropAuthorityRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[11]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +1327,7 @@ func (x *DropAuthorityRequest) String() string {
 func (*DropAuthorityRequest) ProtoMessage() {}
 
 func (x *DropAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[11]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +1340,7 @@ func (x *DropAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*DropAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{11}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DropAuthorityRequest) GetPin() string {
@@ -659,7 +1368,7 @@ type DropAuthorityResponse struct {
 
 func (x *DropAuthorityResponse) Reset() {
 	*x = DropAuthorityResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[12]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +1380,7 @@ func (x *DropAuthorityResponse) String() string {
 func (*DropAuthorityResponse) ProtoMessage() {}
 
 func (x *DropAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[12]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +1393,7 @@ func (x *DropAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*DropAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{12}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DropAuthorityResponse) GetAuthorities() []*Authority {
@@ -709,7 +1418,49 @@ const file_elsewhere_v1_coordinator_service_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12%\n" +
 	"\x0efirst_position\x18\x06 \x01(\x04R\rfirstPosition\x12\x1b\n" +
-	"\tlog_bytes\x18\a \x01(\x03R\blogBytes\"\x0f\n" +
+	"\tlog_bytes\x18\a \x01(\x03R\blogBytes\"\x19\n" +
+	"\x17ListCoordinatorsRequest\"Y\n" +
+	"\x18ListCoordinatorsResponse\x12=\n" +
+	"\fcoordinators\x18\x01 \x03(\v2\x19.elsewhere.v1.CoordinatorR\fcoordinators\"\xc9\x02\n" +
+	"\vCoordinator\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
+	"\bliveness\x18\x02 \x01(\x0e2\x16.elsewhere.v1.LivenessR\bliveness\x12!\n" +
+	"\fgrpc_address\x18\x03 \x01(\tR\vgrpcAddress\x12!\n" +
+	"\fnats_address\x18\x04 \x01(\tR\vnatsAddress\x12#\n" +
+	"\rroute_address\x18\x05 \x01(\tR\frouteAddress\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x124\n" +
+	"\x05state\x18\a \x01(\v2\x1e.elsewhere.v1.CoordinatorStateR\x05state\x127\n" +
+	"\tseen_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bseenTime\"\x81\x02\n" +
+	"\x10CoordinatorState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x1d\n" +
+	"\n" +
+	"state_hash\x18\x03 \x01(\fR\tstateHash\x12\x10\n" +
+	"\x03lag\x18\x04 \x01(\x04R\x03lag\x12\x18\n" +
+	"\aunready\x18\x05 \x01(\tR\aunready\x12\x14\n" +
+	"\x05leads\x18\x06 \x03(\tR\x05leads\x129\n" +
+	"\n" +
+	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12!\n" +
+	"\fdiffers_from\x18\b \x01(\tR\vdiffersFrom\"\xf8\x01\n" +
+	"\x12CoordinatorMessage\x126\n" +
+	"\x05state\x18\x01 \x01(\v2\x1e.elsewhere.v1.CoordinatorStateH\x00R\x05state\x126\n" +
+	"\asession\x18\x02 \x01(\v2\x1a.elsewhere.v1.SessionBegunH\x00R\asession\x122\n" +
+	"\blog_read\x18\x03 \x01(\v2\x15.elsewhere.v1.LogReadH\x00R\alogRead\x123\n" +
+	"\x06wanted\x18\x04 \x01(\v2\x19.elsewhere.v1.StateWantedH\x00R\x06wantedB\t\n" +
+	"\amessage\"\r\n" +
+	"\vStateWanted\"i\n" +
+	"\fSessionBegun\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
+	"\asession\x18\x02 \x01(\x04R\asession\x12)\n" +
+	"\x10observed_address\x18\x03 \x01(\tR\x0fobservedAddress\"?\n" +
+	"\aLogRead\x12 \n" +
+	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done\"n\n" +
+	"\x14CoordinatorAddresses\x12\x12\n" +
+	"\x04grpc\x18\x01 \x01(\tR\x04grpc\x12\x12\n" +
+	"\x04nats\x18\x02 \x01(\tR\x04nats\x12\x14\n" +
+	"\x05route\x18\x03 \x01(\tR\x05route\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"\x0f\n" +
 	"\rBackupRequest\"M\n" +
 	"\x0eBackupResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12'\n" +
@@ -735,10 +1486,16 @@ const file_elsewhere_v1_coordinator_service_proto_rawDesc = "" +
 	"\x03pin\x18\x01 \x01(\tB\x15\xbaH\x12r\x102\x0e^[0-9a-f]{64}$R\x03pin\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"R\n" +
 	"\x15DropAuthorityResponse\x129\n" +
-	"\vauthorities\x18\x01 \x03(\v2\x17.elsewhere.v1.AuthorityR\vauthorities2\x91\x04\n" +
+	"\vauthorities\x18\x01 \x03(\v2\x17.elsewhere.v1.AuthorityR\vauthorities*^\n" +
+	"\bLiveness\x12\x18\n" +
+	"\x14LIVENESS_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eLIVENESS_ALIVE\x10\x01\x12\x11\n" +
+	"\rLIVENESS_DEAD\x10\x02\x12\x11\n" +
+	"\rLIVENESS_LEFT\x10\x032\xf4\x04\n" +
 	"\x12CoordinatorService\x12L\n" +
 	"\tGetStatus\x12\x1e.elsewhere.v1.GetStatusRequest\x1a\x1f.elsewhere.v1.GetStatusResponse\x12E\n" +
-	"\x06Backup\x12\x1b.elsewhere.v1.BackupRequest\x1a\x1c.elsewhere.v1.BackupResponse0\x01\x12^\n" +
+	"\x06Backup\x12\x1b.elsewhere.v1.BackupRequest\x1a\x1c.elsewhere.v1.BackupResponse0\x01\x12a\n" +
+	"\x10ListCoordinators\x12%.elsewhere.v1.ListCoordinatorsRequest\x1a&.elsewhere.v1.ListCoordinatorsResponse\x12^\n" +
 	"\x0fListAuthorities\x12$.elsewhere.v1.ListAuthoritiesRequest\x1a%.elsewhere.v1.ListAuthoritiesResponse\x12U\n" +
 	"\fAddAuthority\x12!.elsewhere.v1.AddAuthorityRequest\x1a\".elsewhere.v1.AddAuthorityResponse\x12U\n" +
 	"\fUseAuthority\x12!.elsewhere.v1.UseAuthorityRequest\x1a\".elsewhere.v1.UseAuthorityResponse\x12X\n" +
@@ -757,47 +1514,69 @@ func file_elsewhere_v1_coordinator_service_proto_rawDescGZIP() []byte {
 	return file_elsewhere_v1_coordinator_service_proto_rawDescData
 }
 
-var file_elsewhere_v1_coordinator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_elsewhere_v1_coordinator_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_elsewhere_v1_coordinator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_elsewhere_v1_coordinator_service_proto_goTypes = []any{
-	(*GetStatusRequest)(nil),        // 0: elsewhere.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),       // 1: elsewhere.v1.GetStatusResponse
-	(*BackupRequest)(nil),           // 2: elsewhere.v1.BackupRequest
-	(*BackupResponse)(nil),          // 3: elsewhere.v1.BackupResponse
-	(*Authority)(nil),               // 4: elsewhere.v1.Authority
-	(*ListAuthoritiesRequest)(nil),  // 5: elsewhere.v1.ListAuthoritiesRequest
-	(*ListAuthoritiesResponse)(nil), // 6: elsewhere.v1.ListAuthoritiesResponse
-	(*AddAuthorityRequest)(nil),     // 7: elsewhere.v1.AddAuthorityRequest
-	(*AddAuthorityResponse)(nil),    // 8: elsewhere.v1.AddAuthorityResponse
-	(*UseAuthorityRequest)(nil),     // 9: elsewhere.v1.UseAuthorityRequest
-	(*UseAuthorityResponse)(nil),    // 10: elsewhere.v1.UseAuthorityResponse
-	(*DropAuthorityRequest)(nil),    // 11: elsewhere.v1.DropAuthorityRequest
-	(*DropAuthorityResponse)(nil),   // 12: elsewhere.v1.DropAuthorityResponse
-	(*timestamppb.Timestamp)(nil),   // 13: google.protobuf.Timestamp
+	(Liveness)(0),                    // 0: elsewhere.v1.Liveness
+	(*GetStatusRequest)(nil),         // 1: elsewhere.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 2: elsewhere.v1.GetStatusResponse
+	(*ListCoordinatorsRequest)(nil),  // 3: elsewhere.v1.ListCoordinatorsRequest
+	(*ListCoordinatorsResponse)(nil), // 4: elsewhere.v1.ListCoordinatorsResponse
+	(*Coordinator)(nil),              // 5: elsewhere.v1.Coordinator
+	(*CoordinatorState)(nil),         // 6: elsewhere.v1.CoordinatorState
+	(*CoordinatorMessage)(nil),       // 7: elsewhere.v1.CoordinatorMessage
+	(*StateWanted)(nil),              // 8: elsewhere.v1.StateWanted
+	(*SessionBegun)(nil),             // 9: elsewhere.v1.SessionBegun
+	(*LogRead)(nil),                  // 10: elsewhere.v1.LogRead
+	(*CoordinatorAddresses)(nil),     // 11: elsewhere.v1.CoordinatorAddresses
+	(*BackupRequest)(nil),            // 12: elsewhere.v1.BackupRequest
+	(*BackupResponse)(nil),           // 13: elsewhere.v1.BackupResponse
+	(*Authority)(nil),                // 14: elsewhere.v1.Authority
+	(*ListAuthoritiesRequest)(nil),   // 15: elsewhere.v1.ListAuthoritiesRequest
+	(*ListAuthoritiesResponse)(nil),  // 16: elsewhere.v1.ListAuthoritiesResponse
+	(*AddAuthorityRequest)(nil),      // 17: elsewhere.v1.AddAuthorityRequest
+	(*AddAuthorityResponse)(nil),     // 18: elsewhere.v1.AddAuthorityResponse
+	(*UseAuthorityRequest)(nil),      // 19: elsewhere.v1.UseAuthorityRequest
+	(*UseAuthorityResponse)(nil),     // 20: elsewhere.v1.UseAuthorityResponse
+	(*DropAuthorityRequest)(nil),     // 21: elsewhere.v1.DropAuthorityRequest
+	(*DropAuthorityResponse)(nil),    // 22: elsewhere.v1.DropAuthorityResponse
+	(*timestamppb.Timestamp)(nil),    // 23: google.protobuf.Timestamp
 }
 var file_elsewhere_v1_coordinator_service_proto_depIdxs = []int32{
-	13, // 0: elsewhere.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
-	13, // 1: elsewhere.v1.Authority.expire_time:type_name -> google.protobuf.Timestamp
-	4,  // 2: elsewhere.v1.ListAuthoritiesResponse.authorities:type_name -> elsewhere.v1.Authority
-	4,  // 3: elsewhere.v1.AddAuthorityResponse.authority:type_name -> elsewhere.v1.Authority
-	4,  // 4: elsewhere.v1.UseAuthorityResponse.authority:type_name -> elsewhere.v1.Authority
-	4,  // 5: elsewhere.v1.DropAuthorityResponse.authorities:type_name -> elsewhere.v1.Authority
-	0,  // 6: elsewhere.v1.CoordinatorService.GetStatus:input_type -> elsewhere.v1.GetStatusRequest
-	2,  // 7: elsewhere.v1.CoordinatorService.Backup:input_type -> elsewhere.v1.BackupRequest
-	5,  // 8: elsewhere.v1.CoordinatorService.ListAuthorities:input_type -> elsewhere.v1.ListAuthoritiesRequest
-	7,  // 9: elsewhere.v1.CoordinatorService.AddAuthority:input_type -> elsewhere.v1.AddAuthorityRequest
-	9,  // 10: elsewhere.v1.CoordinatorService.UseAuthority:input_type -> elsewhere.v1.UseAuthorityRequest
-	11, // 11: elsewhere.v1.CoordinatorService.DropAuthority:input_type -> elsewhere.v1.DropAuthorityRequest
-	1,  // 12: elsewhere.v1.CoordinatorService.GetStatus:output_type -> elsewhere.v1.GetStatusResponse
-	3,  // 13: elsewhere.v1.CoordinatorService.Backup:output_type -> elsewhere.v1.BackupResponse
-	6,  // 14: elsewhere.v1.CoordinatorService.ListAuthorities:output_type -> elsewhere.v1.ListAuthoritiesResponse
-	8,  // 15: elsewhere.v1.CoordinatorService.AddAuthority:output_type -> elsewhere.v1.AddAuthorityResponse
-	10, // 16: elsewhere.v1.CoordinatorService.UseAuthority:output_type -> elsewhere.v1.UseAuthorityResponse
-	12, // 17: elsewhere.v1.CoordinatorService.DropAuthority:output_type -> elsewhere.v1.DropAuthorityResponse
-	12, // [12:18] is the sub-list for method output_type
-	6,  // [6:12] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	23, // 0: elsewhere.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
+	5,  // 1: elsewhere.v1.ListCoordinatorsResponse.coordinators:type_name -> elsewhere.v1.Coordinator
+	0,  // 2: elsewhere.v1.Coordinator.liveness:type_name -> elsewhere.v1.Liveness
+	6,  // 3: elsewhere.v1.Coordinator.state:type_name -> elsewhere.v1.CoordinatorState
+	23, // 4: elsewhere.v1.Coordinator.seen_time:type_name -> google.protobuf.Timestamp
+	23, // 5: elsewhere.v1.CoordinatorState.start_time:type_name -> google.protobuf.Timestamp
+	6,  // 6: elsewhere.v1.CoordinatorMessage.state:type_name -> elsewhere.v1.CoordinatorState
+	9,  // 7: elsewhere.v1.CoordinatorMessage.session:type_name -> elsewhere.v1.SessionBegun
+	10, // 8: elsewhere.v1.CoordinatorMessage.log_read:type_name -> elsewhere.v1.LogRead
+	8,  // 9: elsewhere.v1.CoordinatorMessage.wanted:type_name -> elsewhere.v1.StateWanted
+	23, // 10: elsewhere.v1.Authority.expire_time:type_name -> google.protobuf.Timestamp
+	14, // 11: elsewhere.v1.ListAuthoritiesResponse.authorities:type_name -> elsewhere.v1.Authority
+	14, // 12: elsewhere.v1.AddAuthorityResponse.authority:type_name -> elsewhere.v1.Authority
+	14, // 13: elsewhere.v1.UseAuthorityResponse.authority:type_name -> elsewhere.v1.Authority
+	14, // 14: elsewhere.v1.DropAuthorityResponse.authorities:type_name -> elsewhere.v1.Authority
+	1,  // 15: elsewhere.v1.CoordinatorService.GetStatus:input_type -> elsewhere.v1.GetStatusRequest
+	12, // 16: elsewhere.v1.CoordinatorService.Backup:input_type -> elsewhere.v1.BackupRequest
+	3,  // 17: elsewhere.v1.CoordinatorService.ListCoordinators:input_type -> elsewhere.v1.ListCoordinatorsRequest
+	15, // 18: elsewhere.v1.CoordinatorService.ListAuthorities:input_type -> elsewhere.v1.ListAuthoritiesRequest
+	17, // 19: elsewhere.v1.CoordinatorService.AddAuthority:input_type -> elsewhere.v1.AddAuthorityRequest
+	19, // 20: elsewhere.v1.CoordinatorService.UseAuthority:input_type -> elsewhere.v1.UseAuthorityRequest
+	21, // 21: elsewhere.v1.CoordinatorService.DropAuthority:input_type -> elsewhere.v1.DropAuthorityRequest
+	2,  // 22: elsewhere.v1.CoordinatorService.GetStatus:output_type -> elsewhere.v1.GetStatusResponse
+	13, // 23: elsewhere.v1.CoordinatorService.Backup:output_type -> elsewhere.v1.BackupResponse
+	4,  // 24: elsewhere.v1.CoordinatorService.ListCoordinators:output_type -> elsewhere.v1.ListCoordinatorsResponse
+	16, // 25: elsewhere.v1.CoordinatorService.ListAuthorities:output_type -> elsewhere.v1.ListAuthoritiesResponse
+	18, // 26: elsewhere.v1.CoordinatorService.AddAuthority:output_type -> elsewhere.v1.AddAuthorityResponse
+	20, // 27: elsewhere.v1.CoordinatorService.UseAuthority:output_type -> elsewhere.v1.UseAuthorityResponse
+	22, // 28: elsewhere.v1.CoordinatorService.DropAuthority:output_type -> elsewhere.v1.DropAuthorityResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_coordinator_service_proto_init() }
@@ -805,18 +1584,25 @@ func file_elsewhere_v1_coordinator_service_proto_init() {
 	if File_elsewhere_v1_coordinator_service_proto != nil {
 		return
 	}
+	file_elsewhere_v1_coordinator_service_proto_msgTypes[6].OneofWrappers = []any{
+		(*CoordinatorMessage_State)(nil),
+		(*CoordinatorMessage_Session)(nil),
+		(*CoordinatorMessage_LogRead)(nil),
+		(*CoordinatorMessage_Wanted)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_coordinator_service_proto_rawDesc), len(file_elsewhere_v1_coordinator_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   13,
+			NumEnums:      1,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_elsewhere_v1_coordinator_service_proto_goTypes,
 		DependencyIndexes: file_elsewhere_v1_coordinator_service_proto_depIdxs,
+		EnumInfos:         file_elsewhere_v1_coordinator_service_proto_enumTypes,
 		MessageInfos:      file_elsewhere_v1_coordinator_service_proto_msgTypes,
 	}.Build()
 	File_elsewhere_v1_coordinator_service_proto = out.File

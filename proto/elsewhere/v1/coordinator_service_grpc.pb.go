@@ -19,25 +19,29 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CoordinatorService_GetStatus_FullMethodName       = "/elsewhere.v1.CoordinatorService/GetStatus"
-	CoordinatorService_Backup_FullMethodName          = "/elsewhere.v1.CoordinatorService/Backup"
-	CoordinatorService_ListAuthorities_FullMethodName = "/elsewhere.v1.CoordinatorService/ListAuthorities"
-	CoordinatorService_AddAuthority_FullMethodName    = "/elsewhere.v1.CoordinatorService/AddAuthority"
-	CoordinatorService_UseAuthority_FullMethodName    = "/elsewhere.v1.CoordinatorService/UseAuthority"
-	CoordinatorService_DropAuthority_FullMethodName   = "/elsewhere.v1.CoordinatorService/DropAuthority"
+	CoordinatorService_GetStatus_FullMethodName        = "/elsewhere.v1.CoordinatorService/GetStatus"
+	CoordinatorService_Backup_FullMethodName           = "/elsewhere.v1.CoordinatorService/Backup"
+	CoordinatorService_ListCoordinators_FullMethodName = "/elsewhere.v1.CoordinatorService/ListCoordinators"
+	CoordinatorService_ListAuthorities_FullMethodName  = "/elsewhere.v1.CoordinatorService/ListAuthorities"
+	CoordinatorService_AddAuthority_FullMethodName     = "/elsewhere.v1.CoordinatorService/AddAuthority"
+	CoordinatorService_UseAuthority_FullMethodName     = "/elsewhere.v1.CoordinatorService/UseAuthority"
+	CoordinatorService_DropAuthority_FullMethodName    = "/elsewhere.v1.CoordinatorService/DropAuthority"
 )
 
 // CoordinatorServiceClient is the client API for CoordinatorService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CoordinatorService is for who runs a coordinator. It is for SCOPE_ADMIN.
+// CoordinatorService is for who runs a coordinator. It is for SCOPE_ADMIN, but ListCoordinators, which is for
+// SCOPE_READ.
 type CoordinatorServiceClient interface {
 	// GetStatus tells how far the fold is, and what it amounts to.
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
 	// Backup streams all that a coordinator needs to begin again elsewhere, as of one position: the log,
 	// the tokens, the authorities with their keys. Whoever has it can be that coordinator.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error)
+	// ListCoordinators lists the coordinators that are one service, as the one that is asked sees them.
+	ListCoordinators(ctx context.Context, in *ListCoordinatorsRequest, opts ...grpc.CallOption) (*ListCoordinatorsResponse, error)
 	// ListAuthorities lists the certificate authorities that agents trust.
 	ListAuthorities(ctx context.Context, in *ListAuthoritiesRequest, opts ...grpc.CallOption) (*ListAuthoritiesResponse, error)
 	// AddAuthority makes a new one and has agents trust it too; nothing is signed by it yet.
@@ -87,6 +91,16 @@ func (c *coordinatorServiceClient) Backup(ctx context.Context, in *BackupRequest
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CoordinatorService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
 
+func (c *coordinatorServiceClient) ListCoordinators(ctx context.Context, in *ListCoordinatorsRequest, opts ...grpc.CallOption) (*ListCoordinatorsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCoordinatorsResponse)
+	err := c.cc.Invoke(ctx, CoordinatorService_ListCoordinators_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *coordinatorServiceClient) ListAuthorities(ctx context.Context, in *ListAuthoritiesRequest, opts ...grpc.CallOption) (*ListAuthoritiesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuthoritiesResponse)
@@ -131,13 +145,16 @@ func (c *coordinatorServiceClient) DropAuthority(ctx context.Context, in *DropAu
 // All implementations must embed UnimplementedCoordinatorServiceServer
 // for forward compatibility.
 //
-// CoordinatorService is for who runs a coordinator. It is for SCOPE_ADMIN.
+// CoordinatorService is for who runs a coordinator. It is for SCOPE_ADMIN, but ListCoordinators, which is for
+// SCOPE_READ.
 type CoordinatorServiceServer interface {
 	// GetStatus tells how far the fold is, and what it amounts to.
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
 	// Backup streams all that a coordinator needs to begin again elsewhere, as of one position: the log,
 	// the tokens, the authorities with their keys. Whoever has it can be that coordinator.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error
+	// ListCoordinators lists the coordinators that are one service, as the one that is asked sees them.
+	ListCoordinators(context.Context, *ListCoordinatorsRequest) (*ListCoordinatorsResponse, error)
 	// ListAuthorities lists the certificate authorities that agents trust.
 	ListAuthorities(context.Context, *ListAuthoritiesRequest) (*ListAuthoritiesResponse, error)
 	// AddAuthority makes a new one and has agents trust it too; nothing is signed by it yet.
@@ -163,6 +180,9 @@ func (UnimplementedCoordinatorServiceServer) GetStatus(context.Context, *GetStat
 }
 func (UnimplementedCoordinatorServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedCoordinatorServiceServer) ListCoordinators(context.Context, *ListCoordinatorsRequest) (*ListCoordinatorsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCoordinators not implemented")
 }
 func (UnimplementedCoordinatorServiceServer) ListAuthorities(context.Context, *ListAuthoritiesRequest) (*ListAuthoritiesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuthorities not implemented")
@@ -225,6 +245,24 @@ func _CoordinatorService_Backup_Handler(srv interface{}, stream grpc.ServerStrea
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type CoordinatorService_BackupServer = grpc.ServerStreamingServer[BackupResponse]
+
+func _CoordinatorService_ListCoordinators_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCoordinatorsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CoordinatorServiceServer).ListCoordinators(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CoordinatorService_ListCoordinators_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CoordinatorServiceServer).ListCoordinators(ctx, req.(*ListCoordinatorsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _CoordinatorService_ListAuthorities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAuthoritiesRequest)
@@ -308,6 +346,10 @@ var CoordinatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetStatus",
 			Handler:    _CoordinatorService_GetStatus_Handler,
+		},
+		{
+			MethodName: "ListCoordinators",
+			Handler:    _CoordinatorService_ListCoordinators_Handler,
 		},
 		{
 			MethodName: "ListAuthorities",

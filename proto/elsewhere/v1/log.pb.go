@@ -494,7 +494,11 @@ func (x *Delivered) GetDropped() uint64 {
 type Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The measurement; all its asks are pending.
-	Measurement   *Measurement `protobuf:"bytes,1,opt,name=measurement,proto3" json:"measurement,omitempty"`
+	Measurement *Measurement `protobuf:"bytes,1,opt,name=measurement,proto3" json:"measurement,omitempty"`
+	// The token that it was opened with, whose quota it counts against. Default: the administrator's, or none is asked for.
+	TokenId string `protobuf:"bytes,2,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// The coordinator that opened it. Default: the one that there is.
+	Coordinator   string `protobuf:"bytes,3,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -534,6 +538,20 @@ func (x *Opened) GetMeasurement() *Measurement {
 		return x.Measurement
 	}
 	return nil
+}
+
+func (x *Opened) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *Opened) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
 }
 
 // Declined is an agent's no.
@@ -768,9 +786,11 @@ const file_elsewhere_v1_log_proto_rawDesc = "" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12.\n" +
 	"\x06ranges\x18\x03 \x03(\v2\x16.elsewhere.v1.SeqRangeR\x06ranges\x12\x18\n" +
-	"\adropped\x18\x04 \x01(\x04R\adropped\"E\n" +
+	"\adropped\x18\x04 \x01(\x04R\adropped\"\x82\x01\n" +
 	"\x06Opened\x12;\n" +
-	"\vmeasurement\x18\x01 \x01(\v2\x19.elsewhere.v1.MeasurementR\vmeasurement\"\xa6\x01\n" +
+	"\vmeasurement\x18\x01 \x01(\v2\x19.elsewhere.v1.MeasurementR\vmeasurement\x12\x19\n" +
+	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12 \n" +
+	"\vcoordinator\x18\x03 \x01(\tR\vcoordinator\"\xa6\x01\n" +
 	"\bDeclined\x12%\n" +
 	"\x0emeasurement_id\x18\x01 \x01(\tR\rmeasurementId\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x05R\x05round\x12\x14\n" +

@@ -414,7 +414,9 @@ type RegisterResponse struct {
 	// The number of this session: the newest alone may report.
 	Session uint64 `protobuf:"varint,7,opt,name=session,proto3" json:"session,omitempty"`
 	// The authorities to trust from now on, in DER. Default: without TLS, none.
-	Authorities   [][]byte `protobuf:"bytes,8,rep,name=authorities,proto3" json:"authorities,omitempty"`
+	Authorities [][]byte `protobuf:"bytes,8,rep,name=authorities,proto3" json:"authorities,omitempty"`
+	// The coordinators that are there, "HOST:PORT": any of them will do. Default: there is one.
+	Coordinators  []string `protobuf:"bytes,9,rep,name=coordinators,proto3" json:"coordinators,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,6 +507,13 @@ func (x *RegisterResponse) GetAuthorities() [][]byte {
 	return nil
 }
 
+func (x *RegisterResponse) GetCoordinators() []string {
+	if x != nil {
+		return x.Coordinators
+	}
+	return nil
+}
+
 var File_elsewhere_v1_registration_service_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_registration_service_proto_rawDesc = "" +
@@ -534,7 +543,7 @@ const file_elsewhere_v1_registration_service_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\aversion\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12#\n" +
 	"\binstance\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\binstance\x12\x12\n" +
-	"\x04next\x18\x06 \x01(\x04R\x04next\"\xac\x02\n" +
+	"\x04next\x18\x06 \x01(\x04R\x04next\"\xd0\x02\n" +
 	"\x10RegisterResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\avantage\x18\x02 \x01(\v2\x15.elsewhere.v1.VantageR\avantage\x12%\n" +
@@ -545,7 +554,8 @@ const file_elsewhere_v1_registration_service_proto_rawDesc = "" +
 	"\rbeat_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\fbeatInterval\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\asession\x18\a \x01(\x04R\asession\x12 \n" +
-	"\vauthorities\x18\b \x03(\fR\vauthorities2\xe7\x01\n" +
+	"\vauthorities\x18\b \x03(\fR\vauthorities\x12\"\n" +
+	"\fcoordinators\x18\t \x03(\tR\fcoordinators2\xe7\x01\n" +
 	"\x13RegistrationService\x12C\n" +
 	"\x06Enroll\x12\x1b.elsewhere.v1.EnrollRequest\x1a\x1c.elsewhere.v1.EnrollResponse\x12@\n" +
 	"\x05Renew\x12\x1a.elsewhere.v1.RenewRequest\x1a\x1b.elsewhere.v1.RenewResponse\x12I\n" +
