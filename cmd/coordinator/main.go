@@ -44,6 +44,8 @@ func run() error {
 	set.StringVar(&opts.HTTPAddr, "http-addr", "127.0.0.1:7701", "`address` for /metrics, /healthz and /readyz, in clear; empty for none")
 	set.StringVar(&opts.NATSAddr, "nats-addr", "127.0.0.1:7702", "`address` where agents take their jobs")
 	set.StringVar(&opts.Advertise, "advertise", "", "`host` that agents are told for NATS (default: the one that they reached)")
+	var several gossip
+	several.flags(set)
 	set.DurationVar(&opts.Retention.Age, "retention-age", 0, "how long measurements are kept (default 720h)")
 	set.Int64Var(&opts.Retention.Bytes, "retention-bytes", 0, "how large the log may grow, in `bytes` (default 10 GiB)")
 	public := set.String("public-resolvers", "", "YAML `file` of public resolvers to ask where a question wants them (default: well-known ones)")
@@ -65,6 +67,9 @@ func run() error {
 		return err
 	}
 	if err := readLists(&opts, *public, *optOuts); err != nil {
+		return err
+	}
+	if err := several.read(set, &opts); err != nil {
 		return err
 	}
 	opts.Log = flags.Logger()

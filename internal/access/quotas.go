@@ -105,6 +105,25 @@ func (q *Quotas) Admit(now time.Time, a Ask) error {
 	return nil
 }
 
+// Charge takes what a measurement needs that another coordinator has admitted: it may be more than there is, and is owed
+// then. token is the token that it counts against; nil is none.
+func (q *Quotas) Charge(now time.Time, token *pb.Token, targets []Target, agents int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	take := func(l *rate.Limiter, n int) {
+		if l != nil {
+			l.ReserveN(now, min(n, l.Burst()))
+		}
+	}
+	if token != nil && token.GetApi().GetScope() != pb.Scope_SCOPE_ADMIN {
+		take(q.ofToken(now, token), 1)
+	}
+	for _, t := range targets {
+		l, _, _ := q.ofTarget(now, t)
+		take(l, agents)
+	}
+}
+
 // need is what is to be taken of a bucket that has it.
 type need struct {
 	limiter *rate.Limiter
@@ -117,10 +136,8 @@ func (q *Quotas) token(now time.Time, t *pb.Token, agents int) (need, error) {
 	if most := or(int(quota.GetAgents()), defaultAgents); agents > most {
 		return need{}, &Exceeded{subject, fmt.Sprintf("the token %s allows %d agents in a measurement, and this one asks %d; lower the limit", t.GetId(), most, agents), 0}
 	}
-	burst, hourly := or(int(quota.GetBurst()), defaultBurst), or(int(quota.GetHourly()), defaultHourly)
-	limiter := q.byToken.find(now, t.GetId(), func() *rate.Limiter {
-		return rate.NewLimiter(rate.Limit(float64(hourly)/time.Hour.Seconds()), burst)
-	})
+	burst, hourly := rates(quota)
+	limiter := q.ofToken(now, t)
 	if limiter == nil {
 		return need{}, &Exceeded{subject, "more tokens are in use than can be counted; try again later", time.Minute}
 	}
@@ -130,14 +147,32 @@ func (q *Quotas) token(now time.Time, t *pb.Token, agents int) (need, error) {
 	return need{limiter, 1}, nil
 }
 
-// target looks at the budget of a target.
-func (q *Quotas) target(now time.Time, t Target, jobs int) (need, error) {
-	burst, perSecond := q.burst, q.perSecond
+// rates are how many measurements a quota allows at once, and an hour.
+func rates(q *pb.Quota) (burst, hourly int) {
+	return or(int(q.GetBurst()), defaultBurst), or(int(q.GetHourly()), defaultHourly)
+}
+
+// ofToken is what counts for a token; nil if it cannot be counted.
+func (q *Quotas) ofToken(now time.Time, t *pb.Token) *rate.Limiter {
+	burst, hourly := rates(t.GetApi().GetQuota())
+	return q.byToken.find(now, t.GetId(), func() *rate.Limiter {
+		return rate.NewLimiter(rate.Limit(float64(hourly)/time.Hour.Seconds()), burst)
+	})
+}
+
+// ofTarget is what counts for a target, nil if it cannot be counted, and what it allows.
+func (q *Quotas) ofTarget(now time.Time, t Target) (limiter *rate.Limiter, burst int, perSecond float64) {
+	burst, perSecond = q.burst, q.perSecond
 	if t.isNetwork() {
 		burst, perSecond = burst*networkShare, perSecond*networkShare
 	}
+	return q.byTarget.find(now, t, func() *rate.Limiter { return rate.NewLimiter(rate.Limit(perSecond), burst) }), burst, perSecond
+}
+
+// target looks at the budget of a target.
+func (q *Quotas) target(now time.Time, t Target, jobs int) (need, error) {
 	subject := "target:" + t.String()
-	limiter := q.byTarget.find(now, t, func() *rate.Limiter { return rate.NewLimiter(rate.Limit(perSecond), burst) })
+	limiter, burst, perSecond := q.ofTarget(now, t)
 	if limiter == nil {
 		return need{}, &Exceeded{subject, "more targets are measured now than can be counted; try again later", time.Minute}
 	}

@@ -196,6 +196,16 @@ func (t *Tokens) Check(text string) (Pass, error) {
 	return Pass{public(h.token), h.ended}, nil
 }
 
+// Find is a token by its name, without its hash; nil if there is none.
+func (t *Tokens) Find(id string) *pb.Token {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h := t.byID[id]; h != nil {
+		return public(h.token)
+	}
+	return nil
+}
+
 // Ended says why a token is good no more at a time: ErrEnded, or nil if it is.
 func Ended(token *pb.Token, now time.Time) error {
 	switch end := token.GetExpireTime(); {

@@ -85,7 +85,7 @@ func (s accessService) CreateAPIToken(ctx context.Context, r *pb.CreateAPITokenR
 	if s.opts.Insecure {
 		return nil, errNoTokens()
 	}
-	if r.GetApi().GetName() == adminFile {
+	if name := r.GetApi().GetName(); name == adminFile || strings.HasPrefix(name, adminFile+" of ") {
 		return nil, status.Errorf(codes.InvalidArgument, "api.name: %s is the name of the coordinator's own", adminFile)
 	}
 	fresh := identity.NewAPIToken()
@@ -233,10 +233,18 @@ func (c *Coordinator) adminToken(ctx context.Context) error {
 	return nil
 }
 
+// adminName is what the token of the file is called: each of several coordinators has its own.
+func (c *Coordinator) adminName() string {
+	if c.others == nil {
+		return adminFile
+	}
+	return adminFile + " of " + c.name()
+}
+
 // newAdminToken puts a new token in place of those that the file held before.
 func (c *Coordinator) newAdminToken(ctx context.Context, path string) error {
 	for _, t := range c.tokens.List() {
-		if t.GetApi().GetName() != adminFile || t.GetRevokeTime() != nil {
+		if t.GetApi().GetName() != c.adminName() || t.GetRevokeTime() != nil {
 			continue
 		}
 		if _, err := c.revokeToken(ctx, t.GetId()); err != nil {
@@ -245,7 +253,7 @@ func (c *Coordinator) newAdminToken(ctx context.Context, path string) error {
 		c.log.Warn("the administrator's token was gone from its file: it is revoked, and there is a new one", "file", path, "token", t.GetId())
 	}
 	fresh := identity.NewAPIToken()
-	api := &pb.APIToken{Name: adminFile, Scope: pb.Scope_SCOPE_ADMIN}
+	api := &pb.APIToken{Name: c.adminName(), Scope: pb.Scope_SCOPE_ADMIN}
 	token := &pb.Token{Id: fresh.ID, Hash: fresh.Hash(), Purpose: &pb.Token_Api{Api: api}}
 	if _, err := c.createToken(ctx, token, apiDetail(api)); err != nil {
 		return err

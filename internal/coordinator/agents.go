@@ -101,6 +101,9 @@ func (s registrationService) Register(ctx context.Context, r *pb.RegisterRequest
 	if err := s.unhurried(ctx, s.paces.registering, r.GetId(), "registers"); err != nil {
 		return nil, err
 	}
+	if err := s.refuseUnready(); err != nil {
+		return nil, err
+	}
 	if !s.fleet.Room(r.GetId()) { // before anything is written of it
 		return nil, status.Error(codes.ResourceExhausted, fleet.ErrFull.Error())
 	}
@@ -109,6 +112,9 @@ func (s registrationService) Register(ctx context.Context, r *pb.RegisterRequest
 		return nil, unavailable(err)
 	}
 	ousted := s.reports.Fence(r.GetId(), claim.GetSession())
+	s.say(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_Session{Session: &pb.SessionBegun{
+		Agent: r.GetId(), Session: claim.GetSession(), ObservedAddress: callerAddress(ctx),
+	}}})
 	// A process that is new may be the one before, which was killed so that nobody has noticed yet; not again and again.
 	if who == processBack || who == processNew && ousted && s.paces.ousting.Take(time.Now(), r.GetId()) > 0 {
 		s.audit(&pb.AuditEvent{
@@ -131,6 +137,7 @@ func (s registrationService) Register(ctx context.Context, r *pb.RegisterRequest
 		BeatInterval:  durationpb.New(fleet.BeatInterval),
 		Epoch:         claim.GetEpoch(),
 		Session:       claim.GetSession(),
+		Coordinators:  s.places(),
 	}
 	if s.opts.Insecure {
 		response.Credential = s.credential(r.GetId())

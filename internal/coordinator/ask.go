@@ -141,7 +141,7 @@ func (c *Coordinator) onBeat(from string, b *pb.Beat) {
 		return
 	}
 	for _, waits := range c.store.Awaits(b.GetAgent()) {
-		if time.Until(waits.Measurement.GetDeadline().AsTime()) > 0 {
+		if c.owns(waits.Measurement.GetId()) && time.Until(waits.Measurement.GetDeadline().AsTime()) > 0 {
 			c.work.Go(func() { c.ask(waits.Measurement, waits.Ask) })
 		}
 	}

@@ -41,6 +41,9 @@ func (s coordinatorService) AddAuthority(ctx context.Context, _ *pb.AddAuthority
 	if s.authorities == nil {
 		return nil, errNoAuthorities()
 	}
+	if s.others != nil {
+		return nil, errSeveral
+	}
 	pin, err := s.authorities.Add()
 	if err != nil {
 		return nil, rotationError(err)
@@ -54,6 +57,9 @@ func (s coordinatorService) AddAuthority(ctx context.Context, _ *pb.AddAuthority
 func (s coordinatorService) UseAuthority(ctx context.Context, r *pb.UseAuthorityRequest) (*pb.UseAuthorityResponse, error) {
 	if s.authorities == nil {
 		return nil, errNoAuthorities()
+	}
+	if s.others != nil {
+		return nil, errSeveral
 	}
 	if s.authorities.Pin().Hex() != r.GetPin() {
 		world, err := fleet.ParseSelector("world")
@@ -77,6 +83,9 @@ func (s coordinatorService) UseAuthority(ctx context.Context, r *pb.UseAuthority
 func (s coordinatorService) DropAuthority(ctx context.Context, r *pb.DropAuthorityRequest) (*pb.DropAuthorityResponse, error) {
 	if s.authorities == nil {
 		return nil, errNoAuthorities()
+	}
+	if s.others != nil {
+		return nil, errSeveral
 	}
 	hang := s.dependOn(r.GetPin())
 	if len(hang) > 0 && !r.GetForce() && s.authorities.Pin().Hex() != r.GetPin() {
@@ -127,6 +136,9 @@ func (c *Coordinator) authority(pin string) *pb.Authority {
 	}
 	return nil
 }
+
+// errSeveral is what there is for several coordinators, whose files of authorities are each their own.
+var errSeveral = status.Error(codes.FailedPrecondition, "several coordinators cannot replace their authority while they run")
 
 // errNoAuthorities is what there is instead of authorities without TLS.
 func errNoAuthorities() error {

@@ -85,8 +85,10 @@ func (s coordinatorService) Backup(_ *pb.BackupRequest, stream pb.CoordinatorSer
 	}
 	defer s.backingUp.Unlock()
 	s.reading.begin()
+	s.say(s.logRead(false))
 	defer s.reading.release()
-	pieces := &pieces{stream: stream, sent: s.reading.extend}
+	pieces := &pieces{stream: stream, sent: s.reads()}
+	defer s.say(s.logRead(true))
 	out := bufio.NewWriterSize(pieces, backupChunk)
 	err := s.backup(stream.Context(), pieces, out)
 	if err == nil {
@@ -97,6 +99,22 @@ func (s coordinatorService) Backup(_ *pb.BackupRequest, stream pb.CoordinatorSer
 		return unavailable(err)
 	}
 	return err
+}
+
+// reads returns what keeps the log from being cut, here and at the other coordinators, each time that it is called.
+func (c *Coordinator) reads() func() {
+	var told time.Time
+	return func() {
+		c.reading.extend()
+		if time.Since(told) > holdTime/4 {
+			told = time.Now()
+			c.say(c.logRead(false))
+		}
+	}
+}
+
+func (c *Coordinator) logRead(done bool) *pb.CoordinatorMessage {
+	return &pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_LogRead{LogRead: &pb.LogRead{Coordinator: c.name(), Done: done}}}
 }
 
 // pieces sends what is written.

@@ -26,9 +26,6 @@ func newCloser(end func(id string) error) *closer {
 // at closes a measurement at a time, unless it is closed before.
 func (c *closer) at(id string, when time.Time) { c.schedule(id, time.Until(when)) }
 
-// now closes a measurement.
-func (c *closer) now(id string) { c.schedule(id, 0) }
-
 func (c *closer) schedule(id string, in time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -46,8 +46,11 @@ type Options struct {
 	HTTPAddr string
 	// NATSAddr is where agents take their jobs.
 	NATSAddr string
-	// Advertise is the host that agents are told for NATS. Default: the one that they reached.
+	// Advertise is the host that agents are told for NATS, and that other coordinators are told. Default: the one that
+	// they reached; that of the gossip's address.
 	Advertise string
+	// Others is how it is one of several. Nil: it is alone.
+	Others *Others
 	// PublicResolvers are the public resolvers that agents ask where a question wants them. Default: those
 	// that come with the program; an empty list is none.
 	PublicResolvers []*pb.PublicResolver
@@ -95,6 +98,8 @@ type Coordinator struct {
 	nats    *embedded.Server
 	history *bus.Log
 	agents  *bus.Fleet
+	others  *others    // nil: it is alone
+	peers   *bus.Peers // nil: it is alone
 	fleet   *fleet.Fleet
 	store   *store.Store
 	closer  *closer
@@ -104,8 +109,9 @@ type Coordinator struct {
 	canary  *canary.Canary // nil: there is none
 	grpc    *grpc.Server
 	ready   atomic.Bool
-	stale   atomic.Bool // the last checkpoint failed
-	stuck   atomic.Bool // a write of the log, or of what is decided once, failed
+	hears   atomic.Int64 // since when it hears beats, in nanoseconds of Unix time
+	stale   atomic.Bool  // the last checkpoint failed
+	stuck   atomic.Bool  // a write of the log, or of what is decided once, failed
 	started time.Time
 
 	authorities *identity.Authorities // nil: insecure
@@ -215,11 +221,20 @@ func (c *Coordinator) openLog(ctx context.Context) (err error) {
 	if c.store, err = store.Open(filepath.Join(c.opts.DataDir, store.FileName), recentBytes); err != nil {
 		return err
 	}
-	if c.nats, err = embedded.Start(c.natsOptions()); err != nil {
+	var member *embedded.Cluster
+	if c.opts.Others != nil {
+		if member, err = c.meet(ctx); err != nil {
+			return err
+		}
+	}
+	if c.nats, err = embedded.Start(c.natsOptions(member)); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
+	if c.others == nil { // others may be away for any time
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+	}
 	c.opts.Retention = c.opts.Retention.orDefault()
 	if c.history, err = bus.OpenLog(ctx, c.nats, c.opts.Retention.Bytes); err != nil {
 		return err
@@ -238,11 +253,19 @@ func (c *Coordinator) openLog(ctx context.Context) (err error) {
 	if err := c.nats.Listen(); err != nil {
 		return fmt.Errorf("--nats-addr: %w", err)
 	}
+	if c.others != nil {
+		if err := c.others.gossip.Tell(c.addresses()); err != nil {
+			return err
+		}
+	}
+	if err := c.overtaken(ctx); err != nil {
+		return err
+	}
 	if err := c.checkLog(ctx); err != nil {
 		return err
 	}
 	for _, b := range c.buckets {
-		k, err := newKeys(ctx, b, c.store)
+		k, err := c.openKeys(ctx, b)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.opts.DataDir, err)
 		}
@@ -251,18 +274,38 @@ func (c *Coordinator) openLog(ctx context.Context) (err error) {
 	return nil
 }
 
+// overtaken begins the fold anew where the others have cut off the log what this coordinator has not folded, while it was
+// away: what is left of the log tells all of the state.
+func (c *Coordinator) overtaken(ctx context.Context) error {
+	position, _ := c.store.Position()
+	if c.others == nil || position == 0 {
+		return nil
+	}
+	bounds, err := c.history.Bounds(ctx)
+	if err != nil || bounds.First <= position+1 {
+		return err
+	}
+	c.log.Warn("the log begins after what is folded here: it is folded anew", "folded", position, "begins", bounds.First)
+	path := filepath.Join(c.opts.DataDir, store.FileName)
+	if err := errors.Join(c.store.Close(), os.Remove(path)); err != nil {
+		return err
+	}
+	c.store, err = store.Open(path, recentBytes)
+	return err
+}
+
 // natsOptions is how NATS runs. Agents are known by their certificates, and without TLS by credentials.
-func (c *Coordinator) natsOptions() embedded.Options {
+func (c *Coordinator) natsOptions(member *embedded.Cluster) embedded.Options {
 	opts := embedded.Options{
 		Dir: c.opts.DataDir, Addr: c.opts.NATSAddr, Log: c.log.With("part", "nats"), Unsynced: c.opts.UnsafeDurability,
-		Connections: connections(openFiles()),
+		Connections: connections(openFiles()), Cluster: member,
 	}
 	if c.opts.Insecure {
 		opts.Verify = c.Verify
 		return opts
 	}
 	host, _, _ := net.SplitHostPort(c.opts.NATSAddr)
-	opts.TLS, opts.Admit = c.gate.Guard(c.authorities.AgentsTLS(coordinatorName, []string{host, c.opts.Advertise})), c.admitNATS
+	opts.TLS, opts.Admit = c.gate.Guard(c.authorities.AgentsTLS(c.name(), []string{host, c.opts.Advertise})), c.admitNATS
 	return opts
 }
 
@@ -299,6 +342,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	parts.Go(func() error { return c.sweepTokens(partsCtx) })
 	parts.Go(func() error { return c.followOptOuts(partsCtx) })
 	parts.Go(func() error { return c.watchRoom(partsCtx) })
+	parts.Go(func() error { return c.tellState(partsCtx) })
 	if c.canary != nil {
 		parts.Go(func() error { return c.canary.Run(partsCtx) })
 		parts.Go(func() error { return c.watchCanary(ctx) })
@@ -327,9 +371,16 @@ func (c *Coordinator) begin(ctx context.Context) error {
 	if err := c.loadTokens(ctx); err != nil {
 		return err
 	}
+	if c.others != nil {
+		var err error
+		if c.peers, err = bus.OpenPeers(c.nats, c.hearOther); err != nil {
+			return err
+		}
+	}
 	if err := c.agents.Hear(c.onBeat); err != nil {
 		return err
 	}
+	c.hears.Store(time.Now().UnixNano())
 	c.gate.Open()
 	return nil
 }
@@ -343,6 +394,11 @@ func ignoreClosed(err error) error {
 
 func (c *Coordinator) setReady(ready bool) {
 	c.ready.Store(ready)
+	c.tellHealth(c.unready() == "")
+}
+
+// tellHealth tells who asks by gRPC's health service whether calls are welcome.
+func (c *Coordinator) tellHealth(ready bool) {
 	state := healthpb.HealthCheckResponse_NOT_SERVING
 	if ready {
 		state = healthpb.HealthCheckResponse_SERVING
@@ -386,6 +442,16 @@ func (c *Coordinator) release() {
 	}
 	if c.canary != nil {
 		_ = c.canary.Close()
+	}
+	if c.peers != nil {
+		c.peers.Close()
+	}
+	if c.others != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		if err := c.others.gossip.Leave(ctx); err != nil {
+			c.log.Debug("gossip", "error", err)
+		}
+		cancel()
 	}
 	if c.agents != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

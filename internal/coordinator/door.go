@@ -197,6 +197,15 @@ func retryLater(s *status.Status, in time.Duration) error {
 	return withDetails(s, &errdetails.RetryInfo{RetryDelay: durationpb.New(in.Truncate(time.Millisecond) + time.Millisecond)})
 }
 
+// chargeOthers takes of the quotas what a measurement needs that another coordinator has opened.
+func (c *Coordinator) chargeOthers(opened *pb.Opened) {
+	m := opened.GetMeasurement()
+	if c.others == nil || opened.GetCoordinator() == c.name() || m.GetCanary() {
+		return
+	}
+	c.quotas.Charge(time.Now(), c.tokens.Find(opened.GetTokenId()), access.Targets(m.GetSpec()), len(m.GetAsks()))
+}
+
 // admitMeasurement takes what a measurement needs of the quotas.
 func (c *Coordinator) admitMeasurement(ctx context.Context, spec *pb.Spec, agents int) error {
 	caller := access.FromContext(ctx)

@@ -29,6 +29,7 @@ func (c *Coordinator) fold(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("fold at %d: %w", m.Position, err)
 		}
+		c.noteState()
 		if !c.recovered.Load() {
 			return nil // history: what had to be done about it was done
 		}
@@ -45,10 +46,11 @@ func (c *Coordinator) fold(ctx context.Context) error {
 			case change.Closed:
 				c.onClosed(change.ID, change.Pending)
 			case change.Opened:
-				c.closer.at(change.ID, change.Deadline)
+				c.closer.at(change.ID, change.Deadline.Add(c.afterOthers(change.ID)))
+				c.chargeOthers(change.Entry)
 			}
 			if change.Settled {
-				c.closer.now(change.ID)
+				c.closer.at(change.ID, time.Now().Add(c.afterOthers(change.ID)))
 			}
 		}
 		return nil
@@ -80,7 +82,7 @@ func (c *Coordinator) recover(ctx context.Context) error {
 	earliest := time.Now().Add(deliveryGrace)
 	for _, m := range c.store.Open() {
 		if l := m.GetLedger(); l.GetAsked() == l.GetAnswered()+l.GetRefused()+l.GetIneligible() {
-			c.closer.now(m.GetId())
+			c.closer.at(m.GetId(), time.Now().Add(c.afterOthers(m.GetId())))
 			continue
 		}
 		// No measurement lasts longer than maxTimeout, whatever the clock was when it was opened.
@@ -88,10 +90,19 @@ func (c *Coordinator) recover(ctx context.Context) error {
 		if at.Before(earliest) {
 			at = earliest
 		}
+		at = at.Add(c.afterOthers(m.GetId()))
 		c.closer.at(m.GetId(), at)
 		c.log.Info("measurement goes on", "measurement", m.GetId(), "closes_at_latest", at)
 	}
 	return nil
+}
+
+// ownersTime is how long the owner of a measurement has to close it before the next one does.
+const ownersTime = 2 * time.Second
+
+// afterOthers is how much later than its owner this coordinator closes a measurement: not at all if it owns it.
+func (c *Coordinator) afterOthers(id string) time.Duration {
+	return time.Duration(c.rank(id)) * ownersTime
 }
 
 // follow closes measurements in the commit that brings their last answer: one commit less to wait for.
@@ -155,7 +166,7 @@ func (c *Coordinator) checkpoint(ctx context.Context) error {
 		case <-tick.C:
 			err := c.store.Checkpoint()
 			for _, k := range c.keys {
-				err = errors.Join(err, k.note(ctx))
+				err = errors.Join(err, c.noteKeys(ctx, k))
 			}
 			if errors.Is(err, store.ErrDamaged) {
 				return err

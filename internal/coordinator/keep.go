@@ -36,6 +36,9 @@ func (c *Coordinator) Admit(ctx context.Context, hello *pb.Hello) error {
 	if err := c.speaksFor(ctx, hello.GetAgent()); err != nil {
 		return err
 	}
+	if err := c.refuseUnready(); err != nil {
+		return err
+	}
 	if c.opts.Insecure {
 		if !c.Verify(hello.GetAgent(), hello.GetCredential()) {
 			return status.Errorf(codes.Unauthenticated, "the credential is not that of agent %.63q: register first", hello.GetAgent())

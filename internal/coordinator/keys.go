@@ -2,7 +2,9 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/store"
@@ -47,6 +49,32 @@ func newKeys(ctx context.Context, b *bus.Bucket, s *store.Store) (*keys, error) 
 		return k, nil
 	}
 	return k, k.write()
+}
+
+// openKeys is newKeys. Of several coordinators one that has just begun to lead may not have all of a bucket yet, which
+// looks like damage, for a moment.
+func (c *Coordinator) openKeys(ctx context.Context, b *bus.Bucket) (k *keys, err error) {
+	for range settleTries {
+		if k, err = newKeys(ctx, b, c.store); err == nil || c.others == nil {
+			return k, err
+		}
+		select {
+		case <-time.After(settlePause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return k, err
+}
+
+// noteKeys notes what a bucket has. Of several coordinators none may lead it for a moment: it is noted later then.
+func (c *Coordinator) noteKeys(ctx context.Context, k *keys) error {
+	err := k.note(ctx)
+	if c.others != nil && errors.Is(err, context.DeadlineExceeded) {
+		c.log.Debug("what a bucket has is noted later", "bucket", k.bucket.Name(), "error", err)
+		return nil
+	}
+	return err
 }
 
 // contents are a bucket's keys, and the highest revision that there was.

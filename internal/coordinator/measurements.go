@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/elsewhere-net/elsewhere/internal/access"
 	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/fleet"
 	"github.com/elsewhere-net/elsewhere/internal/publicdns"
@@ -69,6 +70,9 @@ func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementR
 	if err := s.refuseOptedOut(r.GetSpec()); err != nil {
 		return nil, err
 	}
+	if err := s.awaitAgents(ctx); err != nil {
+		return nil, err
+	}
 	id := newID()
 	asks, err := s.choose(r, id)
 	if err != nil {
@@ -98,11 +102,11 @@ func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementR
 	}
 	m.PublicResolvers = publicdns.Asked(s.opts.PublicResolvers, m.GetSpec(), asks)
 	// Before it is in the log, so that what is in the log is always closed.
-	s.closer.at(id, now.Add(timeout))
+	s.closer.at(id, now.Add(timeout+s.afterOthers(id)))
 	// A caller that goes away now leaves a measurement that is asked, not half of one.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()
-	if err := s.append(ctx, &pb.LogEntry{Entry: &pb.LogEntry_Opened{Opened: &pb.Opened{Measurement: m}}}); err != nil {
+	if err := s.append(ctx, &pb.LogEntry{Entry: &pb.LogEntry_Opened{Opened: s.opened(ctx, m)}}); err != nil {
 		if errors.Is(err, bus.ErrTooLarge) || errors.Is(err, bus.ErrFull) {
 			s.closer.forget(id) // it is certainly not in the log: there is nothing to close
 		}
@@ -117,6 +121,29 @@ func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementR
 	}
 	s.askAll(view.Measurement)
 	return view.Measurement, nil
+}
+
+// awaitAgents waits until this coordinator knows which agents live: one that has just joined others would ask some.
+func (c *Coordinator) awaitAgents(ctx context.Context) error {
+	wait := c.deaf()
+	if wait == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// opened is the entry that opens a measurement.
+func (c *Coordinator) opened(ctx context.Context, m *pb.Measurement) *pb.Opened {
+	o := &pb.Opened{Measurement: m, TokenId: access.FromContext(ctx).Token.GetId()}
+	if c.others != nil {
+		o.Coordinator = c.name()
+	}
+	return o
 }
 
 // newID is a new ULID in lower case.

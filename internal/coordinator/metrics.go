@@ -20,6 +20,7 @@ type metrics struct {
 	commit       prometheus.Histogram
 	auditDropped prometheus.Counter
 	refused      *prometheus.CounterVec
+	differing    prometheus.Gauge
 }
 
 func newMetrics(c *Coordinator) *metrics {
@@ -44,8 +45,11 @@ func newMetrics(c *Coordinator) *metrics {
 			Name: "elsewhere_audit_dropped_total", Help: "Audit events that are not in the log, for want of room or because it would not take them.",
 		}),
 	}
+	m.differing = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "elsewhere_states_differ", Help: "1 once coordinators had different states at one position of the log.",
+	})
 	c.opts.Metrics.MustRegister(
-		m.measurements, m.replies, m.results, m.commit, m.auditDropped, m.refused,
+		m.measurements, m.replies, m.results, m.commit, m.auditDropped, m.refused, m.differing,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "elsewhere_watchers", Help: "Watches of measurements and agents under way.",
 		}, func() float64 { return float64(c.watching.Load()) }),

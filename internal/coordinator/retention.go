@@ -37,8 +37,10 @@ func (c *Coordinator) retain(ctx context.Context) error {
 	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()
 	for {
-		if err := c.reading.cut(func() error { return c.forgetOld(ctx) }); err != nil && ctx.Err() == nil {
-			c.log.Error("retention: will be tried again", "error", err)
+		if c.owns("retention") {
+			if err := c.reading.cut(func() error { return c.forgetOld(ctx) }); err != nil && ctx.Err() == nil {
+				c.log.Error("retention: will be tried again", "error", err)
+			}
 		}
 		select {
 		case <-tick.C:

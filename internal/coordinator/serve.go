@@ -59,8 +59,8 @@ func (c *Coordinator) newGRPC() *grpc.Server {
 		grpc.ConnectionTimeout(30*time.Second),
 		grpc.StaticStreamWindowSize(64<<10), grpc.StaticConnWindowSize(256<<10),
 		grpc.ReadBufferSize(readBuffer),
-		grpc.ChainUnaryInterceptor(c.recoverUnary, c.admitUnary, c.validateUnary),
-		grpc.ChainStreamInterceptor(c.recoverStream, c.admitStream, c.validateStream),
+		grpc.ChainUnaryInterceptor(c.recoverUnary, c.admitUnary, c.validateUnary, c.seenUnary),
+		grpc.ChainStreamInterceptor(c.recoverStream, c.admitStream, c.validateStream, c.seenStream),
 	)
 	pb.RegisterMeasurementServiceServer(s, measurementService{Coordinator: c})
 	pb.RegisterFleetServiceServer(s, fleetService{Coordinator: c})
@@ -79,7 +79,7 @@ func (c *Coordinator) credentials() credentials.TransportCredentials {
 		return insecure.NewCredentials()
 	}
 	host, _, _ := net.SplitHostPort(c.opts.GRPCAddr)
-	return credentials.NewTLS(c.gate.Guard(c.authorities.ServerTLS(coordinatorName, []string{host, c.opts.Advertise})))
+	return credentials.NewTLS(c.gate.Guard(c.authorities.ServerTLS(c.name(), []string{host, c.opts.Advertise})))
 }
 
 // recoverUnary makes a panic the answer to one call. The log, the fold and every agent's stream live in this process,

@@ -143,6 +143,26 @@ func (f *Fleet) Register(id, version string, v *pb.Vantage) error {
 	return nil
 }
 
+// Moved notes that an agent has registered with another coordinator, which sees it at an address. Its next beat is that of
+// one that may have forgotten what it was asked.
+func (f *Fleet) Moved(id, observed string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.agents[id]
+	if a == nil {
+		return // its first beat tells
+	}
+	a.registered = true
+	if observed == a.known.GetVantage().GetObservedAddress() {
+		return
+	}
+	known := proto.CloneOf(a.known)
+	known.Vantage = copied(known.GetVantage())
+	known.Vantage.ObservedAddress = observed
+	a.known = known
+	f.note(a)
+}
+
 // Beat notes that an agent lives and tells whether it was not online before, or has registered since. An agent that has not
 // registered here may have done so with another coordinator, or with this one before a restart.
 func (f *Fleet) Beat(b *pb.Beat) (joined bool) {

@@ -26,7 +26,7 @@ func (f *folding) entry(number int, entry *pb.LogEntry) error {
 			if m != nil {
 				return nil // one that is known already is left as it is: the first in the log wins
 			}
-			c.Opened = true
+			c.Opened, c.Entry = true, e.Opened
 			return f.open(f.at, e.Opened.GetMeasurement())
 		})
 	case *pb.LogEntry_Result:

@@ -100,6 +100,8 @@ type Change struct {
 	Settled bool
 	// Pending are the agents without an answer, when it was closed.
 	Pending []string
+	// Entry is what opened it, if it was just opened.
+	Entry *pb.Opened
 }
 
 // Applied is what one batch of the log did.

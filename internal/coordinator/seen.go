@@ -1,0 +1,72 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// positionHeader is what a caller has seen: the log's name and the position that was folded, "NAME/POSITION". Every
+	// answer has it, and a caller that sends it back is told nothing older, whichever coordinator it comes to.
+	positionHeader = "elsewhere-position"
+	// seenTimeout bounds the wait until what a caller has seen is folded here.
+	seenTimeout = 5 * time.Second
+)
+
+// seenUnary has a caller read what it has written, or read, elsewhere.
+func (c *Coordinator) seenUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	if err := c.reach(ctx); err != nil {
+		return nil, err
+	}
+	response, err := handle(ctx, request)
+	_ = grpc.SetHeader(ctx, metadata.Pairs(positionHeader, c.seen())) // fails where the answer is on its way already
+	return response, err
+}
+
+// seenStream does so for streams.
+func (c *Coordinator) seenStream(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	if err := c.reach(stream.Context()); err != nil {
+		return err
+	}
+	return handle(server, stream)
+}
+
+// seen is what this coordinator has folded.
+func (c *Coordinator) seen() string {
+	position, _ := c.store.Position()
+	return c.history.ID() + "/" + strconv.FormatUint(position, 10)
+}
+
+// reach waits until what a caller has seen is folded. What it has seen of another log says nothing of this one.
+func (c *Coordinator) reach(ctx context.Context) error {
+	shown := metadata.ValueFromIncomingContext(ctx, positionHeader)
+	if len(shown) == 0 {
+		return nil
+	}
+	log, text, _ := strings.Cut(shown[0], "/")
+	if log != c.history.ID() {
+		return nil
+	}
+	position, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || len(shown) > 1 {
+		return status.Errorf(codes.InvalidArgument, "%s must be one that an answer had", positionHeader)
+	}
+	waiting, cancel := context.WithTimeout(ctx, seenTimeout)
+	defer cancel()
+	if err := c.folded(waiting, position); err != nil {
+		if ctx.Err() != nil {
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		at, _ := c.store.Position()
+		return status.Error(codes.Unavailable, fmt.Sprintf("coordinator %s is behind: you have seen the log up to %d, and it up to %d; try again, or another one", c.name(), position, at))
+	}
+	return nil
+}

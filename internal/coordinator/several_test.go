@@ -1,0 +1,465 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/elsewhere-net/elsewhere/internal/agent"
+	"github.com/elsewhere-net/elsewhere/internal/bus/embedded"
+	"github.com/elsewhere-net/elsewhere/internal/cluster"
+	"github.com/elsewhere-net/elsewhere/pkg/probe"
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// trio is three coordinators that are one service, and can be stopped and started again.
+type trio struct {
+	t     *testing.T
+	opts  [embedded.Members]Options
+	c     [embedded.Members]*Coordinator
+	stops [embedded.Members]func()
+	conns [embedded.Members]*grpc.ClientConn
+}
+
+// newTrio starts three coordinators, which need each other to start.
+func newTrio(t *testing.T) *trio {
+	t.Helper()
+	w := &trio{t: t}
+	var gossip []string
+	for i := range w.opts {
+		gossip = append(gossip, free(t, i))
+	}
+	for i := range w.opts {
+		w.opts[i] = Options{
+			DataDir: t.TempDir(), GRPCAddr: free(t, i), NATSAddr: free(t, i), Insecure: true,
+			Log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("at", name(i)),
+			Others: &Others{
+				Name: name(i), GossipAddr: gossip[i], Join: gossip, Keys: [][]byte{[]byte(strings.Repeat("k", 32))},
+			},
+		}
+	}
+	w.start(0, 1, 2)
+	w.ready(0, 1, 2)
+	return w
+}
+
+func name(i int) string { return fmt.Sprintf("c-%d", i+1) }
+
+// free is an address where nobody listens, of a coordinator's own host.
+func free(t *testing.T, i int) string {
+	t.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.7.%d:0", 11+i))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// start starts some of them, all at once.
+func (w *trio) start(which ...int) {
+	w.t.Helper()
+	type made struct {
+		i   int
+		c   *Coordinator
+		err error
+	}
+	all := make(chan made)
+	for _, i := range which {
+		go func() {
+			ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+			defer cancel()
+			c, err := New(ctx, w.opts[i])
+			all <- made{i, c, err}
+		}()
+	}
+	for range which {
+		m := <-all
+		if m.err != nil {
+			w.t.Fatal(m.err)
+		}
+		w.run(m.i, m.c)
+	}
+}
+
+func (w *trio) run(i int, c *Coordinator) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	conn, err := grpc.NewClient(c.GRPCAddr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		w.t.Error(err)
+	}
+	w.c[i], w.conns[i] = c, conn
+	stopped := false
+	w.stops[i] = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		_ = conn.Close()
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("%s: %v", name(i), err)
+		}
+	}
+	w.t.Cleanup(w.stops[i])
+}
+
+// ready waits until some of them may be used, and know that all of those live.
+func (w *trio) ready(which ...int) {
+	w.t.Helper()
+	eventually(w.t, "coordinators are ready", func() bool {
+		return !slices.ContainsFunc(which, func(i int) bool {
+			return w.c[i].unready() != "" || len(w.c[i].others.alive()) != len(which)
+		})
+	})
+}
+
+// eventually waits for something that is so within a minute.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !so(); {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within a minute", what)
+		}
+		pauseFor(t, 10*time.Millisecond)
+	}
+}
+
+func pauseFor(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
+
+// agents starts agents that know one coordinator each, and waits until all coordinators know all agents.
+func (w *trio) agents(n int) {
+	w.t.Helper()
+	control := accepting(w.t)
+	for k := range n {
+		env := &probe.Env{Resolvers: []netip.AddrPort{control}, Hints: []netip.AddrPort{}, Controls: []string{control.String()}}
+		env.Egress.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		a, err := agent.New(agent.Options{
+			Coordinators: []string{w.opts[k%len(w.opts)].GRPCAddr}, DataDir: w.t.TempDir(), ID: fmt.Sprintf("agent-%d", k+1),
+			Vantage: &pb.Vantage{Region: fmt.Sprintf("region-%d", k+1)}, DrainTimeout: time.Second,
+			Env: env,
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		w.t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				w.t.Error(err)
+			}
+		})
+	}
+	eventually(w.t, "all coordinators know all agents", func() bool { return w.online(n) })
+}
+
+// online says whether every coordinator that runs knows n agents that live.
+func (w *trio) online(n int) bool {
+	return !slices.ContainsFunc(w.c[:], func(c *Coordinator) bool {
+		up := 0
+		for k := range n {
+			if c.fleet.Get(fmt.Sprintf("agent-%d", k+1)).GetState() == pb.AgentState_AGENT_STATE_ONLINE {
+				up++
+			}
+		}
+		return up != n
+	})
+}
+
+func tcpSpec(target netip.AddrPort) *pb.Spec {
+	return &pb.Spec{Check: &pb.Spec_Tcp{Tcp: &pb.TCPSpec{Host: target.Addr().String(), Port: uint32(target.Port())}}}
+}
+
+// ask opens a measurement at one of them; header is what its answer came with.
+func (w *trio) ask(i int, target netip.AddrPort, timeout time.Duration) (m *pb.Measurement, header metadata.MD) {
+	w.t.Helper()
+	r, err := pb.NewMeasurementServiceClient(w.conns[i]).CreateMeasurement(w.t.Context(), &pb.CreateMeasurementRequest{
+		Spec:    tcpSpec(target),
+		Timeout: durationpb.New(timeout),
+	}, grpc.Header(&header))
+	if err != nil {
+		w.t.Fatalf("%s: %v", name(i), err)
+	}
+	return r.GetMeasurement(), header
+}
+
+// end waits at one of them until a measurement is closed.
+func (w *trio) end(i int, id string) *pb.Measurement {
+	w.t.Helper()
+	var m *pb.Measurement
+	eventually(w.t, "a measurement ends", func() bool {
+		r, err := pb.NewMeasurementServiceClient(w.conns[i]).GetMeasurement(w.t.Context(), &pb.GetMeasurementRequest{Id: id})
+		m = r.GetMeasurement()
+		return err == nil && m.GetState() != pb.State_STATE_RUNNING
+	})
+	return m
+}
+
+// equal waits until all that run have folded the same, and says what.
+func (w *trio) equal(which ...int) {
+	w.t.Helper()
+	eventually(w.t, "equal states", func() bool {
+		want := w.c[which[0]].seen()
+		_, hash := w.c[which[0]].store.Hash()
+		return !slices.ContainsFunc(which, func(i int) bool {
+			_, is := w.c[i].store.Hash()
+			return w.c[i].seen() != want || string(is) != string(hash)
+		})
+	})
+}
+
+// accepting is a target that accepts connections.
+func accepting(t *testing.T) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.7.4:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(io.Discard, conn); _ = conn.Close() }()
+		}
+	}()
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+func TestAnyCoordinatorServesAnyRequest(t *testing.T) {
+	w := newTrio(t)
+	w.agents(3)
+	target := accepting(t)
+	for i := range w.c {
+		m, header := w.ask(i, target, 20*time.Second)
+		// Whoever comes to another coordinator with what he has seen finds what he has written.
+		other := (i + 1) % len(w.c)
+		ctx := metadata.AppendToOutgoingContext(t.Context(), positionHeader, header.Get(positionHeader)[0])
+		if _, err := pb.NewMeasurementServiceClient(w.conns[other]).GetMeasurement(ctx, &pb.GetMeasurementRequest{Id: m.GetId()}); err != nil {
+			t.Errorf("opened at %s, at %s: %v", name(i), name(other), err)
+		}
+		l := w.end(other, m.GetId()).GetLedger()
+		if l.GetAsked() != 3 || l.GetAnswered() != 3 {
+			t.Errorf("asked at %s: %v", name(i), l)
+		}
+	}
+	w.equal(0, 1, 2)
+	for i := range w.c {
+		list, err := pb.NewCoordinatorServiceClient(w.conns[i]).ListCoordinators(t.Context(), &pb.ListCoordinatorsRequest{})
+		if err != nil || len(list.GetCoordinators()) != len(w.c) {
+			t.Fatalf("%s: %v %v", name(i), list, err)
+		}
+		leads := ""
+		for k, c := range list.GetCoordinators() {
+			if c.GetName() != name(k) || c.GetLiveness() != pb.Liveness_LIVENESS_ALIVE || c.GetState().GetUnready() != "" || c.GetGrpcAddress() != w.opts[k].GRPCAddr {
+				t.Errorf("%s says of one: %v", name(i), c)
+			}
+			leads += strings.Join(c.GetState().GetLeads(), " ") + " "
+		}
+		for _, what := range []string{"meta", "log", "tokens", "agents"} {
+			if strings.Count(leads, what) != 1 {
+				t.Errorf("%s: %s is led by %d of them: %s", name(i), what, strings.Count(leads, what), leads)
+			}
+		}
+	}
+	// What was seen of another log says nothing here, and what can't be of any is refused.
+	for position, want := range map[string]codes.Code{"other/999999": codes.OK, w.c[0].history.ID() + "/x": codes.InvalidArgument} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), positionHeader, position)
+		if _, err := pb.NewFleetServiceClient(w.conns[0]).ListAgents(ctx, &pb.ListAgentsRequest{}); status.Code(err) != want {
+			t.Errorf("with position %s: %v", position, err)
+		}
+	}
+}
+
+func TestOneCoordinatorStopsAndComesBack(t *testing.T) {
+	w := newTrio(t)
+	w.agents(3)
+	target := accepting(t)
+	for gone := range w.c {
+		rest := []int{(gone + 1) % 3, (gone + 2) % 3}
+		before, _ := w.ask(gone, target, 20*time.Second)
+		w.stops[gone]()
+		during, _ := w.ask(rest[0], target, 20*time.Second)
+		for _, m := range []*pb.Measurement{before, during} {
+			if l := w.end(rest[1], m.GetId()).GetLedger(); l.GetAnswered() != l.GetAsked() || l.GetAsked() == 0 {
+				t.Errorf("without %s: %v", name(gone), l)
+			}
+		}
+		w.start(gone)
+		w.ready(0, 1, 2)
+		w.equal(0, 1, 2)
+		eventually(t, "all agents are back", func() bool { return w.online(3) })
+	}
+}
+
+func TestOneOfThreeDoesNotAcknowledge(t *testing.T) {
+	w := newTrio(t)
+	w.agents(3)
+	m, _ := w.ask(0, accepting(t), 20*time.Second)
+	w.end(2, m.GetId())
+	w.stops[0]()
+	w.stops[1]()
+	eventually(t, "one that is alone is not ready", func() bool { return w.c[2].unready() != "" })
+	if why := w.c[2].unready(); !strings.Contains(why, "too few coordinators") && !strings.Contains(why, "the log cannot be written") {
+		t.Errorf("it is not ready since %s", why)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	_, err := pb.NewMeasurementServiceClient(w.conns[2]).CreateMeasurement(ctx, &pb.CreateMeasurementRequest{
+		Spec: tcpSpec(accepting(t)),
+	})
+	if err == nil {
+		t.Error("one of three has opened a measurement")
+	}
+	// What it knows can be read.
+	if r, err := pb.NewMeasurementServiceClient(w.conns[2]).GetMeasurement(t.Context(), &pb.GetMeasurementRequest{Id: m.GetId()}); err != nil || r.GetMeasurement().GetState() != pb.State_STATE_FINISHED {
+		t.Errorf("what was measured before: %v %v", r, err)
+	}
+	w.start(0, 1)
+	w.ready(0, 1, 2)
+	w.equal(0, 1, 2)
+}
+
+func TestACoordinatorThatDiffersIsOutOfService(t *testing.T) {
+	w := newTrio(t)
+	w.agents(3)
+	w.equal(0, 1, 2)
+	// It folds something else than what comes next in the log.
+	position, _ := w.c[2].store.Position()
+	phantom := &pb.LogBatch{Entries: []*pb.LogEntry{{Entry: &pb.LogEntry_Audit{Audit: &pb.AuditEvent{Detail: "never said"}}}}}
+	if _, err := w.c[2].store.Apply(position+1, phantom, nil); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := w.ask(0, accepting(t), 20*time.Second)
+	w.end(1, m.GetId())
+	eventually(t, "the one that differs is out of service", func() bool { return strings.Contains(w.c[2].unready(), "its state is another one") })
+	if w.c[0].unready() != "" || w.c[1].unready() != "" {
+		t.Errorf("so are others: %s, %s", w.c[0].unready(), w.c[1].unready())
+	}
+	list, err := pb.NewCoordinatorServiceClient(w.conns[0]).ListCoordinators(t.Context(), &pb.ListCoordinatorsRequest{})
+	if err != nil || list.GetCoordinators()[2].GetState().GetDiffersFrom() == "" {
+		t.Errorf("others do not say so: %v %v", list, err)
+	}
+	eventually(t, "it is told in the audit", func() bool {
+		events, _, err := w.c[0].store.Audit("", 100, func(e *pb.AuditEvent) bool { return e.GetKind() == pb.AuditKind_AUDIT_KIND_STATES_DIFFER })
+		return err == nil && len(events) > 0
+	})
+	eventually(t, "agents go to the others", func() bool { return w.online(3) && len(w.c[2].guests.byAgent) == 0 })
+	// Folded anew it is what the others are.
+	w.stops[2]()
+	if err := os.Remove(filepath.Join(w.opts[2].DataDir, "fold.db")); err != nil {
+		t.Fatal(err)
+	}
+	w.start(2)
+	w.ready(0, 1, 2)
+	w.equal(0, 1, 2)
+}
+
+func TestACoordinatorThatWasAwayForLong(t *testing.T) {
+	w := newTrio(t)
+	w.agents(3)
+	target := accepting(t)
+	left, _ := w.c[2].store.Position()
+	w.stops[2]()
+	for range 5 {
+		m, _ := w.ask(0, target, 20*time.Second)
+		w.end(1, m.GetId())
+	}
+	w.c[0].opts.Retention.Age = time.Nanosecond
+	if err := w.c[0].forgetOld(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	bounds, err := w.c[1].history.Bounds(t.Context())
+	if err != nil || bounds.First <= left+1 {
+		t.Fatalf("the log begins at %d, and it left at %d: %v", bounds.First, left, err)
+	}
+	w.start(2)
+	w.ready(0, 1, 2)
+	w.equal(0, 1, 2)
+}
+
+func TestARogueMemberOfTheGossipChangesNothing(t *testing.T) {
+	w := newTrio(t)
+	w.agents(3)
+	w.equal(0, 1, 2)
+	before := w.c[0].places()
+	rogue, err := cluster.Start(cluster.Options{
+		Name: "rogue", Addr: "127.0.7.5:0", Join: w.opts[0].Others.Join, Keys: w.opts[0].Others.Keys,
+		Meta: (&others{name: "rogue", routes: map[string]string{"rogue": "127.0.7.5:1"}}).forged(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rogue.Stop() })
+	eventually(t, "the others hear it", func() bool {
+		members, _ := w.c[0].others.gossip.Members()
+		return slices.ContainsFunc(members, func(m cluster.Member) bool { return m.Name == "rogue" && m.State == cluster.Alive })
+	})
+	m, _ := w.ask(0, accepting(t), 20*time.Second)
+	if l := w.end(1, m.GetId()).GetLedger(); l.GetAnswered() != 3 {
+		t.Errorf("beside a rogue: %v", l)
+	}
+	if after := w.c[0].places(); !slices.Equal(before, after) || w.c[0].others.known() != embedded.Members || slices.Contains(w.c[0].others.alive(), "rogue") {
+		t.Errorf("agents are told of %v, before of %v", after, before)
+	}
+}
+
+// forged is what a rogue tells of itself.
+func (o *others) forged(t *testing.T) []byte {
+	t.Helper()
+	c := &Coordinator{others: o, grpcListener: rogueListener(t)}
+	c.opts.Advertise = "127.0.7.5"
+	return c.addresses()
+}
+
+func rogueListener(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.7.5:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func TestSeveralAreRefusedWhereOneWasAlone(t *testing.T) {
+	alone, stop := startAlone(t, t.TempDir())
+	dir := alone.opts.DataDir
+	stop()
+	_, err := New(t.Context(), Options{
+		DataDir: dir, GRPCAddr: "127.0.0.1:0", NATSAddr: "127.0.0.1:0", Insecure: true,
+		Others: &Others{Name: "c-1", GossipAddr: "127.0.0.1:0"},
+	})
+	if !errors.Is(err, embedded.ErrAlone) {
+		t.Errorf("one of several was started on what one alone had: %v", err)
+	}
+}
