@@ -14,7 +14,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -87,6 +86,7 @@ type Agent struct {
 
 	mu         sync.Mutex
 	services   []netip.AddrPort     // where coordinators and NATS are
+	told       []string             // where coordinators are, as one of them says
 	registered *pb.RegisterResponse // the last one
 	conn       *bus.AgentConn
 	connected  string // what conn was made with
@@ -114,7 +114,7 @@ func New(opts Options) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", opts.DataDir, err)
 	}
-	a := &Agent{opts: opts, id: id, instance: rand.Text(), spool: sp, strangers: newStrangers()}
+	a := &Agent{opts: opts, id: id, instance: rand.Text(), spool: sp, strangers: newStrangers(), told: readPlaces(opts.DataDir)}
 	a.opts.Log = opts.Log.With("agent", id)
 	env := *opts.Env
 	env.Services = a.ownServices
@@ -199,7 +199,8 @@ func (a *Agent) connect(ctx context.Context) {
 	var wait patience
 	for n := 0; ctx.Err() == nil; n++ {
 		began := time.Now()
-		addr := a.opts.Coordinators[n%len(a.opts.Coordinators)]
+		all := a.places()
+		addr := all[n%len(all)]
 		stood, err := a.session(ctx, addr)
 		if ctx.Err() != nil {
 			return
@@ -217,6 +218,9 @@ func (a *Agent) connect(ctx context.Context) {
 
 // session registers with one coordinator and delivers results until that ends; stood says whether it came so far.
 func (a *Agent) session(ctx context.Context, addr string) (stood bool, err error) {
+	if err := a.mayCall(ctx, addr); err != nil {
+		return false, err
+	}
 	cc, err := dial(addr, a.credentials())
 	if err != nil {
 		return false, err
@@ -286,7 +290,8 @@ func (a *Agent) register(ctx context.Context, cc *grpc.ClientConn, addr string) 
 	if err != nil {
 		return fmt.Errorf("registering: %w", err)
 	}
-	a.noteServices(callCtx, append(slices.Clone(a.opts.Coordinators), addresses...))
+	a.notePlaces(r.GetCoordinators())
+	a.noteServices(callCtx, append(a.places(), addresses...))
 	return a.connectBus(ctx, r, addresses)
 }
 
