@@ -112,7 +112,7 @@ is, and what to do.`,
 		s.dns(), s.tcp(), s.tls(), s.http(), s.origin(),
 		s.propagation(), s.allowlist(), s.edgeResponse(),
 		s.agents(), s.measurements(), s.show(), s.watch(),
-		s.token(), s.audit(), s.backup(), s.authority(), s.version(p.Version),
+		s.token(), s.audit(), s.cluster(), s.backup(), s.authority(), s.version(p.Version),
 	)
 	root.AddCommand(p.Extra...)
 	root.SetHelpCommand(help(root))

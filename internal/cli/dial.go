@@ -32,7 +32,7 @@ const (
 
 // Endpoint is a coordinator and how to be let in.
 type Endpoint struct {
-	// Address is HOST:PORT.
+	// Address is HOST:PORT, or several of them with commas between: any of them will do.
 	Address string
 	// Insecure speaks in clear and sends no token.
 	Insecure bool
@@ -53,8 +53,10 @@ func Dial(e Endpoint) (*grpc.ClientConn, error) {
 			MinConnectTimeout: 5 * time.Second,
 		}),
 	}
+	target, any := e.target()
+	opts = append(append(opts, any...), new(seen).interceptors()...)
 	if e.Insecure {
-		return grpc.NewClient(e.Address, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+		return grpc.NewClient(target, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	}
 	config, err := e.tls()
 	if err != nil {
@@ -64,7 +66,7 @@ func Dial(e Endpoint) (*grpc.ClientConn, error) {
 	if e.Token != "" {
 		opts = append(opts, grpc.WithPerRPCCredentials(bearer(e.Token)))
 	}
-	return grpc.NewClient(e.Address, opts...)
+	return grpc.NewClient(target, opts...)
 }
 
 // tls is how the coordinator's certificate is checked.
@@ -112,7 +114,7 @@ func (e Endpoint) explain(ctx context.Context, err error) error {
 func (e Endpoint) diagnose(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, diagnosis)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", e.Address)
+	conn, address, err := e.anyone(ctx)
 	if err != nil {
 		return fmt.Errorf("no coordinator at %s (%s); start one with 'elsewhere up', or name yours by --coordinator HOST:PORT", e.Address, cause(err))
 	}
@@ -121,7 +123,7 @@ func (e Endpoint) diagnose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config.ServerName, _, _ = net.SplitHostPort(e.Address)
+	config.ServerName, _, _ = net.SplitHostPort(address)
 	config.InsecureSkipVerify = e.Insecure // only to learn whether it speaks TLS; nothing is sent
 	err = tls.Client(conn, config).HandshakeContext(ctx)
 	var untrusted *tls.CertificateVerificationError
@@ -134,6 +136,16 @@ func (e Endpoint) diagnose(ctx context.Context) error {
 		return fmt.Errorf("the coordinator at %s does not answer in TLS (%s); if it runs with --insecure, add --insecure here too", e.Address, cause(err))
 	}
 	return nil
+}
+
+// anyone connects to a coordinator, the first that can be reached.
+func (e Endpoint) anyone(ctx context.Context) (conn net.Conn, address string, err error) {
+	for _, address = range e.addresses() {
+		if conn, err = new(net.Dialer).DialContext(ctx, "tcp", address); err == nil {
+			break
+		}
+	}
+	return conn, address, err
 }
 
 // cause is the innermost error of a dial, without the addresses around it.

@@ -46,7 +46,7 @@ func newSettings(root *cobra.Command, p Program) *settings {
 	f.BoolP("ipv4", "4", false, "look at IPv4 alone")
 	f.BoolP("ipv6", "6", false, "look at IPv6 alone")
 	f.String("timeout", "", "`TIME` for the whole measurement, such as 45s, 2m or 45; 1s to 10m (default 30s; origin: 1m)")
-	f.String("coordinator", "", "the coordinator's `HOST:PORT` (default: the one of 'elsewhere up', else "+defaultCoordinator+")")
+	f.String("coordinator", "", "the coordinator's `HOST:PORT`, or those of several, with commas: any of them will do (default: the one of 'elsewhere up', else "+defaultCoordinator+")")
 	f.String("token", "", "the `TOKEN` to be let in with; @FILE reads it from a file")
 	f.String("ca", "", "PEM `FILE` with the CA of the coordinator (default: the system's)")
 	f.Bool("insecure", false, "speak in clear and send no token, to a coordinator that runs with --insecure")
@@ -234,7 +234,7 @@ func (s *settings) endpoint() (e Endpoint, err error) {
 	} else if e.Address = defaultCoordinator; name != "" {
 		e.Address = address
 	}
-	if err := checkAddress(e.Address); err != nil {
+	if err := checkAddresses(e.Address); err != nil {
 		return e, usagef("%s: %w", name, err)
 	}
 	if _, name := s.value("insecure"); name != "" {

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+)
+
+// cluster is the cluster command.
+func (s *settings) cluster() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cluster",
+		Short: "Show the coordinators: which live, how far each is, and whether they agree",
+		Long: `Show the coordinators that are one service, as the one that is asked sees them.
+
+POSITION is how far a coordinator has folded the log, LAG how many messages of it are still to come. At equal
+positions all must have the same STATE. LEADS is what it leads now: the log, the tokens, the agents' claims, or
+the group of coordinators itself (meta). NOTE says why one should get no traffic, if so.
+
+The exit code is 1 if one of them is missing, not ready, or has another state.`,
+		Example: `  elsewhere cluster
+  elsewhere --coordinator 10.0.0.1:7700,10.0.0.2:7700,10.0.0.3:7700 cluster
+  elsewhere cluster -J`,
+		Args: noWords,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			screen, err := s.listScreen()
+			if err != nil {
+				return err
+			}
+			var list *pb.ListCoordinatorsResponse
+			err = s.call(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+				list, err = pb.NewCoordinatorServiceClient(conn).ListCoordinators(ctx, &pb.ListCoordinatorsRequest{})
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if err := screen.Coordinators(list); err != nil {
+				return written(err)
+			}
+			return well(list.GetCoordinators())
+		},
+	}
+}
+
+// well is an error if a coordinator is missing, or not as it should be.
+func well(all []*pb.Coordinator) error {
+	states := map[uint64]string{}
+	for _, c := range all {
+		st := c.GetState()
+		if c.GetLiveness() != pb.Liveness_LIVENESS_ALIVE || st == nil || st.GetUnready() != "" || st.GetDiffersFrom() != "" {
+			return &Error{Code: ExitFail}
+		}
+		if other, known := states[st.GetPosition()]; known && other != string(st.GetStateHash()) {
+			return &Error{Code: ExitFail}
+		}
+		states[st.GetPosition()] = string(st.GetStateHash())
+	}
+	return nil
+}
