@@ -69,6 +69,11 @@ must() { echo "checking: $*"; "$@" || { echo "FAILED: $*"; exit 1; }; }
 cd /var/lib
 `
 
+// pages are the pages that are run, and pageTime is how long one may take.
+var pages = [...]string{"operations.md", "several-coordinators.md"}
+
+const pageTime = 5 * time.Minute
+
 // checks are what a section must have brought about, beside that each line of it succeeds.
 var checks = map[string]string{
 	"Enrol three agents": `
@@ -99,6 +104,18 @@ must [ "$(elsewhere authority list --format csv | wc -l)" = 2 ]
 until [ "$(elsewhere agents --format csv | grep -c ,online,)" = 2 ]; do sleep 1; done
 must elsewhere tcp 127.0.0.1:7701
 must [ "$(elsewhere measurements --format csv | grep -c 2/2)" = 3 ]`,
+	"Three coordinators": `
+must [ "$(elsewhere cluster --format csv | cut -d, -f6 | sort -u | wc -l)" = 2 ] # the heading, and one hash
+for port in 7711 7721 7731; do must curl -fsS http://127.0.0.1:$port/readyz; done`,
+	"Six agents": `
+must [ "$(elsewhere measurements --format csv | grep -c 6/6)" = 1 ]
+must [ "$(wc -l < /var/lib/elsewhere/agent-1/coordinators)" = 3 ]`,
+	"Kill one, and bring it back": `
+for i in 1 2 3 4 5; do must grep -q '"answered": 6' /var/lib/elsewhere/measured-$i || must grep -q Unavailable /var/lib/elsewhere/measured-$i; done
+must [ "$(elsewhere cluster --format csv | cut -d, -f6 | sort -u | wc -l)" = 2 ]`,
+	"Upgrade one by one": `
+must [ "$(elsewhere measurements --format csv | grep -vc 6/6)" = 1 ] # the heading
+must [ "$(elsewhere cluster --format csv | cut -d, -f6 | sort -u | wc -l)" = 2 ]`,
 	"What to watch": `
 curl -fsS http://127.0.0.1:7701/metrics > $T/metrics
 for metric in $(grep -o 'elsewhere_[a-z_]*' $DOC | sort -u); do must grep -q "^$metric" $T/metrics; done`,
@@ -126,34 +143,45 @@ func script(list []block) string {
 
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// TestAPageThatIsFollowedWordForWord: a newcomer enrols three agents, revokes one, kills and restarts the coordinator,
-// restores a backup, replaces the authority, and loses nothing.
+// TestAPageThatIsFollowedWordForWord: a newcomer enrols agents, revokes one, kills and restarts coordinators, one alone
+// and one of three, restores a backup, replaces the authority, and loses nothing.
 func TestAPageThatIsFollowedWordForWord(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for namespaces of its own")
 	}
-	list := blocks(t, "../../docs/operations.md")
-	if len(list) < 20 {
-		t.Fatalf("only %d blocks", len(list))
+	bin := build(t)
+	var all []block
+	for _, page := range pages {
+		list := blocks(t, "../../docs/"+page)
+		all = append(all, list...)
+		t.Run(page, func(t *testing.T) { follow(t, list, bin, page) })
+	}
+	if len(all) < 30 {
+		t.Errorf("only %d blocks", len(all))
 	}
 	for section := range checks {
-		if !strings.Contains(fmt.Sprint(list), section) {
-			t.Errorf("the page has no section %q any more", section)
+		if !strings.Contains(fmt.Sprint(all), section) {
+			t.Errorf("no page has a section %q any more", section)
 		}
 	}
-	doc, err := filepath.Abs("../../docs/operations.md")
+}
+
+// follow runs the blocks of a page.
+func follow(t *testing.T, list []block, bin, page string) {
+	t.Helper()
+	doc, err := filepath.Abs("../../docs/" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, bin := t.TempDir(), build(t)
-	page := filepath.Join(dir, "page.sh")
-	if err := os.WriteFile(page, []byte(script(list)), 0o600); err != nil {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "page.sh")
+	if err := os.WriteFile(path, []byte(script(list)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), pageTime)
 	defer cancel()
 	// --kill-child: with the first process of its namespace all others end.
-	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc", "bash", page)
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc", "bash", path)
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "T="+dir, "DOC="+doc, "HOME="+dir, "CI=true", "XDG_STATE_HOME="+dir)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -52,7 +52,7 @@ func member(t *testing.T, name, addr string, key []byte) (*memberlist.Memberlist
 	return m, events
 }
 
-// TestT15RogueGossip: there is no gossip in this version, so there is no key of it to steal. A member that says that it is
+// TestT15RogueGossip: a coordinator that is alone does not gossip, so there is no key of it to steal. A member that says that it is
 // an agent, or that one is dead, at each port of a coordinator, or that joins there with a key, changes nothing: not the
 // log, not the list of agents, and jobs go where they went. First it shows that real members believe all of that.
 func TestT15RogueGossip(t *testing.T) {
