@@ -21,7 +21,7 @@ type gossip struct {
 func (g *gossip) flags(set *pflag.FlagSet) {
 	set.StringVar(&g.GossipAddr, "gossip-addr", "", "`address` where the coordinators find each other, by which this is one of three (default: it is alone)")
 	set.StringSliceVar(&g.Join, "gossip-join", nil, "`addresses` where others do; one that is there is enough")
-	set.StringVar(&g.key, "gossip-key", "", "`file` of the keys that they share, one a line: 32 bytes in base64; the first encrypts (required without --insecure)")
+	set.StringVar(&g.key, "gossip-key", "", "`file` of the keys that they share, one a line: 32 bytes in base64; the first encrypts; it is read again when it changes (required without --insecure)")
 	set.StringVar(&g.RouteAddr, "route-addr", "", "`address` where the others' NATS connects (default: a free port of the gossip's host, for good)")
 	set.StringVar(&g.Name, "id", "", "`name` of this one of several, for good, [a-z0-9-]{1,63} (default: the data directory's, or one that is made)")
 }
@@ -50,7 +50,7 @@ func (g *gossip) read(set *pflag.FlagSet, opts *coordinator.Options) (err error)
 	case g.key == "" && !opts.Insecure:
 		return flags.Usagef("--gossip-key is required: a file that the coordinators share; make it with: head -c 32 /dev/urandom | base64 > gossip.key")
 	case g.key != "":
-		if g.Keys, err = cluster.ReadKeys(g.key); err != nil {
+		if g.Keys, err = cluster.OpenKeys(g.key); err != nil {
 			return flags.Usagef("--gossip-key: %w", err)
 		}
 	}

@@ -19,22 +19,20 @@ const (
 	maxKeyFile = 16 << 10
 )
 
-// ReadKeys reads a file of 1 to 8 keys: one a line, 32 bytes each, in base64 as `head -c 32 /dev/urandom | base64` writes
+// OpenKeys reads a file of 1 to 8 keys: one a line, 32 bytes each, in base64 as `head -c 32 /dev/urandom | base64` writes
 // it, or as 64 hexadecimal digits. What follows a # is a comment. Nobody but the file's owner may read it. An error says
 // which line is wrong, never what stands there.
-func ReadKeys(path string) ([][]byte, error) {
-	if err := file.Private(path); err != nil {
-		return nil, err
-	}
-	data, err := file.Read(path, maxKeyFile)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := parseKeys(string(data))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return keys, nil
+func OpenKeys(path string) (*file.Watched[[][]byte], error) {
+	return file.Watch(path, maxKeyFile, func(data []byte, _ [][]byte) ([][]byte, error) {
+		if err := file.Private(path); err != nil {
+			return nil, err
+		}
+		keys, err := parseKeys(string(data))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		return keys, nil
+	})
 }
 
 // parseKeys reads what a file of keys holds.

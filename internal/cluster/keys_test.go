@@ -24,7 +24,17 @@ func key(n int) []byte { return bytes.Repeat([]byte{byte(n)}, 32) }
 
 func inBase64(n int) string { return base64.StdEncoding.EncodeToString(key(n)) }
 
-func TestReadKeys(t *testing.T) {
+// readKeys is what a file of keys says now.
+func readKeys(path string) ([][]byte, error) {
+	w, err := OpenKeys(path)
+	if err != nil {
+		return nil, err
+	}
+	keys, _ := w.Current()
+	return keys, nil
+}
+
+func TestOpenKeys(t *testing.T) {
 	var nine []string
 	for n := range 9 {
 		nine = append(nine, inBase64(n))
@@ -57,7 +67,7 @@ func TestReadKeys(t *testing.T) {
 		if err := os.WriteFile(path, []byte(tc.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := ReadKeys(path)
+		got, err := readKeys(path)
 		if diff := cmp.Diff(tc.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tc.sentence, diff)
 		}
@@ -66,18 +76,18 @@ func TestReadKeys(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "keys")
-	if _, err := ReadKeys(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := readKeys(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 	if err := os.WriteFile(path, []byte(inBase64(1)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadKeys(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := readKeys(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a file that others may read: %v", err)
 	}
 }
 
-func FuzzReadKeys(f *testing.F) {
+func FuzzKeys(f *testing.F) {
 	f.Add(inBase64(1) + " # first\n" + hex.EncodeToString(key(2)))
 	f.Add("#\r\n\xff")
 	f.Fuzz(func(t *testing.T, text string) {

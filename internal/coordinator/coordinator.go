@@ -343,6 +343,8 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	parts.Go(func() error { return c.followOptOuts(partsCtx) })
 	parts.Go(func() error { return c.watchRoom(partsCtx) })
 	parts.Go(func() error { return c.tellState(partsCtx) })
+	parts.Go(func() error { return c.watchLead(partsCtx) })
+	parts.Go(func() error { return c.followKeys(partsCtx) })
 	if c.canary != nil {
 		parts.Go(func() error { return c.canary.Run(partsCtx) })
 		parts.Go(func() error { return c.watchCanary(ctx) })

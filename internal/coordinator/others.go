@@ -38,8 +38,8 @@ type Others struct {
 	GossipAddr string
 	// Join are where others gossip, "HOST:PORT".
 	Join []string
-	// Keys are what gossip is encrypted with, the first of them; the rest are understood too. None: it is in clear.
-	Keys [][]byte
+	// Keys are what gossip is encrypted with, the first of them; the rest are understood too. Nil: it is in clear.
+	Keys *file.Watched[[][]byte]
 	// RouteAddr is where the others' NATS connects. Default: a free port, for good, of the host that gossips.
 	RouteAddr string
 }
@@ -116,7 +116,7 @@ func (c *Coordinator) meet(ctx context.Context) (*embedded.Cluster, error) {
 		states: map[string]heardState{}, warned: map[string]bool{}, hashes: newHashes(), wanted: make(chan struct{}, 1),
 	}
 	c.others.gossip, err = cluster.Start(cluster.Options{
-		Name: own.Name, Addr: o.GossipAddr, Advertise: c.opts.Advertise, Join: o.Join, Keys: o.Keys, Log: c.log.With("part", "gossip"),
+		Name: own.Name, Addr: o.GossipAddr, Advertise: c.opts.Advertise, Join: o.Join, Keys: o.keys(), Log: c.log.With("part", "gossip"),
 	})
 	if err != nil {
 		return nil, err
@@ -130,13 +130,37 @@ func (c *Coordinator) meet(ctx context.Context) (*embedded.Cluster, error) {
 		return nil, err
 	}
 	member := &embedded.Cluster{Name: own.Name, Addr: listen, Routes: slices.Sorted(maps.Values(c.others.routes)), Secret: "elsewhere"}
-	if len(o.Keys) > 0 {
-		member.Secret = fmt.Sprintf("%x", o.Keys[0])
-	}
 	if !c.opts.Insecure {
 		member.TLS = c.authorities.CoordinatorsTLS(own.Name, []string{c.advertised()})
 	}
 	return member, nil
+}
+
+// keys are what gossip is encrypted with now.
+func (o *Others) keys() [][]byte {
+	if o.Keys == nil {
+		return nil
+	}
+	keys, _ := o.Keys.Current()
+	return keys
+}
+
+// followKeys has gossip go by the file of keys when it changes, until ctx ends.
+func (c *Coordinator) followKeys(ctx context.Context) error {
+	if c.others == nil || c.opts.Others.Keys == nil {
+		return nil
+	}
+	c.opts.Others.Keys.Follow(ctx, func(changed bool, err error) {
+		if err == nil && changed {
+			err = c.others.gossip.Rekey(c.opts.Others.keys())
+		}
+		if err != nil {
+			c.log.Error("the keys of gossip cannot be used: those before still hold", "error", err)
+			return
+		}
+		c.log.Info("the keys of gossip hold as they are now", "keys", len(c.opts.Others.keys()))
+	})
+	return nil
 }
 
 // routeAddr is where this one's NATS listens for the others: at the same port for good, since the others remember it.

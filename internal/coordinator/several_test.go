@@ -42,6 +42,14 @@ type trio struct {
 func newTrio(t *testing.T) *trio {
 	t.Helper()
 	w := &trio{t: t}
+	file := filepath.Join(t.TempDir(), "gossip.key")
+	if err := os.WriteFile(file, []byte(strings.Repeat("6b", 32)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := cluster.OpenKeys(file)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var gossip []string
 	for i := range w.opts {
 		gossip = append(gossip, free(t, i))
@@ -51,7 +59,7 @@ func newTrio(t *testing.T) *trio {
 			DataDir: t.TempDir(), GRPCAddr: free(t, i), NATSAddr: free(t, i), Insecure: true,
 			Log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("at", name(i)),
 			Others: &Others{
-				Name: name(i), GossipAddr: gossip[i], Join: gossip, Keys: [][]byte{[]byte(strings.Repeat("k", 32))},
+				Name: name(i), GossipAddr: gossip[i], Join: gossip, Keys: keys,
 			},
 		}
 	}
@@ -413,7 +421,7 @@ func TestARogueMemberOfTheGossipChangesNothing(t *testing.T) {
 	w.equal(0, 1, 2)
 	before := w.c[0].places()
 	rogue, err := cluster.Start(cluster.Options{
-		Name: "rogue", Addr: "127.0.7.5:0", Join: w.opts[0].Others.Join, Keys: w.opts[0].Others.Keys,
+		Name: "rogue", Addr: "127.0.7.5:0", Join: w.opts[0].Others.Join, Keys: w.opts[0].Others.keys(),
 		Meta: (&others{name: "rogue", routes: map[string]string{"rogue": "127.0.7.5:1"}}).forged(t),
 	})
 	if err != nil {

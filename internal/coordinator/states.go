@@ -91,13 +91,6 @@ func (c *Coordinator) tellState(ctx context.Context) error {
 	defer tick.Stop()
 	unready, owned := 0, ""
 	for {
-		// Whether the log can be written shows when somebody asks who leads it.
-		asking, cancel := context.WithTimeout(ctx, stateInterval)
-		_, err := c.history.Bounds(asking)
-		cancel()
-		c.others.mu.Lock()
-		c.others.unled = turn(c.others.unled, err != nil)
-		c.others.mu.Unlock()
 		state := c.state()
 		if err := c.peers.Say(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_State{State: state}}); err != nil && ctx.Err() == nil {
 			c.log.Error("the other coordinators are not told", "error", err)
@@ -118,6 +111,28 @@ func (c *Coordinator) tellState(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-c.others.wanted:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watchLead asks again and again whether somebody leads the log, which can be written then, until ctx ends.
+func (c *Coordinator) watchLead(ctx context.Context) error {
+	if c.others == nil {
+		return nil
+	}
+	tick := time.NewTicker(stateInterval)
+	defer tick.Stop()
+	for {
+		asking, cancel := context.WithTimeout(ctx, stateInterval)
+		_, err := c.history.Bounds(asking)
+		cancel()
+		c.others.mu.Lock()
+		c.others.unled = turn(c.others.unled, err != nil)
+		c.others.mu.Unlock()
+		select {
+		case <-tick.C:
 		case <-ctx.Done():
 			return nil
 		}
