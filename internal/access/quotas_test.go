@@ -197,3 +197,28 @@ func TestBadTokensAreCountedByNetwork(t *testing.T) {
 		t.Error("a call from nowhere has a count of its own")
 	}
 }
+
+func TestWhatOthersHaveAdmittedCountsHere(t *testing.T) {
+	q := NewQuotas(TargetBudget{Burst: 100, PerSecond: 10})
+	few := client("few", &pb.Quota{Burst: 2, Hourly: 3600})
+	q.Charge(noon, few.Token, tcp("192.0.2.1"), 90)
+	q.Charge(noon, nil, nil, 5)
+	for _, row := range []struct {
+		what string
+		ask  Ask
+		goes bool
+	}{
+		{"what is left of the target", Ask{Caller: few, Targets: tcp("192.0.2.1"), Agents: 10}, true},
+		{"one more of it", Ask{Caller: client("other", nil), Targets: tcp("192.0.2.1"), Agents: 1}, false},
+		{"one more of the token", Ask{Caller: few, Targets: tcp("198.51.100.1"), Agents: 1}, false},
+	} {
+		if over := exceeded(q.Admit(noon, row.ask)); (over == nil) != row.goes {
+			t.Errorf("%s: %v", row.what, over)
+		}
+	}
+	// More than there is is owed, and never more than a burst at a time.
+	q.Charge(noon, few.Token, tcp("192.0.2.1"), 1_000_000)
+	if over := exceeded(q.Admit(noon.Add(5*time.Second), Ask{Targets: tcp("192.0.2.1"), Agents: 1})); over == nil || over.RetryAfter > 10*time.Second {
+		t.Errorf("what is owed: %+v", over)
+	}
+}

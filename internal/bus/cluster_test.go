@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,4 +200,36 @@ func TestADirectoryIsUsedOneWay(t *testing.T) {
 	if _, err := embedded.Start(embedded.Options{Dir: alone, Cluster: together}); !errors.Is(err, embedded.ErrAlone) {
 		t.Errorf("one that was alone was started as one of several: %v", err)
 	}
+}
+
+func TestWhatIsMadeOfTheEndStandsAtTheEnd(t *testing.T) {
+	c := newTrio(t, false)
+	logs := []*bus.Log{c.log(0), c.log(1), c.log(2)}
+	ctx, stop := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for i, l := range logs[1:] {
+		writers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if _, err := l.Append(ctx, event(fmt.Sprint(i, " says ", n))); err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	// Each is made of what stands before it, with nothing between, however much others write.
+	for range 10 {
+		var saw uint64
+		at, err := logs[0].AppendMade(t.Context(), func(_ context.Context, after uint64) ([]*pb.LogEntry, error) {
+			saw = after
+			return []*pb.LogEntry{event("made")}, nil
+		})
+		if err != nil || at != saw+1 {
+			t.Errorf("made of all up to %d, it stands at %d: %v", saw, at, err)
+		}
+	}
+	if last := logs[1].End(); last < 20 {
+		t.Errorf("the others wrote nothing: the log ends at %d", last)
+	}
+	stop()
+	writers.Wait()
 }

@@ -352,3 +352,24 @@ func BenchmarkChoose(b *testing.B) {
 		})
 	}
 }
+
+func TestAnAgentThatMovedIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New()
+		f.Moved("stranger", "192.0.2.9")
+		if f.Get("stranger") != nil {
+			t.Error("one that nobody has heard of is listed")
+		}
+		beat := &pb.Beat{Agent: "a", Vantage: &pb.Vantage{Region: "eu-west"}}
+		if !f.Beat(beat) || f.Beat(beat) {
+			t.Error("the first beat is that of one that has come, and the second is not")
+		}
+		f.Moved("a", "192.0.2.1")
+		if got := f.Get("a"); got.GetVantage().GetObservedAddress() != "192.0.2.1" || got.GetState() != pb.AgentState_AGENT_STATE_ONLINE {
+			t.Errorf("after it has registered elsewhere: %v", got)
+		}
+		if !f.Beat(beat) || f.Beat(beat) {
+			t.Error("the first beat after that is that of one that may have forgotten")
+		}
+	})
+}
