@@ -19,6 +19,9 @@ const (
 // errNotYet says that nobody leads what is asked for, or that it is about to be there.
 var errNotYet = errors.New("too few coordinators are there to say, or to write anything")
 
+// Leaderless says whether an error is that too few coordinators are there now: it may be gone in a moment.
+func Leaderless(err error) bool { return leaderless(err) }
+
 // leaderless says whether an error is that nobody leads what was asked for, now: nothing was done then, or, after a
 // timeout, nobody knows.
 func leaderless(err error) bool {

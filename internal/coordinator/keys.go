@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -70,7 +69,7 @@ func (c *Coordinator) openKeys(ctx context.Context, b *bus.Bucket) (k *keys, err
 // noteKeys notes what a bucket has. Of several coordinators none may lead it for a moment: it is noted later then.
 func (c *Coordinator) noteKeys(ctx context.Context, k *keys) error {
 	err := k.note(ctx)
-	if c.others != nil && errors.Is(err, context.DeadlineExceeded) {
+	if c.others != nil && bus.Leaderless(err) {
 		c.log.Debug("what a bucket has is noted later", "bucket", k.bucket.Name(), "error", err)
 		return nil
 	}

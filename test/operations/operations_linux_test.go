@@ -70,7 +70,7 @@ cd /var/lib
 `
 
 // pages are the pages that are run, and pageTime is how long one may take.
-var pages = [...]string{"operations.md", "several-coordinators.md"}
+var pages = [...]string{"docs/operations.md", "docs/several-coordinators.md"}
 
 const pageTime = 5 * time.Minute
 
@@ -160,9 +160,9 @@ func TestAPageThatIsFollowedWordForWord(t *testing.T) {
 	bin := build(t)
 	var all []block
 	for _, page := range pages {
-		list := blocks(t, "../../docs/"+page)
+		list := blocks(t, "../../"+page)
 		all = append(all, list...)
-		t.Run(page, func(t *testing.T) { follow(t, list, bin, page) })
+		t.Run(filepath.Base(page), func(t *testing.T) { follow(t, list, bin, page) })
 	}
 	if len(all) < 30 {
 		t.Errorf("only %d blocks", len(all))
@@ -177,7 +177,7 @@ func TestAPageThatIsFollowedWordForWord(t *testing.T) {
 // follow runs the blocks of a page.
 func follow(t *testing.T, list []block, bin, page string) {
 	t.Helper()
-	doc, err := filepath.Abs("../../docs/" + page)
+	doc, err := filepath.Abs("../../" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
