@@ -81,6 +81,9 @@ func run() error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	c, err := coordinator.New(ctx, opts)
+	if err != nil && ctx.Err() != nil {
+		return nil // ended before it had all that it needs, such as other coordinators: nothing is wrong
+	}
 	if err != nil {
 		return err
 	}

@@ -236,6 +236,7 @@ func (c *Coordinator) openLog(ctx context.Context) (err error) {
 		defer cancel()
 	}
 	c.opts.Retention = c.opts.Retention.orDefault()
+	defer c.sayWaiting(ctx)()
 	if c.history, err = bus.OpenLog(ctx, c.nats, c.opts.Retention.Bytes); err != nil {
 		return err
 	}
@@ -448,7 +449,7 @@ func (c *Coordinator) release() {
 	if c.peers != nil {
 		c.peers.Close()
 	}
-	if c.others != nil {
+	if c.others != nil && c.others.gossip != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		if err := c.others.gossip.Leave(ctx); err != nil {
 			c.log.Debug("gossip", "error", err)

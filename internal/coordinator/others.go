@@ -249,6 +249,27 @@ func (c *Coordinator) awaitOthers(ctx context.Context) error {
 	}
 }
 
+// sayWaiting says from time to time that too few coordinators are there for the log to be opened, until it is called off.
+func (c *Coordinator) sayWaiting(ctx context.Context) (off func()) {
+	if c.others == nil {
+		return func() {}
+	}
+	ctx, off = context.WithCancel(ctx)
+	go func() {
+		tick := time.NewTicker(waitingInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				c.log.Warn("still waiting: the log cannot be read before two of three coordinators are there", "members", c.others.names())
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return off
+}
+
 // learn takes up where the others are. Those that hold the log stay the same: a stranger is told of, and left out.
 func (o *others) learn(log logger) error {
 	members, _ := o.gossip.Members()

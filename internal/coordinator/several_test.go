@@ -381,7 +381,10 @@ func TestACoordinatorThatDiffersIsOutOfService(t *testing.T) {
 		events, _, err := w.c[0].store.Audit("", 100, func(e *pb.AuditEvent) bool { return e.GetKind() == pb.AuditKind_AUDIT_KIND_STATES_DIFFER })
 		return err == nil && len(events) > 0
 	})
-	eventually(t, "agents go to the others", func() bool { return w.online(3) && len(w.c[2].guests.byAgent) == 0 })
+	if status.Code(w.c[2].refuseUnready()) != codes.Unavailable {
+		t.Error("it lets agents in")
+	}
+	eventually(t, "agents go to the others", func() bool { return w.online(3) })
 	// Folded anew it is what the others are.
 	w.stops[2]()
 	if err := os.Remove(filepath.Join(w.opts[2].DataDir, "fold.db")); err != nil {
@@ -469,5 +472,39 @@ func TestSeveralAreRefusedWhereOneWasAlone(t *testing.T) {
 	})
 	if !errors.Is(err, embedded.ErrAlone) {
 		t.Errorf("one of several was started on what one alone had: %v", err)
+	}
+}
+
+func TestSeveralThatCannotStart(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.7.14:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() })
+	used := t.TempDir()
+	if err := os.WriteFile(filepath.Join(used, othersFile), []byte(`{"name":"c-1","routes":{}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(broken, othersFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		says, dir, want string
+		others          Others
+	}{
+		{"where gossip's port is taken", t.TempDir(), taken.Addr().String(), Others{GossipAddr: taken.Addr().String()}},
+		{"by a name that is none", t.TempDir(), "--id", Others{Name: "C 1", GossipAddr: "127.0.7.14:0"}},
+		{"in another one's directory", used, "is that of coordinator c-1, not of c-2", Others{Name: "c-2", GossipAddr: "127.0.7.14:0"}},
+		{"on a file that is damaged", broken, othersFile, Others{GossipAddr: "127.0.7.14:0"}},
+		{"where its route's port is no address", t.TempDir(), "--route-addr", Others{GossipAddr: "127.0.7.14:0", RouteAddr: "x"}},
+		{"without the others, until it is told to stop", t.TempDir(), "deadline", Others{GossipAddr: "127.0.7.14:0"}},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		_, err := New(ctx, Options{DataDir: c.dir, GRPCAddr: "127.0.0.1:0", NATSAddr: "127.0.0.1:0", Insecure: true, Others: &c.others})
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("one of several starts %s: %v", c.says, err)
+		}
 	}
 }

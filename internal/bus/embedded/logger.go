@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,14 @@ const (
 	linesEvery, linesAtOnce = time.Second, 20
 )
 
+// usual are warnings of nothing that is wrong: of one of several servers that waits for the others, which the coordinator
+// says itself, once; and of settings that are meant.
+var usual = []string{
+	"Waiting for routing to be established", "JetStream has not established contact with a meta leader", "Metalayer blocking snapshot",
+	"TLS certificate chain and hostname of solicited routes will not be verified", // VerifyConnection does
+	`Clients that are not using "TLS Handshake First"`,
+}
+
 // logger hands the server's words to slog. Notices are the server's start and stop: debug.
 type logger struct {
 	log    *slog.Logger
@@ -29,11 +38,18 @@ func newLogger(log *slog.Logger) logger {
 }
 
 func (l logger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l logger) Warnf(format string, v ...any)   { l.say(slog.LevelWarn, fmt.Sprintf(format, v...)) }
-func (l logger) Fatalf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l logger) Errorf(format string, v ...any)  { l.say(slog.LevelError, fmt.Sprintf(format, v...)) }
-func (l logger) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l logger) Tracef(string, ...any)           {}
+func (l logger) Warnf(format string, v ...any) {
+	line := fmt.Sprintf(format, v...)
+	if slices.ContainsFunc(usual, func(begin string) bool { return strings.HasPrefix(line, begin) }) {
+		l.log.Debug(line)
+		return
+	}
+	l.say(slog.LevelWarn, line)
+}
+func (l logger) Fatalf(format string, v ...any) { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l logger) Errorf(format string, v ...any) { l.say(slog.LevelError, fmt.Sprintf(format, v...)) }
+func (l logger) Debugf(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l logger) Tracef(string, ...any)          {}
 
 // say writes a line. Those about connections, which have a number there, are counted where there are too many.
 func (l logger) say(level slog.Level, line string) {
