@@ -34,6 +34,9 @@ func (c *Coordinator) fold(ctx context.Context) error {
 			return nil // history: what had to be done about it was done
 		}
 		for _, e := range applied.Equivocations { // the first was on its way into the log when the second came
+			if !c.owns(e.MeasurementID) {
+				continue // each of several sees it, and one tells
+			}
 			c.audit(&pb.AuditEvent{
 				Kind: pb.AuditKind_AUDIT_KIND_EQUIVOCATION, Agent: e.Agent, Detail: equivocation(e.MeasurementID, e.Place),
 			})
