@@ -73,36 +73,72 @@ func (c *Coordinator) Keep(ctx context.Context, from *pb.Hello, batch *pb.Result
 	if !c.store.Room(from.GetAgent(), from.GetEpoch()) && !unbroken(batch) {
 		return 0, fmt.Errorf("the numbers of agent %s are scattered", from.GetAgent())
 	}
-	k := keeping{Coordinator: c, from: from, vantage: c.fleet.Get(from.GetAgent()).GetVantage()}
+	for again := batch; again != nil && err == nil; {
+		k := keeping{Coordinator: c, from: from, vantage: c.fleet.Get(from.GetAgent()).GetVantage()}
+		again, err = k.keep(ctx, again)
+		wasted += k.wasted
+	}
+	if err != nil && ctx.Err() == nil {
+		c.log.Error("results could not be made durable; the agent will send them again", "agent", from.GetAgent(), "error", err)
+	}
+	return wasted, err
+}
+
+// keep puts a batch into the log. What nobody seems to have asked for was perhaps asked for by another coordinator, of which
+// this one knows no more than it has folded: by what the log says where the gap stands, such results come again.
+func (k *keeping) keep(ctx context.Context, batch *pb.ResultBatch) (again *pb.ResultBatch, err error) {
 	k.entries = make([]*pb.LogEntry, 0, len(batch.GetResults())+1)
 	for _, r := range batch.GetResults() {
 		if err := k.take(r); err != nil {
-			return k.wasted, err
+			return nil, err
 		}
 	}
 	for _, g := range batch.GetGaps() {
-		if !c.store.Covers(from.GetAgent(), from.GetEpoch(), g) {
+		if !k.store.Covers(k.from.GetAgent(), k.from.GetEpoch(), g) {
+			g.MeasurementId = "" // which is the coordinators' to say
 			k.gaps = append(k.gaps, g)
 		}
 	}
 	stored := len(k.entries)
 	if len(k.gaps) > 0 {
 		if err := k.addGaps(); err != nil {
-			return k.wasted, err
+			return nil, err
 		}
 	}
 	if len(k.entries) == 0 {
-		return k.wasted, nil // the log has it all
+		return nil, nil // the log has it all
 	}
-	if _, err := c.commitEncoded(ctx, k.entries, k.data); err != nil {
-		if ctx.Err() == nil {
-			c.log.Error("results could not be made durable; the agent will send them again", "agent", from.GetAgent(), "error", err)
-		}
-		return k.wasted, err
+	position, err := k.commitEncoded(ctx, k.entries, k.data)
+	if err != nil {
+		return nil, err
 	}
 	chaos.Point("keep.kept")
-	c.metrics.results.WithLabelValues("stored").Add(float64(stored))
-	return k.wasted, nil
+	k.metrics.results.WithLabelValues("stored").Add(float64(stored))
+	if len(k.unasked) == 0 {
+		return nil, nil
+	}
+	if err := k.folded(ctx, position); err != nil {
+		return nil, err
+	}
+	return k.wantedAfterAll(), nil
+}
+
+// wantedAfterAll are the results that seemed to be unasked, and were asked for where the log has that; nil: none. The others
+// are the agent's to answer for.
+func (k *keeping) wantedAfterAll() *pb.ResultBatch {
+	var again []*pb.SpooledResult
+	for _, r := range k.unasked {
+		if !k.store.Has(k.from.GetAgent(), k.from.GetEpoch(), r.GetSeq()) {
+			again = append(again, r)
+			continue
+		}
+		k.waste(pb.GapReason_GAP_REASON_UNASKED)
+		k.note(pb.AuditKind_AUDIT_KIND_UNASKED_RESULT, "of measurement "+clip(r.GetResult().GetMeasurementId()))
+	}
+	if again == nil {
+		return nil
+	}
+	return &pb.ResultBatch{Results: again}
 }
 
 // unbroken tells whether the numbers of a batch follow each other.
@@ -126,6 +162,7 @@ type keeping struct {
 	data    []byte // the entries, as a LogBatch
 	scratch []byte // for the result at hand
 	gaps    []*pb.Gap
+	unasked []*pb.SpooledResult // that nobody asked for, by what is folded
 	wasted  int
 }
 
@@ -161,8 +198,8 @@ func (k *keeping) take(spooled *pb.SpooledResult) error {
 	case store.FateKnown:
 		k.metrics.results.WithLabelValues("known").Inc()
 	case store.FateUnasked:
-		k.gap(spooled.GetSeq(), pb.GapReason_GAP_REASON_UNASKED)
-		k.note(pb.AuditKind_AUDIT_KIND_UNASKED_RESULT, "of measurement "+clip(r.GetMeasurementId()))
+		k.addGap(&pb.Gap{First: spooled.GetSeq(), Last: spooled.GetSeq(), Reason: pb.GapReason_GAP_REASON_UNASKED, MeasurementId: named(r)})
+		k.unasked = append(k.unasked, spooled)
 	case store.FateDuplicate:
 		k.gap(spooled.GetSeq(), pb.GapReason_GAP_REASON_DUPLICATE)
 	case store.FateEquivocation:
@@ -233,16 +270,36 @@ func (k *keeping) refuse(seq uint64, why string) {
 
 // gap notes a number that brings no result, unless the log knows it.
 func (k *keeping) gap(seq uint64, reason pb.GapReason) {
+	k.waste(reason)
+	if !k.store.Has(k.from.GetAgent(), k.from.GetEpoch(), seq) {
+		k.addGap(&pb.Gap{First: seq, Last: seq, Reason: reason})
+	}
+}
+
+// addGap adds a gap to the last one, if that is of the same kind.
+func (k *keeping) addGap(g *pb.Gap) {
+	if n := len(k.gaps); n > 0 {
+		last := k.gaps[n-1]
+		if last.GetReason() == g.GetReason() && last.GetMeasurementId() == g.GetMeasurementId() && last.GetLast()+1 == g.GetFirst() {
+			last.Last = g.GetLast()
+			return
+		}
+	}
+	k.gaps = append(k.gaps, g)
+}
+
+// waste counts a result that is of no use.
+func (k *keeping) waste(reason pb.GapReason) {
 	k.wasted++
 	k.metrics.results.WithLabelValues(short(reason.String())).Inc()
-	if k.store.Has(k.from.GetAgent(), k.from.GetEpoch(), seq) {
-		return
+}
+
+// named is the measurement of a result, empty if that is no measurement's name.
+func named(r *pb.Result) string {
+	if !isID(r.GetMeasurementId()) {
+		return ""
 	}
-	if n := len(k.gaps); n > 0 && k.gaps[n-1].GetReason() == reason && k.gaps[n-1].GetLast()+1 == seq {
-		k.gaps[n-1].Last = seq
-		return
-	}
-	k.gaps = append(k.gaps, &pb.Gap{First: seq, Last: seq, Reason: reason})
+	return r.GetMeasurementId()
 }
 
 // note writes about the agent in the audit.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -148,6 +149,43 @@ func TestForgedResultForUnassignedJob(t *testing.T) {
 		if !said.has("kind=AUDIT_KIND_" + kind + " agent=forger") {
 			t.Errorf("%s is not in the audit", kind)
 		}
+	}
+}
+
+// TestWhatAnotherCoordinatorAskedForIsKept delivers results to a coordinator that has not folded yet that another one asked
+// for them: they are nobody's fault, and must not be given up.
+func TestWhatAnotherCoordinatorAskedForIsKept(t *testing.T) {
+	said := &lines{}
+	w := newWorld(t, coordinator.Options{Log: said.log()})
+	agent := w.bare("agent")
+	behind := 0
+	for n := uint64(1); behind < 3; n++ { // mostly the first ones are
+		if n > 1000 {
+			t.Fatal("it was never behind: this shows nothing")
+		}
+		id := strings.ToLower(ulid.Make().String())
+		opened := &pb.Measurement{
+			Id: id, State: pb.State_STATE_RUNNING, Spec: w.tcp(w.target).GetSpec(), CreateTime: timestamppb.Now(),
+			Deadline: timestamppb.New(time.Now().Add(time.Minute)), Asks: []*pb.Ask{{Agent: "agent", State: pb.AskState_ASK_STATE_PENDING}},
+		}
+		if err := w.c.Commit(t.Context(), &pb.LogEntry{Entry: &pb.LogEntry_Opened{Opened: &pb.Opened{Measurement: opened}}}); err != nil {
+			t.Fatal(err)
+		}
+		unasked := w.c.Unasked(id, "agent")
+		wasted, err := w.c.Keep(t.Context(), &pb.Hello{Agent: "agent", Epoch: 9}, spooled(n, agent.answer(id)))
+		if err != nil || wasted != 0 {
+			t.Fatalf("%d were wasted, %v", wasted, err)
+		}
+		if unasked {
+			behind++
+		}
+		if m, results := w.end(id); m.GetLedger().GetAnswered() != 1 || len(results) != 1 {
+			t.Fatalf("the %d. of them: %v, %v", n, m.GetLedger(), results)
+		}
+	}
+	w.stop()
+	if said.has("UNASKED_RESULT") {
+		t.Error("the agent is accused of it")
 	}
 }
 

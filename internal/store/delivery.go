@@ -129,18 +129,16 @@ func (d *deliveries) add(position uint64, agent string, epoch uint64, numbers sp
 	return fresh
 }
 
-// gaps folds numbers that bring no result. It counts those that the agent dropped.
-func (d *deliveries) gaps(position uint64, g *pb.Gaps) {
-	for _, gap := range g.GetGaps() {
-		fresh := d.add(position, g.GetAgent(), g.GetEpoch(), span{gap.GetFirst(), gap.GetLast()})
-		switch gap.GetReason() {
-		case pb.GapReason_GAP_REASON_SPOOL_FULL, pb.GapReason_GAP_REASON_SPOOL_CORRUPT:
-			if fresh > 0 {
-				e := d.find(g.GetAgent(), g.GetEpoch())
-				d.setDropped(e, e.dropped+fresh)
-			}
-		case pb.GapReason_GAP_REASON_UNSPECIFIED, pb.GapReason_GAP_REASON_UNASKED, pb.GapReason_GAP_REASON_DUPLICATE, pb.GapReason_GAP_REASON_REFUSED:
+// gap folds one of an agent's gaps: numbers that bring no result. It counts those that the agent dropped.
+func (d *deliveries) gap(position uint64, of *pb.Gaps, gap *pb.Gap) {
+	fresh := d.add(position, of.GetAgent(), of.GetEpoch(), span{gap.GetFirst(), gap.GetLast()})
+	switch gap.GetReason() {
+	case pb.GapReason_GAP_REASON_SPOOL_FULL, pb.GapReason_GAP_REASON_SPOOL_CORRUPT:
+		if fresh > 0 {
+			e := d.find(of.GetAgent(), of.GetEpoch())
+			d.setDropped(e, e.dropped+fresh)
 		}
+	case pb.GapReason_GAP_REASON_UNSPECIFIED, pb.GapReason_GAP_REASON_UNASKED, pb.GapReason_GAP_REASON_DUPLICATE, pb.GapReason_GAP_REASON_REFUSED:
 	}
 }
 

@@ -372,3 +372,29 @@ func TestReadersDoNotDisturbTheFold(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestAGapOfWhatWasAskedForIsNone folds that nobody had asked for a result, as a coordinator says that is behind.
+func TestAGapOfWhatWasAskedForIsNone(t *testing.T) {
+	s := newStore(t)
+	apply(t, s, 1, opened("m", "a"))
+	unasked := func(agent, measurement string, seq uint64) *pb.LogEntry {
+		e := gaps(agent, 1, seq, seq, pb.GapReason_GAP_REASON_UNASKED)
+		e.GetGaps().GetGaps()[0].MeasurementId = measurement
+		return e
+	}
+	for i, c := range []struct {
+		what               string
+		agent, measurement string
+		known              bool
+	}{
+		{"the agent was asked: its result may still come", "a", "m", false},
+		{"another agent was", "b", "m", true},
+		{"nobody was: there is no such measurement", "a", "x", true},
+		{"which one is not said, by an older coordinator", "a", "", true},
+	} {
+		apply(t, s, uint64(i+2), unasked(c.agent, c.measurement, uint64(i+1)))
+		if got := s.Has(c.agent, 1, uint64(i+1)); got != c.known {
+			t.Errorf("%s: the number is known: %t", c.what, got)
+		}
+	}
+}

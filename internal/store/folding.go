@@ -54,11 +54,35 @@ func (f *folding) entry(number int, entry *pb.LogEntry) error {
 	case *pb.LogEntry_Audit:
 		f.audits.fold(f.at, number, e.Audit)
 	case *pb.LogEntry_Gaps:
-		f.deliveries.gaps(f.at, e.Gaps)
+		return f.gaps(e.Gaps)
 	case *pb.LogEntry_Delivered:
 		f.deliveries.carried(f.at, e.Delivered)
 	}
 	return nil
+}
+
+// gaps folds numbers that bring no result. Who wrote that nobody had asked for a result had perhaps not folded yet that
+// somebody had.
+func (f *folding) gaps(g *pb.Gaps) error {
+	for _, gap := range g.GetGaps() {
+		if id := gap.GetMeasurementId(); id != "" {
+			m, err := f.find(id)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			if m != nil && m.asked(g.GetAgent()) {
+				continue
+			}
+		}
+		f.deliveries.gap(f.at, g, gap)
+	}
+	return nil
+}
+
+// asked tells whether an agent was.
+func (m *measurement) asked(agent string) bool {
+	_, asked := m.index[agent]
+	return asked
 }
 
 // when is the measurement if it changed.

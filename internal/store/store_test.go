@@ -242,7 +242,11 @@ func trusted(r *rand.Rand, agent string) *pb.LogEntry {
 			Agent: agent, Epoch: uint64(1 + r.IntN(12)), Dropped: uint64(r.IntN(5)), Ranges: []*pb.SeqRange{{First: first, Last: first + 7}},
 		}}}
 	default:
-		return gaps(agent, uint64(1+r.IntN(12)), first, first+uint64(r.IntN(4)), pb.GapReason(1+r.IntN(5)))
+		e := gaps(agent, uint64(1+r.IntN(12)), first, first+uint64(r.IntN(4)), pb.GapReason(1+r.IntN(5)))
+		if gap := e.GetGaps().GetGaps()[0]; gap.GetReason() == pb.GapReason_GAP_REASON_UNASKED {
+			gap.MeasurementId = fmt.Sprint("m", r.IntN(12))
+		}
+		return e
 	}
 }
 

@@ -312,7 +312,10 @@ type Gap struct {
 	// The last.
 	Last uint64 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
 	// Why.
-	Reason        GapReason `protobuf:"varint,3,opt,name=reason,proto3,enum=elsewhere.v1.GapReason" json:"reason,omitempty"`
+	Reason GapReason `protobuf:"varint,3,opt,name=reason,proto3,enum=elsewhere.v1.GapReason" json:"reason,omitempty"`
+	// Of GAP_REASON_UNASKED: the measurement that did not ask, if it is named like one. A coordinator may say so before it has
+	// folded that it did: at its position in the log it shows, and where it did the gap is none.
+	MeasurementId string `protobuf:"bytes,4,opt,name=measurement_id,json=measurementId,proto3" json:"measurement_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -366,6 +369,13 @@ func (x *Gap) GetReason() GapReason {
 		return x.Reason
 	}
 	return GapReason_GAP_REASON_UNSPECIFIED
+}
+
+func (x *Gap) GetMeasurementId() string {
+	if x != nil {
+		return x.MeasurementId
+	}
+	return ""
 }
 
 // SpooledResult is a result and its place in the agent's spool.
@@ -730,11 +740,12 @@ const file_elsewhere_v1_result_service_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"k\n" +
 	"\vResultBatch\x125\n" +
 	"\aresults\x18\x01 \x03(\v2\x1b.elsewhere.v1.SpooledResultR\aresults\x12%\n" +
-	"\x04gaps\x18\x02 \x03(\v2\x11.elsewhere.v1.GapR\x04gaps\"`\n" +
+	"\x04gaps\x18\x02 \x03(\v2\x11.elsewhere.v1.GapR\x04gaps\"\x87\x01\n" +
 	"\x03Gap\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\x04R\x04last\x12/\n" +
-	"\x06reason\x18\x03 \x01(\x0e2\x17.elsewhere.v1.GapReasonR\x06reason\"O\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x17.elsewhere.v1.GapReasonR\x06reason\x12%\n" +
+	"\x0emeasurement_id\x18\x04 \x01(\tR\rmeasurementId\"O\n" +
 	"\rSpooledResult\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12,\n" +
 	"\x06result\x18\x02 \x01(\v2\x14.elsewhere.v1.ResultR\x06result\"\xb0\x01\n" +
