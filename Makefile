@@ -62,7 +62,7 @@ lab-loss: build ## measure healthy targets N (200) times while one packet of twe
 .PHONY: chaos
 PROFILE  ?= long
 DURATION ?= 30m
-chaos: ## hurt a whole network for DURATION (30m), as SEED (1) says, HERD (1,000) agents coming at once, and judge its history (root)
+chaos: ## hurt a whole network, of one coordinator and of three, for DURATION (30m), as SEED (1) says, HERD (1,000) agents coming at once, and judge its history (root)
 	@mkdir -p bin/chaos
 	$(GO) build -tags "$(TAGS) chaos" -o bin/chaos/elsewhere-agent ./cmd/agent
 	$(GO) build -tags "$(TAGS) chaos" -o bin/chaos/elsewhere-coordinator ./cmd/coordinator

@@ -38,7 +38,7 @@ func TestCertificatesEnd(t *testing.T) {
 	if _, _, err := w.recover(t.Context(), began, w.agents); err != nil {
 		t.Fatal(err)
 	}
-	err := errors.Join(w.absent(t.Context(), w.agents[1]), w.coordinator.kill(), w.startCoordinator(t.Context()))
+	err := errors.Join(w.absent(t.Context(), w.agents[1]), w.coordinator.kill(), w.bring(t.Context(), w.coordinator))
 	if err == nil {
 		_, _, err = w.recover(t.Context(), time.Now(), w.agents)
 	}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,7 @@ var (
 	insecurely = flag.Bool("insecure", false, "without TLS and enrolment")
 	keepFiles  = flag.Bool("keep", false, "keep logs and events, also of a run that is fine")
 	binDir     = flag.String("bin", "../../bin/chaos", "where the programs are")
-	outDir     = flag.String("out", "../../bin/chaos", "where summary.json goes")
+	outDir     = flag.String("out", "../../bin/chaos", "where summaries go")
 )
 
 const (
@@ -39,8 +40,14 @@ const (
 
 // TestChaos hurts a network in every way, and judges its history.
 func TestChaos(t *testing.T) {
-	t.Logf("seed %d, profile %s; to replay: %s", *seed, *profile, replay())
-	w := newWorld(t, &world{name: "main"}, agentCount)
+	hurtAndJudge(t, &world{name: "main"}, faults())
+}
+
+// hurtAndJudge makes a network, hurts it by these faults, and judges its history.
+func hurtAndJudge(t *testing.T, w *world, list []fault) {
+	t.Helper()
+	t.Logf("seed %d, profile %s; to replay: %s", *seed, *profile, replay(t))
+	newWorld(t, w, agentCount)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	run := &summary{Seed: *seed, Profile: *profile, Began: time.Now(), TLS: w.tls}
@@ -51,7 +58,7 @@ func TestChaos(t *testing.T) {
 	err := w.warmUp(ctx, run)
 	if err == nil {
 		w.load.rate.Store(loadRate)
-		err = w.hurt(ctx, run)
+		err = w.hurt(ctx, list, run)
 	}
 	stopAsking()
 	err = errors.Join(err, w.conclude(ctx, run))
@@ -59,27 +66,27 @@ func TestChaos(t *testing.T) {
 	beside.Wait()
 	run.conclude(w, err)
 	run.print(t)
-	if err := run.write(*outDir); err != nil {
+	if err := run.write(filepath.Join(*outDir, "summary-"+w.name+".json")); err != nil {
 		t.Error(err)
 	}
 	if err != nil || len(run.Violations) > 0 {
-		t.Errorf("to replay: %s", replay())
+		t.Errorf("to replay: %s", replay(t))
 	}
 }
 
 // replay is the command that does the same again.
-func replay() string {
-	return fmt.Sprintf("make chaos PROFILE=%s SEED=%d DURATION=%s HERD=%d ONLY=%q", *profile, *seed, *duration, size(), *only)
+func replay(t *testing.T) string {
+	return fmt.Sprintf("make chaos PROFILE=%s SEED=%d DURATION=%s HERD=%d ONLY=%q TESTFLAGS=\"-run %s\"", *profile, *seed, *duration, size(), *only, t.Name())
 }
 
-// faults are all of them.
+// faults are those of one coordinator.
 func faults() []fault {
 	return slices.Concat(processFaults(), networkFaults(), diskFaults(), agentFaults(), crowdFaults(), trustFaults(), hostileFaults())
 }
 
 // chosen are those that the command line wants, in a lane.
-func chosen(l lane) (list []fault) {
-	for _, f := range faults() {
+func chosen(of []fault, l lane) (list []fault) {
+	for _, f := range of {
 		wanted := *only == ""
 		for word := range strings.SplitSeq(*only, ",") {
 			wanted = wanted || strings.Contains(f.name, word)
@@ -92,12 +99,12 @@ func chosen(l lane) (list []fault) {
 }
 
 // hurt makes the faults of all lanes, each lane's one after the other.
-func (w *world) hurt(ctx context.Context, run *summary) error {
+func (w *world) hurt(ctx context.Context, list []fault, run *summary) error {
 	until := time.Now().Add(*duration)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range []lane{mainLane, slowLane, hostileLane} {
 		g.Go(func() error {
-			err := w.hurtLane(ctx, l, until, run)
+			err := w.hurtLane(ctx, chosen(list, l), until, run)
 			if err != nil {
 				w.log("%v", err)
 			}
@@ -109,10 +116,13 @@ func (w *world) hurt(ctx context.Context, run *summary) error {
 
 // hurtLane goes through the faults of a lane in an order that the seed tells: once, or again and again. Each
 // fault draws from a source of its own, so that it is the same whatever the others draw.
-func (w *world) hurtLane(ctx context.Context, l lane, until time.Time, run *summary) error {
-	list := chosen(l)
+func (w *world) hurtLane(ctx context.Context, list []fault, until time.Time, run *summary) error {
+	if len(list) == 0 {
+		return nil
+	}
+	l := list[0].lane
 	order := rand.New(rand.NewPCG(*seed, 1+uint64(l)))
-	for n := 0; len(list) > 0; n++ {
+	for n := 0; ; n++ {
 		order.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 		for i, f := range list {
 			if *profile != "quick" && !time.Now().Before(until) {
@@ -123,13 +133,12 @@ func (w *world) hurtLane(ctx context.Context, l lane, until time.Time, run *summ
 				return err
 			}
 			run.add(s)
-			w.log("%-40s %s; hurt %.1f s, back after %.1f s, delivered after %.1f s", f.name, s.Proof, s.Hurt, s.Reconnect, s.Drain)
+			w.log("%-40s %s; hurt %.1f s, whole after %.1f s, back after %.1f s, delivered after %.1f s", f.name, s.Proof, s.Hurt, s.Whole, s.Reconnect, s.Drain)
 		}
 		if *profile == "quick" {
 			return nil
 		}
 	}
-	return nil
 }
 
 // warmUp waits until every agent answers, and notes how large the programs are when nothing is to do again.
@@ -161,7 +170,7 @@ func (w *world) conclude(ctx context.Context, run *summary) error {
 	run.Report = history.Check(h)
 	run.Violations = append(run.Violations, w.decisions.check()...)
 	run.Tokens, run.Sessions = len(w.decisions.tokens), len(w.decisions.sessions)
-	return errors.Join(w.never(ctx, run), w.rebuild(ctx, run))
+	return errors.Join(w.never(ctx, run), w.sameEverywhere(ctx, run), w.neverDiffered(ctx, run), w.rebuild(ctx, run))
 }
 
 // drained waits until no measurement runs and no result waits.
@@ -185,6 +194,9 @@ func (w *world) drained(ctx context.Context) error {
 // history collects what the checker judges.
 func (w *world) history(ctx context.Context) (*history.History, error) {
 	if err := w.lives.catchUp(); err != nil {
+		return nil, err
+	}
+	if err := w.whole(ctx); err != nil {
 		return nil, err
 	}
 	tallies, folded, err := w.show(ctx, w.load.conn)

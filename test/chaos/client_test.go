@@ -7,9 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +14,9 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // has connections ask whether a coordinator is ready
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/elsewhere-net/elsewhere/internal/chaos"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -32,44 +32,77 @@ func host(a net.Addr) string {
 	return h
 }
 
-// client opens a connection to the coordinator's API from the core. It does not wait long to connect again,
+// client opens a connection to the coordinators' API from the core. It does not wait long to connect again,
 // since how long the network takes is what is measured.
 func (w *world) client(more ...grpc.DialOption) (*grpc.ClientConn, error) {
-	options := append([]grpc.DialOption{
+	return w.dial(append(w.asAdministrator(), more...)...)
+}
+
+// clientOf opens a connection to the API of one coordinator.
+func (w *world) clientOf(c *coordinator) (*grpc.ClientConn, error) {
+	return w.dialOne(c, w.asAdministrator()...)
+}
+
+// asAdministrator are the options of one who may do everything.
+func (w *world) asAdministrator() []grpc.DialOption {
+	if !w.tls {
+		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	}
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(credentials.NewTLS(w.trusting(nil))), grpc.WithPerRPCCredentials(bearer{w}),
+	}
+}
+
+// anyReady has each call go to a coordinator that says that it is ready.
+const anyReady = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}`
+
+// dial connects to the coordinators, of several to those that are ready.
+func (w *world) dial(more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	if !w.several {
+		return w.dialOne(w.coordinator, more...)
+	}
+	all := manual.NewBuilderWithScheme("coordinators")
+	var state resolver.State
+	for _, addr := range w.grpcAddrs() {
+		state.Addresses = append(state.Addresses, resolver.Address{Addr: addr})
+	}
+	all.InitialState(state)
+	return grpc.NewClient("coordinators:///all", append(w.patiently(), append(more, grpc.WithResolvers(all), grpc.WithDefaultServiceConfig(anyReady))...)...)
+}
+
+// dialOne connects to one coordinator.
+func (w *world) dialOne(c *coordinator, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+c.grpcAddr(), append(w.patiently(), more...)...)
+}
+
+// patiently are the options of all connections.
+func (w *world) patiently() []grpc.DialOption {
+	return []grpc.DialOption{
 		grpc.WithContextDialer(w.core.Dial),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64 << 20)), // a few herds are more than the 4 MiB that a client takes
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, MaxDelay: 500 * time.Millisecond}, MinConnectTimeout: 2 * time.Second,
 		}),
-	}, more...)
-	if !w.tls {
-		return grpc.NewClient("passthrough:///"+grpcAddr, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	}
-	token, err := os.ReadFile(filepath.Join(w.dataDir(), "admin.token"))
-	if err != nil {
-		return nil, err
-	}
-	return grpc.NewClient("passthrough:///"+grpcAddr, append(options,
-		grpc.WithTransportCredentials(credentials.NewTLS(w.trusting(nil))),
-		grpc.WithPerRPCCredentials(bearer(strings.TrimSpace(string(token)))))...)
 }
 
-// bearer is a client's token.
-type bearer string
+// bearer is an administrator's token, as it is now: a coordinator that lost all it had makes another one.
+type bearer struct{ w *world }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+	token, err := b.w.adminToken()
+	return map[string]string{"authorization": "Bearer " + token}, err
 }
 
 // RequireTransportSecurity implements credentials.PerRPCCredentials.
 func (bearer) RequireTransportSecurity() bool { return true }
 
-// healthy asks the coordinator whether it is ready.
-func (w *world) healthy(ctx context.Context) error {
+// healthy asks a coordinator whether it is ready.
+func (w *world) healthy(ctx context.Context, c *coordinator) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+httpAddr+"/readyz", http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.httpAddr()+"/readyz", http.NoBody)
 	if err != nil {
 		return err
 	}

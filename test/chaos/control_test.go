@@ -24,7 +24,7 @@ func TestThePowerCutIsSeen(t *testing.T) {
 		w.load.run(ctx, ctx, rand.New(rand.NewPCG(*seed, 0)))
 	}()
 	w.load.rate.Store(3 * loadRate)
-	proof, err := w.powerCut(t.Context(), w.coordinator, w.disk)
+	proof, err := w.powerCut(t.Context(), w.coordinator.machine())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,16 +53,16 @@ func TestThePowerCutIsSeen(t *testing.T) {
 // startWithoutPast starts the coordinator. Where it says that its log has lost something, and that it will go on
 // without the checkpoint, that is moved away.
 func (w *world) startWithoutPast(ctx context.Context) error {
-	err := w.startCoordinator(ctx)
+	err := w.bring(ctx, w.coordinator)
 	if err == nil {
 		return nil
 	}
 	if said := tail(w.coordinator.log()); !strings.Contains(said, "move fold.db away") {
 		return errors.Join(err, errors.New("it does not say what it misses: "+said))
 	}
-	fold := filepath.Join(w.dataDir(), "fold.db")
+	fold := filepath.Join(w.coordinator.dataDir(), "fold.db")
 	if err := os.Rename(fold, fold+".away"); err != nil {
 		return err
 	}
-	return w.startCoordinator(ctx)
+	return w.bring(ctx, w.coordinator)
 }

@@ -92,8 +92,8 @@ func replayed(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 				return "", err
 			}
 			sent, acked := 0, 0
-			for range 2 {
-				s, n, err := w.sendAgain(ctx, a, epoch, batches)
+			for _, c := range []*coordinator{w.coordinator, w.coordinators[len(w.coordinators)-1]} {
+				s, n, err := w.sendAgain(ctx, delivering{a, c, epoch}, batches)
 				if err != nil {
 					return "", err
 				}
@@ -164,8 +164,8 @@ func resultOf(ctx context.Context, service pb.MeasurementServiceClient, j histor
 	}
 }
 
-// as opens a connection to the coordinator with an agent's identity.
-func (w *world) as(a *agent) (*grpc.ClientConn, error) {
+// as opens a connection to a coordinator with an agent's identity.
+func (w *world) as(a *agent, c *coordinator) (*grpc.ClientConn, error) {
 	option := grpc.WithTransportCredentials(insecure.NewCredentials())
 	if w.tls {
 		dir := filepath.Join(a.data, "identity")
@@ -175,7 +175,7 @@ func (w *world) as(a *agent) (*grpc.ClientConn, error) {
 		}
 		option = grpc.WithTransportCredentials(credentials.NewTLS(w.trusting(&pair)))
 	}
-	return grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.core.Dial), option)
+	return w.dialOne(c, option)
 }
 
 // register introduces an agent, whose vantage is not of interest.
@@ -185,14 +185,21 @@ func register(ctx context.Context, conn *grpc.ClientConn, id string, epoch uint6
 	})
 }
 
+// delivering is who delivers to whom, of which epoch.
+type delivering struct {
+	*agent
+	to    *coordinator
+	epoch uint64
+}
+
 // sendAgain sends batches as an agent, in a session of its own, until all are acknowledged.
-func (w *world) sendAgain(ctx context.Context, a *agent, epoch uint64, batches []*pb.ResultBatch) (sent, acked int, err error) {
-	conn, err := w.as(a)
+func (w *world) sendAgain(ctx context.Context, a delivering, batches []*pb.ResultBatch) (sent, acked int, err error) {
+	conn, err := w.as(a.agent, a.to)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer conn.Close()
-	r, err := register(ctx, conn, a.id, epoch)
+	r, err := register(ctx, conn, a.id, a.epoch)
 	if err != nil {
 		return 0, 0, fmt.Errorf("registering as %s: %w", a.id, err)
 	}
@@ -200,7 +207,7 @@ func (w *world) sendAgain(ctx context.Context, a *agent, epoch uint64, batches [
 	if err != nil {
 		return 0, 0, err
 	}
-	hello := &pb.Hello{Agent: a.id, Credential: r.GetCredential(), Session: r.GetSession(), Epoch: epoch}
+	hello := &pb.Hello{Agent: a.id, Credential: r.GetCredential(), Session: r.GetSession(), Epoch: a.epoch}
 	if err := stream.Send(&pb.ReportRequest{Message: &pb.ReportRequest_Hello{Hello: hello}}); err != nil {
 		return 0, 0, err
 	}

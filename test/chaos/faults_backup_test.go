@@ -14,9 +14,9 @@ import (
 // elsewhere runs the command line in the core, as the administrator, and returns what it says.
 func (w *world) elsewhere(ctx context.Context, args ...string) (string, error) {
 	words := append([]string{filepath.Join(w.bin, "elsewhere")}, args...)
-	words = append(words, "--coordinator", grpcAddr)
+	words = append(words, "--coordinator", strings.Join(w.grpcAddrs(), ","))
 	if w.tls {
-		words = append(words, "--ca", filepath.Join(w.dataDir(), "ca.pem"), "--token", "@"+filepath.Join(w.dataDir(), "admin.token"))
+		words = append(words, "--ca", filepath.Join(w.coordinator.dataDir(), "ca.pem"), "--token", "@"+filepath.Join(w.coordinator.dataDir(), "admin.token"))
 	} else {
 		words = append(words, "--insecure")
 	}
@@ -40,7 +40,7 @@ func logRestored(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 		resume()
 		return wound{}, err
 	}
-	before, err := w.status(ctx) // what other faults write after the backup is lost, as is said
+	before, err := w.status(ctx, w.coordinator) // what other faults write after the backup is lost, as is said
 	backup := ""
 	if err == nil {
 		backup, err = w.elsewhere(ctx, "backup", file)
@@ -50,26 +50,26 @@ func logRestored(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 		err = errors.Join(passing(ctx, 3*time.Second), w.coordinator.kill())
 	}
 	if err == nil {
-		_, err = damage(w.dataDir(), r)
+		_, err = damage(w.coordinator.dataDir(), r)
 	}
 	if err != nil {
 		return wound{}, errors.Join(err, lift(ctx))
 	}
 	return wound{
 		struck: func(ctx context.Context) (string, error) {
-			said, err := w.refuses(ctx)
+			said, err := w.refusesToStart(ctx, w.coordinator)
 			if err != nil {
 				return "", err
 			}
 			// Its token and its authority are in the backup; the command that restores asks nobody.
-			restored, err := w.core.Output(ctx, filepath.Join(w.bin, "elsewhere"), "restore", file, "--data-dir", w.dataDir()+".restored")
+			restored, err := w.core.Output(ctx, filepath.Join(w.bin, "elsewhere"), "restore", file, "--data-dir", w.coordinator.dataDir()+".restored")
 			if err != nil {
 				return "", err
 			}
-			if err := errors.Join(os.RemoveAll(w.dataDir()), os.Rename(w.dataDir()+".restored", w.dataDir()), w.disk.sync(ctx), w.startCoordinator(ctx)); err != nil {
+			if err := errors.Join(os.RemoveAll(w.coordinator.dataDir()), os.Rename(w.coordinator.dataDir()+".restored", w.coordinator.dataDir()), w.coordinator.disk.sync(ctx), w.bring(ctx, w.coordinator)); err != nil {
 				return "", err
 			}
-			after, err := w.status(ctx)
+			after, err := w.status(ctx, w.coordinator)
 			if err == nil && after.GetPosition() < before.GetPosition() {
 				err = fmt.Errorf("the log is at %d, and was at %d", after.GetPosition(), before.GetPosition())
 			}

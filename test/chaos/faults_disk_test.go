@@ -60,34 +60,35 @@ func agentDiskFull(_ context.Context, w *world, _ *rand.Rand) (wound, error) {
 
 // coordinatorDiskFull leaves the coordinator no room until it says that it is not ready. When there is room
 // again, it goes on, or ends by itself and is started again, as systemd would.
-func coordinatorDiskFull(_ context.Context, w *world, _ *rand.Rand) (wound, error) {
-	if err := w.disk.fill(); err != nil {
+func coordinatorDiskFull(_ context.Context, w *world, r *rand.Rand) (wound, error) {
+	c := w.anyCoordinator(r)
+	if err := c.disk.fill(); err != nil {
 		return wound{}, err
 	}
 	return wound{
 		struck: func(ctx context.Context) (string, error) {
 			said := ""
 			err := eventually(ctx, "the coordinator to miss the room", func(ctx context.Context) error {
-				if bad := w.healthy(ctx); bad != nil {
+				if bad := w.healthy(ctx, c); bad != nil {
 					said = bad.Error()
 					return nil
 				}
 				return errors.New("it is ready all the same")
 			})
-			room, roomErr := w.disk.room()
+			room, roomErr := c.disk.room()
 			return fmt.Sprintf("%d bytes were free; the coordinator said %q", room, said), errors.Join(err, roomErr)
 		},
 		heal: func(ctx context.Context) error {
-			if err := w.disk.free(ctx); err != nil {
+			if err := c.disk.free(ctx); err != nil {
 				return err
 			}
 			return eventually(ctx, "the coordinator to come back", func(ctx context.Context) error {
-				if !w.coordinator.alive() {
-					if err := w.coordinator.start(ctx); err != nil {
+				if !c.alive() {
+					if err := c.start(ctx); err != nil {
 						return err
 					}
 				}
-				return w.load.writes(ctx)
+				return w.writesAt(ctx, c)
 			})
 		},
 	}, nil
@@ -118,26 +119,27 @@ func flip(name string, r *rand.Rand, count int, between [2]int64) error {
 // the first checkpoint is written.
 const soon = 15 * time.Second
 
-// refuses starts the coordinator, which has to end by itself and to say why.
-func (w *world) refuses(ctx context.Context) (said string, err error) {
-	if err := w.startCoordinator(ctx); err != nil && !errors.Is(err, errEnded) {
+// refusesToStart starts a coordinator, which has to end by itself and to say why.
+func (w *world) refusesToStart(ctx context.Context, c *coordinator) (said string, err error) {
+	if err := w.bring(ctx, c); err != nil && !errors.Is(err, errEnded) {
 		return "", err
 	}
-	_, done := w.coordinator.process()
+	_, done := c.process()
 	select {
 	case <-done:
 	case <-time.After(soon):
 		return "", errors.New("it goes on with damaged data")
 	}
-	lines := strings.Split(tail(w.coordinator.log()), "\n")
+	lines := strings.Split(tail(c.log()), "\n")
 	return lines[len(lines)-1], nil
 }
 
 // checkpointDamaged flips bits of the fold's file while the coordinator is down. It has to refuse it, and to go on
 // from the log alone when that is moved away, as it says.
 func checkpointDamaged(_ context.Context, w *world, r *rand.Rand) (wound, error) {
-	fold := filepath.Join(w.dataDir(), "fold.db")
-	if err := w.coordinator.kill(); err != nil {
+	c := w.anyCoordinator(r)
+	fold := filepath.Join(c.dataDir(), "fold.db")
+	if err := c.kill(); err != nil {
 		return wound{}, err
 	}
 	info, err := os.Stat(fold)
@@ -150,14 +152,14 @@ func checkpointDamaged(_ context.Context, w *world, r *rand.Rand) (wound, error)
 	}
 	return wound{
 		struck: func(ctx context.Context) (string, error) {
-			said, err := w.refuses(ctx)
+			said, err := w.refusesToStart(ctx, c)
 			if err == nil && !strings.Contains(said, "fold.db") {
 				err = errors.New("it does not say what to move away")
 			}
 			return fmt.Sprintf("%d bits of %d bytes were flipped; the coordinator said %q", flips, info.Size(), said), err
 		},
 		heal: func(ctx context.Context) error {
-			return errors.Join(os.Rename(fold, fold+".damaged"), w.startCoordinator(ctx))
+			return errors.Join(os.Rename(fold, fold+".damaged"), w.bring(ctx, c))
 		},
 	}, nil
 }
@@ -170,23 +172,23 @@ func logDamaged(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 	if err := errors.Join(passing(ctx, 3*time.Second), w.coordinator.kill()); err != nil {
 		return wound{}, err
 	}
-	whole := w.dataDir() + ".whole"
-	if out, err := exec.CommandContext(ctx, "cp", "-a", w.dataDir(), whole).CombinedOutput(); err != nil {
+	whole := w.coordinator.dataDir() + ".whole"
+	if out, err := exec.CommandContext(ctx, "cp", "-a", w.coordinator.dataDir(), whole).CombinedOutput(); err != nil {
 		return wound{}, fmt.Errorf("cp: %w: %s", err, out)
 	}
-	size, err := damage(w.dataDir(), r)
+	size, err := damage(w.coordinator.dataDir(), r)
 	if err != nil {
 		return wound{}, err
 	}
 	return wound{
 		struck: func(ctx context.Context) (string, error) {
-			said, err := w.refuses(ctx)
+			said, err := w.refusesToStart(ctx, w.coordinator)
 			return fmt.Sprintf("a bit of %d bytes was flipped; the coordinator said %q", size, said), err
 		},
 		heal: func(ctx context.Context) error {
-			err := errors.Join(os.RemoveAll(w.dataDir()), os.Rename(whole, w.dataDir()))
+			err := errors.Join(os.RemoveAll(w.coordinator.dataDir()), os.Rename(whole, w.coordinator.dataDir()))
 			// A copy that the disk does not have yet would be gone with the next power cut.
-			return errors.Join(err, w.disk.sync(ctx), w.startCoordinator(ctx))
+			return errors.Join(err, w.coordinator.disk.sync(ctx), w.bring(ctx, w.coordinator))
 		},
 	}, nil
 }

@@ -213,7 +213,7 @@ func (w *world) evilOnce(ctx context.Context, mode string) (d deed, err error) {
 	p := &program{w: w, name: name, where: w.hostile, args: func() []string {
 		// The machine is small: who floods shall not take it from the others.
 		return []string{
-			"nice", "-n", "10", filepath.Join(w.bin, "hostile-agent"), "--coordinator", grpcAddr, "--id", name, "--mode", mode, "--for", hostileFor,
+			"nice", "-n", "10", filepath.Join(w.bin, "hostile-agent"), "--coordinator", w.coordinator.grpcAddr(), "--id", name, "--mode", mode, "--for", hostileFor,
 			"--data-dir", filepath.Join(w.dir, name), "--join", token,
 		}
 	}}
@@ -323,7 +323,7 @@ func (w *world) robIn(ctx context.Context, n int64, mode string) (did theft, err
 		p := &program{w: w, name: fmt.Sprintf("thief-%d-%s", n, mode), where: w.hostile, args: func() []string {
 			return []string{
 				"nice", "-n", "10", filepath.Join(w.bin, "hostile-coordinator"), "--grpc-addr", hostileIP + ":7700", "--nats-addr", hostileIP + ":7702",
-				"--ca", filepath.Join(w.dataDir(), "ca.pem"), "--key", filepath.Join(w.dataDir(), "ca.key"), "--mode", mode, "--for", "3s", "--rate", "2000",
+				"--ca", filepath.Join(w.coordinator.dataDir(), "ca.pem"), "--key", filepath.Join(w.coordinator.dataDir(), "ca.key"), "--mode", mode, "--for", "3s", "--rate", "2000",
 				"--target", fmt.Sprintf("198.18.20.%d:443", 1+n%250), "--victims", "10.66.0.1,169.254.169.254",
 			}
 		}}

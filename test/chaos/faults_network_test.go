@@ -98,7 +98,7 @@ func rebinding(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 	a := w.anyone(r)
 	began := time.Now()
 	err := w.core.NFT(ctx, translating("rebinding", a)+fmt.Sprintf("chain post { type nat hook postrouting priority 100;\n"+
-		"ip saddr %s ip daddr %s meta l4proto tcp counter snat ip to %s:20000-29999\n}\n}\n", a.ip, coordinatorIP, coreIP))
+		"ip saddr %s ip daddr %s meta l4proto tcp counter snat ip to %s:20000-29999\n}\n}\n", a.ip, coordinatorIPs, coreIP))
 	if err != nil {
 		return wound{}, err
 	}

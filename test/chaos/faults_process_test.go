@@ -29,15 +29,19 @@ func processFaults() []fault {
 		}})
 	}
 	for _, point := range coordinatorPoints() {
-		all = append(all, fault{name: "F3 coordinator killed at " + point, inject: func(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
-			passes := 30
-			if strings.HasPrefix(point, "checkpoint") { // about one a second
-				passes = 3
-			}
-			return w.dieAt(ctx, w.coordinator, point, 1+r.IntN(passes))
-		}})
+		all = append(all, coordinatorKilledAt(point))
 	}
 	return all
+}
+
+func coordinatorKilledAt(point string) fault {
+	return fault{name: "F3 coordinator killed at " + point, inject: func(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
+		passes := 30
+		if strings.HasPrefix(point, "checkpoint") { // about one a second
+			passes = 3
+		}
+		return w.dieAt(ctx, w.anyCoordinator(r).program, point, 1+r.IntN(passes))
+	}}
 }
 
 // agentPoints and coordinatorPoints are where programs can be told to die, as package chaos of the program is
@@ -84,7 +88,7 @@ func agentKilled(_ context.Context, w *world, r *rand.Rand) (wound, error) {
 }
 
 func coordinatorKilled(_ context.Context, w *world, r *rand.Rand) (wound, error) {
-	return w.killed(w.coordinator, time.Duration(r.IntN(1000))*time.Millisecond), nil
+	return w.killed(w.anyCoordinator(r).program, time.Duration(r.IntN(1000))*time.Millisecond), nil
 }
 
 // passing waits; what is waited for is nothing but time, in which the load goes on.
@@ -146,15 +150,21 @@ func agentStopped(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 }
 
 func coordinatorStopped(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
-	return w.coordinator.halted(ctx, time.Duration(2000+r.IntN(6000))*time.Millisecond)
+	return w.anyCoordinator(r).halted(ctx, time.Duration(2000+r.IntN(6000))*time.Millisecond)
 }
 
 // enough is how many results have to be acknowledged before a cut of the coordinator's power counts.
 const enough = 500
 
-// powerCut cuts the power of a program and its disk: nothing of what the kernel has not written yet is there
-// when it comes back.
-func (w *world) powerCut(ctx context.Context, p *program, d *disk) (string, error) {
+// machine is a program and the disk that it writes to.
+type machine struct {
+	*program
+	disk *disk
+}
+
+// powerCut cuts the power of some machines at one moment: nothing of what their kernels have not written yet is there
+// when they come back.
+func (w *world) powerCut(ctx context.Context, machines ...machine) (string, error) {
 	acked := 0
 	if err := eventually(ctx, "results to be acknowledged", func(context.Context) error {
 		err := w.lives.catchUp()
@@ -165,26 +175,38 @@ func (w *world) powerCut(ctx context.Context, p *program, d *disk) (string, erro
 	}); err != nil {
 		return "", err
 	}
-	if err := p.halt(ctx); err != nil {
-		return "", err
+	names := make([]string, len(machines))
+	for i, m := range machines {
+		names[i] = m.name
+		if err := m.signal(syscall.SIGSTOP); err != nil { // all of them, and then they are waited for
+			return "", err
+		}
 	}
-	image, err := d.snapshot(ctx)
-	if err != nil {
-		return "", err
+	for _, m := range machines {
+		if err := m.halt(ctx); err != nil {
+			return "", err
+		}
 	}
-	if err := errors.Join(p.kill(), d.revert(ctx, image)); err != nil {
-		return "", err
+	for _, m := range machines {
+		image, err := m.disk.snapshot(ctx)
+		if err != nil {
+			return "", err
+		}
+		if err := errors.Join(m.kill(), m.disk.revert(ctx, image)); err != nil {
+			return "", err
+		}
 	}
-	return fmt.Sprintf("%s lost its power, and its disk all that was not synced; %d results were acknowledged before", p.name, acked), nil
+	return fmt.Sprintf("%s lost power, and with it all that was not synced; %d results were acknowledged before", strings.Join(names, ", "), acked), nil
 }
 
 func coordinatorPowerCut(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
+	c := w.anyCoordinator(r)
 	if err := passing(ctx, time.Duration(r.IntN(2000))*time.Millisecond); err != nil {
 		return wound{}, err
 	}
 	return wound{
-		struck: func(ctx context.Context) (string, error) { return w.powerCut(ctx, w.coordinator, w.disk) },
-		heal:   w.startCoordinator,
+		struck: func(ctx context.Context) (string, error) { return w.powerCut(ctx, c.machine()) },
+		heal:   func(ctx context.Context) error { return w.bring(ctx, c) },
 	}, nil
 }
 
@@ -194,7 +216,7 @@ func agentPowerCut(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 	}
 	first := w.agents[0]
 	return wound{
-		struck: func(ctx context.Context) (string, error) { return w.powerCut(ctx, first.program, first.disk) },
+		struck: func(ctx context.Context) (string, error) { return w.powerCut(ctx, machine{first.program, first.disk}) },
 		heal:   first.start,
 	}, nil
 }

@@ -56,10 +56,14 @@ func runHerd(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	coordinators, err := os.ReadFile(filepath.Join(dir, "coordinators"))
+	if err != nil {
+		return err
+	}
 	for i, line := range slices.Collect(strings.Lines(string(tokens))) {
 		id, token, _ := strings.Cut(strings.TrimSpace(line), " ")
 		options := agentpkg.Options{
-			Coordinators: []string{grpcAddr}, DataDir: filepath.Join(dir, fmt.Sprint(i)), ID: id, Join: token,
+			Coordinators: strings.Split(strings.TrimSpace(string(coordinators)), ","), DataDir: filepath.Join(dir, fmt.Sprint(i)), ID: id, Join: token,
 			Vantage: herdVantage(),
 			Env: &probe.Env{
 				Resolvers: []netip.AddrPort{netip.MustParseAddrPort(targetsIP + ":53")}, Hints: []netip.AddrPort{},
@@ -152,6 +156,9 @@ func (w *world) inviteHerd(ctx context.Context, dir string) error {
 	if err := errors.Join(g.Wait(), os.MkdirAll(dir, 0o755)); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(dir, "coordinators"), []byte(strings.Join(w.grpcAddrs(), ",")), 0o600); err != nil {
+		return err
+	}
 	return os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 }
 
@@ -181,7 +188,7 @@ func crowdFaults() []fault {
 	}
 }
 
-// stampede kills the coordinator while the herd is connected: all of it comes back at once.
+// stampede kills all coordinators while the herd is connected: all of it comes back at once.
 func stampede(ctx context.Context, w *world, _ *rand.Rand) (wound, error) {
 	herd, err := w.startHerd(ctx)
 	if err != nil {
@@ -189,10 +196,7 @@ func stampede(ctx context.Context, w *world, _ *rand.Rand) (wound, error) {
 	}
 	return wound{
 		struck: func(ctx context.Context) (string, error) {
-			if err := w.coordinator.kill(); err != nil {
-				return "", err
-			}
-			if err := w.startCoordinator(ctx); err != nil {
+			if err := errors.Join(w.killAll(w.coordinators...), w.bring(ctx, w.coordinators...)); err != nil {
 				return "", err
 			}
 			ready := time.Now()

@@ -71,7 +71,10 @@ func (n number) in(e chaos.Event) bool {
 
 // programs are those that tell of themselves, with the names of the agents.
 func (l *lives) programs() map[string]string {
-	names := map[string]string{"coordinator": ""}
+	names := map[string]string{}
+	for _, c := range l.world.coordinators {
+		names[c.name] = ""
+	}
 	for _, a := range slices.Concat(l.world.agents, l.twins) {
 		names[a.name] = a.id
 	}

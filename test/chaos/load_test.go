@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -143,9 +144,11 @@ func (l *load) measure(ctx context.Context, spec *pb.Spec) (id string) {
 	opened := time.Now()
 	call, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	var header metadata.MD
 	m, err := pb.NewMeasurementServiceClient(l.conn).CreateMeasurement(call, &pb.CreateMeasurementRequest{
 		Spec: spec, From: region, Limit: 100, Timeout: durationpb.New(measurementTimeout),
-	})
+	}, grpc.Header(&header))
+	ctx = knowing(ctx, header)
 	l.mu.Lock()
 	if err != nil {
 		l.refused++ // it may be open all the same
@@ -166,17 +169,44 @@ func (l *load) measure(ctx context.Context, spec *pb.Spec) (id string) {
 	return id
 }
 
-// writes opens a measurement and cancels it: the log takes what comes.
-func (l *load) writes(ctx context.Context) error {
+// positionHeader is what an answer tells of the log; who sends it back is told nothing older, by no coordinator.
+const positionHeader = "elsewhere-position"
+
+// knowing is for calls of one who has had an answer.
+func knowing(ctx context.Context, answer metadata.MD) context.Context {
+	for _, position := range answer.Get(positionHeader) {
+		ctx = metadata.AppendToOutgoingContext(ctx, positionHeader, position)
+	}
+	return ctx
+}
+
+// writes opens a measurement and cancels it, if the log takes what comes.
+func (l *load) writes(ctx context.Context, conn *grpc.ClientConn) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	service := pb.NewMeasurementServiceClient(l.conn)
-	m, err := service.CreateMeasurement(ctx, &pb.CreateMeasurementRequest{Spec: question(3, rand.New(rand.NewPCG(0, 0))), From: region, Limit: 1})
+	service := pb.NewMeasurementServiceClient(conn)
+	var header metadata.MD
+	m, err := service.CreateMeasurement(ctx, &pb.CreateMeasurementRequest{
+		Spec: question(3, rand.New(rand.NewPCG(0, 0))), From: region, Limit: 1,
+	}, grpc.Header(&header))
 	if err != nil {
 		return err
 	}
-	_, err = service.CancelMeasurement(ctx, &pb.CancelMeasurementRequest{Id: m.GetMeasurement().GetId()})
+	l.mu.Lock()
+	l.created = append(l.created, m.GetMeasurement().GetId())
+	l.mu.Unlock()
+	_, err = service.CancelMeasurement(knowing(ctx, header), &pb.CancelMeasurementRequest{Id: m.GetMeasurement().GetId()})
 	return err
+}
+
+// writesAt does so at one coordinator.
+func (w *world) writesAt(ctx context.Context, c *coordinator) error {
+	conn, err := w.clientOf(c)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return w.load.writes(ctx, conn)
 }
 
 // watch follows a measurement until it is closed or the stream breaks.

@@ -48,6 +48,7 @@ type strike struct {
 	At        time.Time `json:"at"`
 	Proof     string    `json:"proof"`
 	Hurt      float64   `json:"hurt_seconds"`      // from the fault to its end
+	Whole     float64   `json:"whole_seconds"`     // from its end until all coordinators said the same
 	Reconnect float64   `json:"reconnect_seconds"` // from its end until every agent had answered again
 	Drain     float64   `json:"drain_seconds"`     // … and all that was spooled by then was acknowledged
 }
@@ -76,6 +77,12 @@ func (w *world) suffer(ctx context.Context, f fault, r *rand.Rand) (strike, erro
 	s.Hurt = healed.Sub(s.At).Seconds()
 	if err != nil {
 		return s, err
+	}
+	if f.lane == mainLane {
+		if err := w.whole(ctx); err != nil {
+			return s, fmt.Errorf("%s: the coordinators are not one service again: %w", f.name, err)
+		}
+		s.Whole = time.Since(healed).Seconds()
 	}
 	s.Reconnect, s.Drain, err = w.recover(ctx, healed, w.of(f.lane))
 	if err != nil {
@@ -130,10 +137,12 @@ func (w *world) dieAt(ctx context.Context, p *program, point string, pass int) (
 	return wound{struck: struck, heal: func(ctx context.Context) error { return w.restart(ctx, p) }}, nil
 }
 
-// restart starts a program again, and waits for the coordinator to be ready if it is that.
+// restart starts a program again, and waits until it is ready if it is a coordinator.
 func (w *world) restart(ctx context.Context, p *program) error {
-	if p == w.coordinator {
-		return w.startCoordinator(ctx)
+	for _, c := range w.coordinators {
+		if c.program == p {
+			return w.bring(ctx, c)
+		}
 	}
 	return p.start(ctx)
 }

@@ -14,16 +14,16 @@ func (w *world) impose(ctx context.Context, name string, rules ...string) error 
 	return w.core.NFT(ctx, fmt.Sprintf("table inet fault_%s {\nchain forward { type filter hook forward priority 0;\n%s\n}\n}\n", name, strings.Join(rules, "\n")))
 }
 
-// untracked has the core remember no connection between agents and the coordinator but of those that a table translates:
+// untracked has the core remember no connection between agents and coordinators but of those that a table translates:
 // a NAT takes no connection that is remembered already, and all are as soon as anybody's is translated.
 const untracked = "table inet untracked {\nchain pre { type filter hook prerouting priority -300;\n" +
-	"ip daddr " + coordinatorIP + " meta mark != 1 notrack\nip saddr " + coordinatorIP + " ip daddr != " + coreIP + " notrack\n}\n}\n"
+	"ip daddr " + coordinatorIPs + " meta mark != 1 notrack\nip saddr " + coordinatorIPs + " ip daddr != " + coreIP + " notrack\n}\n}\n"
 
-// translating begins a table that translates what agents say to the coordinator.
+// translating begins a table that translates what agents say to coordinators.
 func translating(name string, agents ...*agent) string {
 	var rules []string
 	for _, a := range agents {
-		rules = append(rules, fmt.Sprintf("ip saddr %s ip daddr %s meta mark set 1", a.ip, coordinatorIP))
+		rules = append(rules, fmt.Sprintf("ip saddr %s ip daddr %s meta mark set 1", a.ip, coordinatorIPs))
 	}
 	return fmt.Sprintf("table inet fault_%s {\nchain first { type filter hook prerouting priority -310;\n%s\n}\n", name, strings.Join(rules, "\n"))
 }
@@ -67,10 +67,10 @@ func (w *world) matched(ctx context.Context, name string, least int) (total int,
 	return total, err
 }
 
-// between are rules for packets between an agent and the coordinator, in both directions.
+// between are rules for packets between an agent and the coordinators, in both directions.
 func between(a *agent, then string) []string {
 	return []string{
-		fmt.Sprintf("ip saddr %s ip daddr %s %s", a.ip, coordinatorIP, then),
-		fmt.Sprintf("ip saddr %s ip daddr %s %s", coordinatorIP, a.ip, then),
+		fmt.Sprintf("ip saddr %s ip daddr %s %s", a.ip, coordinatorIPs, then),
+		fmt.Sprintf("ip saddr %s ip daddr %s %s", coordinatorIPs, a.ip, then),
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -76,6 +74,7 @@ func (d *decisions) check() []string {
 
 // raced has many clients want the same tokens and the same sessions, while the coordinator is killed.
 func raced(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
+	c := w.anyCoordinator(r)
 	names := make([]string, races)
 	tokens := make([]string, races)
 	for i := range names {
@@ -99,10 +98,10 @@ func raced(ctx context.Context, w *world, r *rand.Rand) (wound, error) {
 		}
 		err := passing(ctx, time.Duration(r.IntN(100))*time.Millisecond)
 		if err == nil {
-			err = w.coordinator.kill()
+			err = c.kill()
 		}
 		if err == nil {
-			err = errors.Join(w.startCoordinator(ctx), passing(ctx, 2*time.Second))
+			err = errors.Join(w.bring(ctx, c), passing(ctx, 2*time.Second))
 		}
 		stop()
 		wg.Wait()
@@ -136,7 +135,7 @@ func (w *world) race(ctx context.Context, name, token string) {
 		}
 		option = grpc.WithTransportCredentials(credentials.NewTLS(w.trusting(&tls.Certificate{Certificate: chain, PrivateKey: key})))
 	}
-	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.core.Dial), option)
+	conn, err := w.dial(option)
 	if err != nil {
 		return
 	}
@@ -165,8 +164,7 @@ func (w *world) enrol(ctx context.Context, call history.Call, key *ecdsa.Private
 	if err != nil {
 		return nil
 	}
-	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(w.core.Dial),
-		grpc.WithTransportCredentials(credentials.NewTLS(w.trusting(nil))))
+	conn, err := w.dial(grpc.WithTransportCredentials(credentials.NewTLS(w.trusting(nil))))
 	if err != nil {
 		return nil
 	}
@@ -199,13 +197,17 @@ func (w *world) trusting(mine *tls.Certificate) *tls.Config {
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, // VerifyConnection does
 		VerifyConnection: func(state tls.ConnectionState) error {
-			authority, err := os.ReadFile(filepath.Join(w.dataDir(), "ca.pem"))
+			authority, err := w.secret("ca.pem")
 			if err != nil {
 				return err
 			}
 			pool := x509.NewCertPool()
 			pool.AppendCertsFromPEM(authority)
-			_, err = state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: coordinatorIP, Roots: pool})
+			for _, c := range w.coordinators { // crypto/tls does not tell which address was dialed
+				if _, err = state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: c.ip, Roots: pool}); err == nil {
+					return nil
+				}
+			}
 			return err
 		},
 	}

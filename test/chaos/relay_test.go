@@ -43,7 +43,7 @@ func newRelay(ctx context.Context, w *world, delay, jitter time.Duration) (*rela
 			return nil, err
 		}
 		r.listeners = append(r.listeners, l)
-		go r.accept(l, net.JoinHostPort(coordinatorIP, port))
+		go r.accept(l, net.JoinHostPort(w.coordinator.ip, port))
 	}
 	return r, nil
 }
@@ -131,7 +131,7 @@ func (w *world) divert(ctx context.Context, name string, agents []*agent, to fun
 	var rules, straight []string
 	for _, a := range agents {
 		for port := range relayPorts {
-			rules = append(rules, fmt.Sprintf("ip saddr %s ip daddr %s tcp dport %s counter %s", a.ip, coordinatorIP, port, to(port)))
+			rules = append(rules, fmt.Sprintf("ip saddr %s ip daddr %s tcp dport %s counter %s", a.ip, w.coordinator.ip, port, to(port)))
 		}
 		straight = append(straight, between(a, "meta l4proto tcp reject with tcp reset")...)
 	}

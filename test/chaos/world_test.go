@@ -24,15 +24,13 @@ import (
 
 // Where the coordinator is, and the targets. A namespace's link to the core has a /24 of its own.
 const (
-	coreIP        = "10.77.1.1" // on the link to the coordinator
-	coordinatorIP = "10.77.1.2"
-	grpcAddr      = coordinatorIP + ":7700"
-	httpAddr      = coordinatorIP + ":7701"
-	natsAddr      = coordinatorIP + ":7702"
-	targetsIP     = "10.77.2.2"
-	targetNet     = "198.18.0.0/15" // for benchmarks (RFC 2544): each address of it is a target
-	spareIP       = "10.77.4.2"
-	control       = "198.18.255.1:443"
+	coreIP = "10.77.1.1" // on the link to the first coordinator
+	// coordinatorIPs are where coordinators are, one or three, in the words of nftables.
+	coordinatorIPs = "{ 10.77.1.2, 10.77.8.2, 10.77.9.2 }"
+	targetsIP      = "10.77.2.2"
+	targetNet      = "198.18.0.0/15" // for benchmarks (RFC 2544): each address of it is a target
+	spareIP        = "10.77.4.2"
+	control        = "198.18.255.1:443"
 	// silentNet never answers.
 	silentNet = "198.18.9.0/24"
 	// forbidden is where no agent may ever send a packet to.
@@ -53,7 +51,7 @@ const prefix = "ewc-"
 // space is a network namespace.
 type space = namespace.Named
 
-// world is a network: a core that routes, the coordinator, agents, targets, each in a namespace of its own.
+// world is a network: a core that routes, one coordinator or three, agents, targets, each in a namespace of its own.
 type world struct {
 	t    testing.TB
 	name string // of the world, where there are several
@@ -66,18 +64,21 @@ type world struct {
 	life time.Duration
 	log  func(format string, args ...any)
 
-	core, coordinatorSpace, targets, nowhere, spare, hostile, captive space
+	// several has three coordinators be one service.
+	several bool
 
-	coordinator *program
-	disk        *disk // the coordinator's
-	agents      []*agent
-	lives       lives
-	load        *load
-	visits      visits
-	decisions   decisions
-	herds       int          // how often the herd had to be made anew
-	evils       atomic.Int64 // how many hostile programs there were
-	trust       sync.Mutex   // held by a fault that is about trust
+	core, targets, nowhere, spare, hostile, captive space
+
+	coordinators []*coordinator
+	coordinator  *coordinator // the first of them
+	agents       []*agent
+	lives        lives
+	load         *load
+	visits       visits
+	decisions    decisions
+	herds        int          // how often the herd had to be made anew
+	evils        atomic.Int64 // how many hostile programs there were
+	trust        sync.Mutex   // held by a fault that is about trust
 
 	closing sync.Once
 	spaces  []space
@@ -107,7 +108,7 @@ func newWorld(t testing.TB, w *world, agents int) *world {
 	ctx := t.Context()
 	for _, step := range []func(context.Context) error{
 		func(ctx context.Context) error { return namespace.RemoveLeft(ctx, prefix) }, removeDirs,
-		func(ctx context.Context) error { return w.wire(ctx, agents) }, w.makeDisks, w.listenAtTargets, w.startCoordinator, w.startAgents,
+		func(ctx context.Context) error { return w.wire(ctx, agents) }, w.makeDisks, w.listenAtTargets, w.startCoordinators, w.startAgents,
 	} {
 		if err := step(ctx); err != nil {
 			t.Fatal(err)
@@ -142,28 +143,32 @@ func needs(t testing.TB) string {
 
 // wire makes the namespaces and their links.
 func (w *world) wire(ctx context.Context, agents int) error {
-	w.core, w.coordinatorSpace = w.space("core"), w.space("coordinator")
+	w.core = w.space("core")
 	w.targets, w.nowhere, w.spare = w.space("targets"), w.space("nowhere"), w.space("spare")
 	w.hostile, w.captive = w.space("hostile"), w.space("captive")
-	places := []space{w.coordinatorSpace, w.targets, w.nowhere, w.spare, w.hostile, w.captive}
-	const firstAgent = 6 // of them
+	places := map[int]space{2: w.targets, 3: w.nowhere, 4: w.spare, 5: w.hostile, 6: w.captive}
+	if w.several {
+		w.coordinators = []*coordinator{w.newCoordinator("c-1", 1), w.newCoordinator("c-2", 8), w.newCoordinator("c-3", 9)}
+		places[8], places[9] = w.coordinators[1].where, w.coordinators[2].where
+	} else {
+		w.coordinators = []*coordinator{w.newCoordinator("coordinator", 1)}
+	}
+	w.coordinator = w.coordinators[0]
+	places[1] = w.coordinator.where
+	const firstAgent = 11
 	for i := range agents {
 		id := fmt.Sprintf("agent-%d", i+1)
-		a := &agent{id: id, ip: fmt.Sprintf("10.77.%d.2", 11+i), data: filepath.Join(w.dir, id)}
+		a := &agent{id: id, ip: fmt.Sprintf("10.77.%d.2", firstAgent+i), data: filepath.Join(w.dir, id)}
 		where := w.space(id)
 		a.program = &program{w: w, name: id, where: where, args: func() []string { return w.agentArgs(a) }}
 		w.agents = append(w.agents, a)
-		places = append(places, where)
+		places[firstAgent+i] = where
 	}
 	var errs []error
 	for _, s := range w.spaces {
 		errs = append(errs, space("").IP(ctx, "netns add "+string(s)), s.IP(ctx, "link set lo up"))
 	}
-	for i, s := range places {
-		number := i + 1
-		if i >= firstAgent {
-			number = 11 + i - firstAgent
-		}
+	for number, s := range places {
 		errs = append(errs, w.link(ctx, s, number))
 	}
 	return errors.Join(append(errs,
@@ -194,7 +199,7 @@ func (w *world) space(name string) space {
 	return s
 }
 
-// makeDisks gives the coordinator and the first agent a disk each, on a file system in memory that stands for
+// makeDisks gives each coordinator and the first agent a disk each, on a file system in memory that stands for
 // the medium.
 func (w *world) makeDisks(ctx context.Context) (err error) {
 	medium := filepath.Join(w.dir, "medium")
@@ -204,58 +209,16 @@ func (w *world) makeDisks(ctx context.Context) (err error) {
 	if err := unix.Mount("tmpfs", medium, "tmpfs", 0, "size=4g"); err != nil {
 		return fmt.Errorf("a tmpfs: %w", err)
 	}
-	if w.disk, err = newDisk(ctx, medium, "coordinator", coordinatorDisk); err != nil {
-		return err
+	for _, c := range w.coordinators {
+		if c.disk, err = newDisk(ctx, medium, c.name, coordinatorDisk); err != nil {
+			return err
+		}
 	}
 	first := w.agents[0]
 	first.disk, err = newDisk(ctx, medium, first.id, agentDisk)
 	first.data = filepath.Join(medium, first.id, "data")
 	return err
 }
-
-// startCoordinator starts the coordinator, on the data that is there, and waits until it is ready.
-func (w *world) startCoordinator(ctx context.Context) error {
-	if w.coordinator == nil {
-		w.coordinator = &program{w: w, name: "coordinator", where: w.coordinatorSpace, args: w.coordinatorArgs}
-	}
-	if err := w.coordinator.start(ctx); err != nil {
-		return err
-	}
-	return w.ready(ctx)
-}
-
-// errEnded says that the coordinator has ended by itself.
-var errEnded = errors.New("it has ended")
-
-// ready waits until the coordinator serves.
-func (w *world) ready(ctx context.Context) error {
-	return eventually(ctx, "the coordinator to be ready", func(ctx context.Context) error {
-		if !w.coordinator.alive() {
-			return errEnded
-		}
-		return w.healthy(ctx)
-	})
-}
-
-func (w *world) coordinatorArgs() []string {
-	args := []string{
-		filepath.Join(w.bin, "elsewhere-coordinator"), "--data-dir", w.dataDir(),
-		"--grpc-addr", grpcAddr, "--nats-addr", natsAddr, "--http-addr", httpAddr,
-	}
-	if !w.tls {
-		args = append(args, "--insecure")
-	}
-	if w.life > 0 {
-		args = append(args, "--agent-certificate-life", w.life.String())
-	}
-	if w.unsafe {
-		args = append(args, "--unsafe-durability")
-	}
-	return args
-}
-
-// dataDir is the coordinator's.
-func (w *world) dataDir() string { return filepath.Join(w.disk.at, "data") }
 
 // startAgents starts all agents and waits until each has answered.
 func (w *world) startAgents(ctx context.Context) error {
@@ -274,7 +237,7 @@ func (w *world) startAgents(ctx context.Context) error {
 
 func (w *world) agentArgs(a *agent) []string {
 	args := []string{
-		filepath.Join(w.bin, "elsewhere-agent"), "--coordinator", grpcAddr, "--data-dir", a.data, "--id", a.id,
+		filepath.Join(w.bin, "elsewhere-agent"), "--coordinator", strings.Join(w.grpcAddrs(), ","), "--data-dir", a.data, "--id", a.id,
 		"--resolver", targetsIP, "--root-server", targetsIP, "--control", control, "--allow-target", targetNet,
 	}
 	if w.tls {
