@@ -57,7 +57,10 @@ func RebuildLog(ctx context.Context, s Server, of Origin) (*Rebuilt, error) {
 	config.FirstSeq = of.First
 	config.Metadata = map[string]string{logIDKey: of.ID}
 	if r.js, err = jetstream.New(nc); err == nil {
-		_, err = r.js.CreateStream(ctx, config) // fails where there is a log already
+		err = patiently(ctx, s.Replicas(), func(ctx context.Context) error {
+			_, err := r.js.CreateStream(ctx, config) // fails where there is a log already
+			return err
+		})
 	}
 	if err != nil {
 		nc.Close()

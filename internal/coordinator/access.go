@@ -230,6 +230,27 @@ func (c *Coordinator) adminToken(ctx context.Context) error {
 	case bad != nil:
 		c.log.Warn("the administrator's token lets nobody in; delete its file and start again for a new one", "file", path, "reason", bad)
 	}
+	return c.revokeOrphans(ctx, strings.TrimSpace(string(text)))
+}
+
+// revokeOrphans revokes the tokens of files that no coordinator here has: after a restore, those of the coordinator that
+// was alone, or of the several, in the backup. What is in this one's own file stays, whatever it is called.
+func (c *Coordinator) revokeOrphans(ctx context.Context, own string) error {
+	for _, t := range c.tokens.List() {
+		name := t.GetApi().GetName()
+		of, several := strings.CutPrefix(name, adminFile+" of ")
+		orphan := several && (c.others == nil || !c.others.holds(of)) || name == adminFile && c.others != nil
+		if !orphan || t.GetRevokeTime() != nil {
+			continue
+		}
+		if is, bad := c.tokens.Check(own); bad == nil && is.Token.GetId() == t.GetId() {
+			continue
+		}
+		if _, err := c.revokeToken(ctx, t.GetId()); err != nil {
+			return fmt.Errorf("the old %s: %w", name, err)
+		}
+		c.log.Warn("an administrator's token is revoked: no coordinator here has it in its file any more", "name", name, "token", t.GetId())
+	}
 	return nil
 }
 

@@ -79,10 +79,32 @@ type heardState struct {
 	at    time.Time
 }
 
-// kept is the file.
+// kept is the file. A route is empty where it is known who, and not yet where.
 type kept struct {
 	Name   string            `json:"name"`
 	Routes map[string]string `json:"routes"`
+}
+
+// Appoint makes a data directory that of one of several, where it is known who they are and not where they will be: at
+// their first start they find each other by gossip, and nobody else takes a place.
+func Appoint(dir, name string, all []string) error {
+	k := kept{Name: name, Routes: map[string]string{}}
+	for _, one := range all {
+		k.Routes[one] = ""
+	}
+	return k.write(dir)
+}
+
+func (k kept) write(dir string) error {
+	data, err := json.MarshalIndent(k, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, othersFile)
+	if is, _ := os.ReadFile(path); bytes.Equal(is, append(data, '\n')) {
+		return nil
+	}
+	return file.Replace(path, append(data, '\n'))
 }
 
 // meet begins to gossip and waits, at the first start, until all the others are there. It returns how NATS is one of
@@ -122,6 +144,9 @@ func (c *Coordinator) meet(ctx context.Context) (*embedded.Cluster, error) {
 		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(listen)
+	if len(own.Routes) == embedded.Members && !c.others.holds(own.Name) {
+		return nil, fmt.Errorf("%s: %s is not one of the coordinators that it names", path, own.Name)
+	}
 	c.others.routes[own.Name] = net.JoinHostPort(c.advertised(), port)
 	if err := c.others.gossip.Tell(c.addresses()); err != nil {
 		return nil, err
@@ -309,33 +334,35 @@ func isAddr(s string) bool {
 	return err == nil && bad == nil && host != ""
 }
 
-// known is how many of those that hold the log are known.
-func (o *others) known() int {
+// known is how many of those that hold the log are known, and where.
+func (o *others) known() int { return len(o.located()) }
+
+// names are those that hold the log, as far as it is known where they are.
+func (o *others) names() string { return strings.Join(slices.Sorted(maps.Keys(o.located())), ", ") }
+
+// located are the routes to those of which it is known where they are.
+func (o *others) located() map[string]string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.routes)
+	routes := maps.Clone(o.routes)
+	maps.DeleteFunc(routes, func(_, route string) bool { return route == "" })
+	return routes
 }
 
-// names are those that hold the log, as far as they are known.
-func (o *others) names() string {
+// holds says whether a coordinator is one of those that hold the log.
+func (o *others) holds(name string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return strings.Join(slices.Sorted(maps.Keys(o.routes)), ", ")
+	_, known := o.routes[name]
+	return known
 }
 
 // keep writes the file, if it is not as it should be.
 func (o *others) keep() error {
 	o.mu.Lock()
-	data, err := json.MarshalIndent(kept{o.name, o.routes}, "", "  ")
+	k := kept{o.name, maps.Clone(o.routes)}
 	o.mu.Unlock()
-	path := filepath.Join(o.dir, othersFile)
-	if err != nil {
-		return err
-	}
-	if is, _ := os.ReadFile(path); bytes.Equal(is, append(data, '\n')) {
-		return nil
-	}
-	return file.Replace(path, append(data, '\n'))
+	return k.write(o.dir)
 }
 
 // alive are the coordinators that live, sorted: this one, and those that gossip does not call dead and that have said

@@ -41,6 +41,9 @@ type Options struct {
 	File string
 	// Dir is the data directory: empty, or not there yet.
 	Dir string
+	// Several are the names of three coordinators that are one service. Each has a data directory then, by its name, in
+	// Dir. Default: it is for one alone.
+	Several []string
 	// Progress hears how far it is: what is being done, and how many bytes of how many. Default: nobody hears.
 	Progress func(what string, done, of int64)
 }
@@ -50,12 +53,15 @@ func Restore(ctx context.Context, opts Options) (m backup.Manifest, err error) {
 	if opts.Progress == nil {
 		opts.Progress = func(string, int64, int64) {}
 	}
+	if err := checkNames(opts.Several); err != nil {
+		return m, err
+	}
 	in, err := os.Open(opts.File)
 	if err != nil {
 		return m, err
 	}
 	defer func() { _ = in.Close() }()
-	r := &restoring{opts: opts, in: in}
+	r := &restoring{opts: opts, in: in, places: places(opts)}
 	if m, err = r.read(ctx, "checking", backup.Contents{}); err != nil {
 		return m, err
 	}
@@ -75,9 +81,10 @@ type restoring struct {
 	opts     Options
 	in       *os.File
 	manifest backup.Manifest
+	places   []place
 	log      *bus.Rebuilt
 	buckets  map[string]*bus.Bucket
-	server   *embedded.Server
+	servers  []*embedded.Server // one for each place; the first is written to
 }
 
 // read reads the backup from its beginning.
@@ -168,6 +175,9 @@ func giveBack(dir string, created bool) error {
 
 // build makes the directory of the backup, and takes the mark away when all of it is on disk.
 func (r *restoring) build(ctx context.Context) error {
+	if err := r.divide(); err != nil {
+		return err
+	}
 	if err := r.write(ctx); err != nil {
 		return err
 	}
@@ -177,10 +187,12 @@ func (r *restoring) build(ctx context.Context) error {
 	if err := syncTree(r.opts.Dir); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(r.opts.Dir, backup.UnfinishedName)); err != nil {
-		return err
+	for _, dir := range append(r.divided(), r.opts.Dir) {
+		if err := errors.Join(os.Remove(filepath.Join(dir, backup.UnfinishedName)), file.SyncDir(dir)); err != nil {
+			return err
+		}
 	}
-	return file.SyncDir(r.opts.Dir)
+	return nil
 }
 
 // write writes all that the backup holds.
@@ -188,8 +200,8 @@ func (r *restoring) write(ctx context.Context) (err error) {
 	if err := r.start(); err != nil {
 		return err
 	}
-	defer r.server.Shutdown()
-	if r.log, err = bus.RebuildLog(ctx, r.server, bus.Origin{ID: r.manifest.LogID, First: r.manifest.First}); err != nil {
+	defer r.stop()
+	if r.log, err = bus.RebuildLog(ctx, r.servers[0], bus.Origin{ID: r.manifest.LogID, First: r.manifest.First}); err != nil {
 		return err
 	}
 	defer r.log.Close()
@@ -200,9 +212,7 @@ func (r *restoring) write(ctx context.Context) (err error) {
 		}
 	}()
 	again, err := r.read(ctx, "restoring", backup.Contents{
-		File: func(name string, data []byte) error {
-			return os.WriteFile(filepath.Join(r.opts.Dir, name), data, 0o600)
-		},
+		File:    r.file,
 		Key:     func(bucket, key string, value []byte) error { return r.key(ctx, bucket, key, value) },
 		Message: func(_ uint64, data []byte) error { return r.log.Append(ctx, bytes.Clone(data)) },
 	})
@@ -212,19 +222,17 @@ func (r *restoring) write(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return r.log.Finish(ctx)
-}
-
-func (r *restoring) start() (err error) {
-	r.server, err = embedded.Start(embedded.Options{Dir: r.opts.Dir, Unsynced: true})
-	return err
+	if err := r.log.Finish(ctx); err != nil {
+		return err
+	}
+	return r.alike(ctx)
 }
 
 // key restores what was decided by compare-and-set.
 func (r *restoring) key(ctx context.Context, bucket, key string, value []byte) (err error) {
 	b := r.buckets[bucket]
 	if b == nil {
-		if b, err = bus.OpenBucket(ctx, r.server, bucket); err != nil {
+		if b, err = bus.OpenBucket(ctx, r.servers[0], bucket); err != nil {
 			return err
 		}
 		r.buckets[bucket] = b
@@ -233,31 +241,50 @@ func (r *restoring) key(ctx context.Context, bucket, key string, value []byte) (
 	return err
 }
 
-// verify starts anew on what was written, as a coordinator does, folds the log and compares what it amounts to. Then
-// it notes in the log that it was restored.
+// verify starts anew on what was written, as coordinators do, folds the log for each and compares what it amounts to.
+// Then it notes in the log that it was restored.
 func (r *restoring) verify(ctx context.Context) (err error) {
 	if err := r.start(); err != nil {
 		return err
 	}
-	defer r.server.Shutdown()
-	log, err := bus.OpenLog(ctx, r.server, enough)
+	defer r.stop()
+	for i := range r.places {
+		if err := r.verifyOne(ctx, i); err != nil {
+			return err
+		}
+	}
+	log, err := bus.OpenLog(ctx, r.servers[0], enough)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	fold, err := store.Open(filepath.Join(r.opts.Dir, store.FileName), recentBytes)
-	if err != nil {
-		return err
-	}
-	err = r.fold(ctx, log, fold)
-	if err := errors.Join(err, fold.Close()); err != nil {
-		return err
-	}
-	return note(ctx, log, &pb.AuditEvent{
+	err = note(ctx, log, &pb.AuditEvent{
 		Kind: pb.AuditKind_AUDIT_KIND_RESTORED, Time: timestamppb.Now(),
 		Detail: fmt.Sprintf("of a backup of %s, to position %d; what was acknowledged after it is not here",
 			r.manifest.Created.UTC().Format(time.RFC3339), r.manifest.Last),
 	})
+	if err != nil {
+		return err
+	}
+	return r.alike(ctx)
+}
+
+// verifyOne folds the log into a place's checkpoint.
+func (r *restoring) verifyOne(ctx context.Context, i int) error {
+	log, err := bus.OpenLog(ctx, r.servers[i], enough)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if err := r.alike(ctx); err != nil {
+		return err
+	}
+	fold, err := store.Open(filepath.Join(r.places[i].dir, store.FileName), recentBytes)
+	if err != nil {
+		return err
+	}
+	err = r.fold(ctx, log, fold)
+	return errors.Join(err, fold.Close())
 }
 
 var errEnough = errors.New("enough")

@@ -73,9 +73,11 @@ type Cluster struct {
 // ErrAlone and ErrClustered say that a directory was used the other way: JetStream would delete what it holds.
 var (
 	ErrAlone = errors.New("it holds the log of a coordinator that was alone, and several would delete it: " +
-		"start it without the --gossip flags, or several in empty directories")
+		"start it without the --gossip flags, take a backup (elsewhere backup FILE), stop it, " +
+		"and make the directories of three of that: elsewhere restore FILE --data-dir DIR --several c-1,c-2,c-3")
 	ErrClustered = errors.New("it holds the log of one of several coordinators: start it with the --gossip flags that it had; " +
-		"or, to go on with one alone, restore a backup into an empty directory")
+		"or, to go on with one alone, take a backup of them (elsewhere backup FILE), stop them, " +
+		"and make a directory of that: elsewhere restore FILE --data-dir DIR")
 )
 
 // Fits says whether a directory may be used as it is to be: by one of several servers, or by one alone. One that was
@@ -177,6 +179,23 @@ func (s *Server) Leaders() map[string]string {
 		}
 	}
 	return leaders
+}
+
+// Extent is what a server's own copy of a stream has.
+type Extent struct{ First, Last, Messages, Bytes uint64 }
+
+// Copies are what this server has of each stream, by the stream's name, whatever the others have.
+func (s *Server) Copies() (map[string]Extent, error) {
+	info, err := s.server.JszAccount(&server.JSzOptions{Account: logAccount, Streams: true})
+	if err != nil {
+		return nil, fmt.Errorf("bus: %w", err)
+	}
+	copies := map[string]Extent{}
+	for _, stream := range info.Streams {
+		is := stream.State
+		copies[stream.Name] = Extent{is.FirstSeq, is.LastSeq, is.Msgs, is.Bytes}
+	}
+	return copies, nil
 }
 
 // stuckAmongOthers is Stuck for one of several, of whose health much else is a part.
