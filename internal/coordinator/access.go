@@ -226,7 +226,9 @@ func (c *Coordinator) adminToken(ctx context.Context) error {
 	}
 	switch _, bad := c.tokens.Check(strings.TrimSpace(string(text))); {
 	case err != nil, errors.Is(bad, access.ErrUnknown):
-		return c.newAdminToken(ctx, path)
+		if err := c.newAdminToken(ctx, path); err != nil {
+			return err
+		}
 	case bad != nil:
 		c.log.Warn("the administrator's token lets nobody in; delete its file and start again for a new one", "file", path, "reason", bad)
 	}

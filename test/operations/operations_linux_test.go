@@ -124,6 +124,10 @@ sleep 12 # as long as it takes to find out that one is dead
 must elsewhere cluster
 must grep -q 'the keys of gossip hold as they are now.*keys=1' $T/*-c-1.log
 must [ "$(cat $T/*.log | grep -c 'does not answer any more')" -le 4 ] # the three that were killed, and not by each other`,
+	"From one to three": `
+must [ "$(elsewhere measurements --format csv | grep -c 1/1)" = 2 ]
+must [ "$(elsewhere cluster --format csv | cut -d, -f6 | sort -u | wc -l)" = 2 ]
+must [ "$(elsewhere --token "$(cat /var/lib/elsewhere/alone/admin.token)" measurements >/dev/null 2>&1; echo $?)" = 4 ]`,
 	"What to watch": `
 curl -fsS http://127.0.0.1:7701/metrics > $T/metrics
 for metric in $(grep -o 'elsewhere_[a-z_]*' $DOC | sort -u); do must grep -q "^$metric" $T/metrics; done`,
