@@ -32,7 +32,7 @@ func logConfig(replicas int) jetstream.StreamConfig {
 		MaxMsgsPerSubject: -1,
 		MaxMsgSize:        MaxPayload,
 		Duplicates:        duplicatesFor(replicas),
-		AllowDirect:       true, // each coordinator reads its own copy
+		AllowDirect:       true, // no coordinator waits for the leader to read
 	}
 }
 

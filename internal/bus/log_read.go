@@ -18,8 +18,8 @@ const (
 	readTimeout = 5 * time.Second
 )
 
-// reader reads the log in pieces. Any server that has a copy answers, and the one in this process before others: each
-// coordinator folds its own copy, so that copies that differ show as states that differ.
+// reader reads the log in pieces. Any server that has a copy answers, this process's or another one's, as NATS picks: what
+// is folded is the log as some server has it, and copies that differ show only where a piece is read of the wrong one.
 //
 // These are "batched direct gets" (NATS ADR-31), for which the client library has no call.
 type reader struct {

@@ -147,7 +147,7 @@ func (r *restoring) stop() {
 	r.servers = nil
 }
 
-// alike waits until the servers of several coordinators hold the same, each in its own files and without a hole.
+// alike waits until the servers of several coordinators hold as much, each in its own files, and as far. That there is no hole is for the fold to see.
 func (r *restoring) alike(ctx context.Context) error {
 	if len(r.servers) == 1 {
 		return nil

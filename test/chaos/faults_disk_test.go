@@ -88,6 +88,9 @@ func coordinatorDiskFull(_ context.Context, w *world, r *rand.Rand) (wound, erro
 						return err
 					}
 				}
+				if err := w.healthy(ctx, c); err != nil { // it may be about to end, and have others take the write
+					return err
+				}
 				return w.writesAt(ctx, c)
 			})
 		},
