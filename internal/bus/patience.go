@@ -19,12 +19,9 @@ const (
 // errNotYet says that nobody leads what is asked for, or that it is about to be there.
 var errNotYet = errors.New("too few coordinators are there to say, or to write anything")
 
-// Leaderless says whether an error is that too few coordinators are there now: it may be gone in a moment.
-func Leaderless(err error) bool { return leaderless(err) }
-
-// leaderless says whether an error is that nobody leads what was asked for, now: nothing was done then, or, after a
-// timeout, nobody knows.
-func leaderless(err error) bool {
+// Leaderless says whether an error is that too few coordinators are there now, so that nobody leads what was asked for:
+// it may be gone in a moment. Nothing was done then, or, after a timeout, nobody knows.
+func Leaderless(err error) bool {
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, errNotYet), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
@@ -46,7 +43,7 @@ func patiently(ctx context.Context, replicas int, ask func(context.Context) erro
 		try, cancel := context.WithTimeout(ctx, tryTimeout)
 		err := ask(try)
 		cancel()
-		if err == nil || !leaderless(err) || ctx.Err() != nil {
+		if err == nil || !Leaderless(err) || ctx.Err() != nil {
 			return err
 		}
 		pause(ctx, leaderPause)
