@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -78,24 +77,11 @@ func check(ctx context.Context, api pb.MeasurementServiceClient, spec *pb.Spec) 
 	if err != nil {
 		return err
 	}
-	stream, err := api.WatchMeasurement(ctx, &pb.WatchMeasurementRequest{Id: created.GetMeasurement().GetId()})
-	if err != nil {
-		return err
+	m, err := ended(ctx, api, created.GetMeasurement().GetId())
+	if err == nil && m.GetVerdict().GetOutcome() != pb.Outcome_OUTCOME_OK {
+		err = fmt.Errorf("%v: %v", spec, m.GetVerdict())
 	}
-	var m *pb.Measurement
-	for {
-		response, err := stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			if m.GetVerdict().GetOutcome() != pb.Outcome_OUTCOME_OK {
-				return fmt.Errorf("%v: %v", spec, m.GetVerdict())
-			}
-			return nil
-		case err != nil:
-			return err
-		}
-		m = response.GetMeasurement()
-	}
+	return err
 }
 
 // targets are servers on loopback.

@@ -79,6 +79,18 @@ func measure(b *testing.B, api pb.MeasurementServiceClient, request *pb.CreateMe
 	}
 }
 
+// ended waits until a measurement is closed.
+func ended(ctx context.Context, api pb.MeasurementServiceClient, id string) (*pb.Measurement, error) {
+	stream, err := api.WatchMeasurement(ctx, &pb.WatchMeasurementRequest{Id: id})
+	for err == nil {
+		var r *pb.WatchMeasurementResponse
+		if r, err = stream.Recv(); err == nil && r.GetMeasurement().GetState() != pb.State_STATE_RUNNING {
+			return r.GetMeasurement(), nil
+		}
+	}
+	return nil, err
+}
+
 // start starts a network of so many agents over four regions and returns its API.
 func start(b *testing.B, agents int) pb.MeasurementServiceClient {
 	opts := network.Options{Dir: b.TempDir()}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -27,23 +28,38 @@ import (
 // a stream each, a real coordinator with its log (every commit forced to disk), its fold and its checkpoints, which
 // also closes and judges each measurement when the last of its 64 results is in. The agents' end runs on the same
 // processors, and is made to cost little: batches of 250 are encoded beforehand, and no more than 8 are on their way.
-func BenchmarkDurableResults(b *testing.B) {
-	const agents, measurements = 64, 1500
-	l := newLoad(b, agents)
+func BenchmarkDurableResults(b *testing.B) { durable(b, newLoad(b, senders)) }
+
+// BenchmarkDurableResultsOfThree is the same of three coordinators that are one service, in this one process and on its
+// one disk, with a third of the agents each: what is acknowledged is on the disk of two, and all three fold and judge it.
+// fold-lag is how far the last of the three folds is behind what is acknowledged.
+func BenchmarkDurableResultsOfThree(b *testing.B) { durable(b, newLoadOfThree(b, senders)) }
+
+// senders is how many agents send.
+const senders = 64
+
+func durable(b *testing.B, l *load) {
+	const measurements = 1500
 	var taken, busy time.Duration
+	var lag lag
 	for b.Loop() {
 		b.StopTimer()
-		batches := l.encode(l.open(measurements))
+		ids := l.open(measurements)
+		batches := l.encode(ids)
 		b.StartTimer()
+		stop := l.watchLag(&lag)
 		began, used := time.Now(), cpu(b)
 		l.deliver(batches)
 		taken += time.Since(began)
 		busy += cpu(b) - used
+		stop()
+		l.answered(ids)
 	}
-	total := float64(b.N * agents * measurements)
+	total := float64(b.N * senders * measurements)
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(total/taken.Seconds(), "results/s")
 	b.ReportMetric(float64(busy.Microseconds())/total, "cpu-µs/result")
+	lag.report(b)
 }
 
 // cpu is the processor time that this process has used.
@@ -57,28 +73,37 @@ func cpu(b *testing.B) time.Duration {
 
 // BenchmarkAckLatency is the time from sending a result to its acknowledgement while 64 agents send 1,000 results a
 // second in all, one at a time.
-func BenchmarkAckLatency(b *testing.B) {
-	const agents, measurements = 64, 200
-	l := newLoad(b, agents)
+func BenchmarkAckLatency(b *testing.B) { ackLatency(b, newLoad(b, senders)) }
+
+// BenchmarkAckLatencyOfThree is the same of three coordinators, with how far the last of their folds is behind.
+func BenchmarkAckLatencyOfThree(b *testing.B) { ackLatency(b, newLoadOfThree(b, senders)) }
+
+func ackLatency(b *testing.B, l *load) {
+	const measurements = 200
 	var samples []time.Duration
+	var lag lag
 	for b.Loop() {
 		b.StopTimer()
 		ids := l.open(measurements)
 		b.StartTimer()
+		stop := l.watchLag(&lag)
 		samples = append(samples, l.trickle(ids, time.Second/1000)...)
+		stop()
 	}
 	slices.Sort(samples)
 	at := func(p int) float64 { return float64(samples[(len(samples)-1)*p/100].Microseconds()) / 1000 }
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(at(50), "p50-ms")
 	b.ReportMetric(at(99), "p99-ms")
+	lag.report(b)
 }
 
-// load is a coordinator and agents that report what they are told to.
+// load is coordinators and agents that report what they are told to.
 type load struct {
-	b      *testing.B
-	api    pb.MeasurementServiceClient
-	agents []*loader
+	b            *testing.B
+	coordinators []*coordinator.Coordinator
+	api          pb.MeasurementServiceClient // of the first
+	agents       []*loader
 }
 
 // loader is an agent that says yes to every job and runs none.
@@ -89,27 +114,38 @@ type loader struct {
 	next  uint64 // number of its next result
 }
 
-// newLoad starts them on loopback.
+// newLoad starts a coordinator on loopback, and agents.
 func newLoad(b *testing.B, agents int) *load {
-	c, err := coordinator.New(b.Context(), coordinator.Options{
-		DataDir: b.TempDir(), GRPCAddr: "127.0.0.1:0", NATSAddr: "127.0.0.1:0", Insecure: true,
-	})
+	l := &load{b: b}
+	c, err := coordinator.New(b.Context(), l.options())
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background()) // it ends in Cleanup
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	b.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			b.Error(err)
-		}
-	})
-	l := &load{b: b}
-	l.api = pb.NewMeasurementServiceClient(l.dial(c))
+	return l.with(agents, c)
+}
+
+// options is how a coordinator runs.
+func (l *load) options() coordinator.Options {
+	return coordinator.Options{DataDir: l.b.TempDir(), GRPCAddr: "127.0.0.1:0", NATSAddr: "127.0.0.1:0", Insecure: true}
+}
+
+// with runs coordinators until the benchmark ends, with a part of the agents each.
+func (l *load) with(agents int, coordinators ...*coordinator.Coordinator) *load {
+	l.coordinators = coordinators
+	for _, c := range coordinators {
+		ctx, cancel := context.WithCancel(context.Background()) // it ends in Cleanup
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx) }()
+		l.b.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				l.b.Error(err)
+			}
+		})
+	}
+	l.api = pb.NewMeasurementServiceClient(l.dial(coordinators[0]))
 	for i := range agents {
-		l.agents = append(l.agents, l.join(c, fmt.Sprintf("agent-%04d", i)))
+		l.agents = append(l.agents, l.join(coordinators[i%len(coordinators)], fmt.Sprintf("agent-%04d", i)))
 	}
 	return l
 }
@@ -159,7 +195,7 @@ func (l *load) join(c *coordinator.Coordinator, id string) *loader {
 	}
 }
 
-// open opens measurements that ask all agents.
+// open opens measurements that ask all agents, and returns when all coordinators know of them.
 func (l *load) open(n int) (ids []string) {
 	request := &pb.CreateMeasurementRequest{
 		Spec:    &pb.Spec{Check: &pb.Spec_Tcp{Tcp: &pb.TCPSpec{Host: "192.0.2.1", Port: 443}}},
@@ -174,7 +210,20 @@ func (l *load) open(n int) (ids []string) {
 			l.b.Fatal(err, "not all agents are online")
 		}
 	}
+	for end, _ := l.coordinators[0].Positions(); l.behind(end); {
+		runtime.Gosched()
+	}
 	return ids
+}
+
+// answered fails unless the first and the last of some measurements end with an answer of each agent.
+func (l *load) answered(ids []string) {
+	for _, id := range []string{ids[0], ids[len(ids)-1]} {
+		m, err := ended(l.b.Context(), l.api, id)
+		if answered := m.GetLedger().GetAnswered(); err != nil || int(answered) != len(l.agents) {
+			l.b.Fatalf("%d of %d answers: %v", answered, len(l.agents), err)
+		}
+	}
 }
 
 // perBatch is the number of results in one batch.

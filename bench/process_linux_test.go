@@ -63,6 +63,13 @@ func (p *process) end(b *testing.B) {
 	}
 }
 
+// kill ends it at once.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	p.said.Wait()
+	_ = p.cmd.Wait() // it was killed
+}
+
 // memory is what is resident, in MiB: all of it, and what is not the program's own file.
 func (p *process) memory(b *testing.B) (all, own float64) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))

@@ -526,6 +526,12 @@ func (c *Coordinator) folded(ctx context.Context, position uint64) error {
 	}
 }
 
+// Positions are how far this coordinator has folded the log, and how far it knows that the log goes.
+func (c *Coordinator) Positions() (folded, known uint64) {
+	folded, _ = c.store.Position()
+	return folded, max(folded, c.history.Last(), c.history.End())
+}
+
 // Fleet is the agents.
 func (c *Coordinator) Fleet() *fleet.Fleet { return c.fleet }
 
