@@ -51,6 +51,7 @@ func (c *Coordinator) fold(ctx context.Context) error {
 			case change.Opened:
 				c.closer.at(change.ID, change.Deadline.Add(c.afterOthers(change.ID)))
 				c.chargeOthers(change.Entry)
+				c.askForTheDead(change.Entry)
 			}
 			if change.Settled {
 				c.closer.at(change.ID, time.Now().Add(c.afterOthers(change.ID)))

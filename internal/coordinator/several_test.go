@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/elsewhere-net/elsewhere/internal/agent"
 	"github.com/elsewhere-net/elsewhere/internal/bus/embedded"
@@ -326,6 +327,29 @@ func TestOneCoordinatorStopsAndComesBack(t *testing.T) {
 		w.ready(0, 1, 2)
 		w.equal(0, 1, 2)
 		eventually(t, "all agents are back", func() bool { return w.online(3) })
+	}
+}
+
+// TestWhatTheDeadHaveOpenedIsAsked folds that a coordinator opened a measurement when it is known to be dead already, as
+// happens where the log had to choose another leader first.
+func TestWhatTheDeadHaveOpenedIsAsked(t *testing.T) {
+	w := newTrio(t)
+	w.agents(3)
+	w.stops[2]()
+	eventually(t, "who is left knows that it is dead", func() bool { return len(w.c[0].others.alive()) == 2 && len(w.c[1].others.alive()) == 2 })
+	pauseFor(t, 5*stateInterval) // what there is to inherit is inherited then, and agents that have moved are not new
+	m := &pb.Measurement{
+		Id: newID(), State: pb.State_STATE_RUNNING, Spec: tcpSpec(accepting(t)), CreateTime: timestamppb.Now(),
+		Deadline: timestamppb.New(time.Now().Add(20 * time.Second)), From: "world",
+	}
+	for k := range 3 {
+		m.Asks = append(m.Asks, &pb.Ask{Agent: fmt.Sprintf("agent-%d", k+1), State: pb.AskState_ASK_STATE_PENDING})
+	}
+	if _, err := w.c[0].commit(t.Context(), &pb.LogEntry{Entry: &pb.LogEntry_Opened{Opened: &pb.Opened{Measurement: m, Coordinator: name(2)}}}); err != nil {
+		t.Fatal(err)
+	}
+	if l := w.end(1, m.GetId()).GetLedger(); l.GetAnswered() != 3 {
+		t.Errorf("%v: want an answer of each", l)
 	}
 }
 

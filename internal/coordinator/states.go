@@ -172,6 +172,20 @@ func (c *Coordinator) inherit() {
 	}
 }
 
+// askForTheDead has the agents of a measurement asked whose coordinator died before this one knew of it: what there was to
+// inherit was inherited then.
+func (c *Coordinator) askForTheDead(o *pb.Opened) {
+	id := o.GetMeasurement().GetId()
+	if c.others == nil || slices.Contains(c.others.alive(), o.GetCoordinator()) || !c.owns(id) {
+		return
+	}
+	c.work.Go(func() {
+		if view, err := c.store.Get(id); err == nil {
+			c.askAll(view.Measurement)
+		}
+	})
+}
+
 // hearOther takes up what a coordinator says.
 func (c *Coordinator) hearOther(message *pb.CoordinatorMessage) {
 	switch m := message.GetMessage().(type) {
