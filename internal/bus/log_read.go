@@ -14,8 +14,9 @@ import (
 const (
 	// readMessages and readBytes bound what is asked for at once.
 	readMessages, readBytes = 256, 4 << 20
-	// readTimeout bounds the wait for the next of it.
-	readTimeout = 5 * time.Second
+	// readTimeout bounds the wait for the next of it, elsewhereTimeout that where there are other servers: one that was asked
+	// may have died, and whoever waits for the fold waits with it.
+	readTimeout, elsewhereTimeout = 5 * time.Second, time.Second
 )
 
 // reader reads the log in pieces. Any server that has a copy answers, this process's or another one's, as NATS picks: what
@@ -27,10 +28,15 @@ type reader struct {
 	inbox string
 	sub   *nats.Subscription
 	asked int // how often it has asked
+	// timeout bounds the wait for each message.
+	timeout time.Duration
 }
 
 func (l *Log) newReader() (*reader, error) {
-	r := &reader{nc: l.nc, inbox: l.nc.NewInbox()}
+	r := &reader{nc: l.nc, inbox: l.nc.NewInbox(), timeout: readTimeout}
+	if l.replicas > 1 {
+		r.timeout = elsewhereTimeout
+	}
 	var err error
 	if r.sub, err = l.nc.SubscribeSync(r.inbox + ".*"); err != nil {
 		return nil, fmt.Errorf("bus: the log: %w", err)
@@ -75,7 +81,7 @@ func (r *reader) read(ctx context.Context, from uint64, see func(at uint64, data
 
 // next waits for what comes to an inbox. What was asked for before and comes late is left out.
 func (r *reader) next(ctx context.Context, reply string) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	for {
 		m, err := r.sub.NextMsgWithContext(ctx)
