@@ -70,6 +70,7 @@ type others struct {
 	// alarmed says that it was told that states differ, and warned of which strangers.
 	alarmed bool
 	wanted  chan struct{} // has one when somebody wants to know how it is
+	asked   time.Time     // when the others were last asked how they are
 	warned  map[string]bool
 }
 

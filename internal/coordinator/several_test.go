@@ -330,6 +330,26 @@ func TestOneCoordinatorStopsAndComesBack(t *testing.T) {
 	}
 }
 
+func TestCallersDoNotMakeCoordinatorsTalk(t *testing.T) {
+	var o others
+	begin := time.Now()
+	for _, c := range []struct {
+		what      string
+		after, at time.Duration
+		first     bool
+	}{
+		{"the first has the others asked", 0, 0, true},
+		{"one at the same time waits for the same answers", 0, 0, false},
+		{"one a moment later takes them", freshFor - 1, 0, false},
+		{"one later has them asked again", freshFor, freshFor, true},
+	} {
+		at, first := o.askedNow(begin.Add(c.after))
+		if first != c.first || !at.Equal(begin.Add(c.at)) {
+			t.Errorf("%s: asked %v after the beginning, by it: %t", c.what, at.Sub(begin), first)
+		}
+	}
+}
+
 // TestWhatTheDeadHaveOpenedIsAsked folds that a coordinator opened a measurement when it is known to be dead already, as
 // happens where the log had to choose another leader first.
 func TestWhatTheDeadHaveOpenedIsAsked(t *testing.T) {

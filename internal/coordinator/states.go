@@ -312,8 +312,12 @@ func livenessOf(s cluster.State) pb.Liveness {
 	return pb.Liveness_LIVENESS_DEAD
 }
 
-// freshTimeout bounds the wait for others to say how they are, and freshPause is how often it is looked whether they have.
-const freshTimeout, freshPause = 500 * time.Millisecond, 5 * time.Millisecond
+const (
+	// freshTimeout bounds the wait for others to say how they are, and freshPause is how often it is looked whether they have.
+	freshTimeout, freshPause = 500 * time.Millisecond, 5 * time.Millisecond
+	// freshFor is how long what they were asked last serves whoever wants to know: no caller makes them talk more often.
+	freshFor = 200 * time.Millisecond
+)
 
 // refresh has all coordinators that live say how they are, so that they are seen at one time.
 func (c *Coordinator) refresh(ctx context.Context) (asked time.Time) {
@@ -322,8 +326,10 @@ func (c *Coordinator) refresh(ctx context.Context) (asked time.Time) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 	defer cancel()
-	asked = time.Now()
-	c.say(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_Wanted{Wanted: &pb.StateWanted{}}})
+	asked, first := c.others.askedNow(time.Now())
+	if first {
+		c.say(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_Wanted{Wanted: &pb.StateWanted{}}})
+	}
 	tick := time.NewTicker(freshPause)
 	defer tick.Stop()
 	for !c.others.heardSince(asked) {
@@ -334,6 +340,16 @@ func (c *Coordinator) refresh(ctx context.Context) (asked time.Time) {
 		}
 	}
 	return asked
+}
+
+// askedNow is when others were asked how they are for somebody who wants to know now: a moment ago, or now, by the first.
+func (o *others) askedNow(now time.Time) (at time.Time, first bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if now.Sub(o.asked) >= freshFor {
+		o.asked, first = now, true
+	}
+	return o.asked, first
 }
 
 // heardSince says whether all that live have said how they are since a time.
