@@ -233,3 +233,57 @@ func TestWhatIsMadeOfTheEndStandsAtTheEnd(t *testing.T) {
 	stop()
 	writers.Wait()
 }
+
+// Of three copies of a bucket any may be read, also that of a server that has just come back and does not have the newest
+// changes yet. What is read has what was confirmed before.
+func TestABucketIsReadAsItWasWritten(t *testing.T) {
+	c := newTrio(t, false)
+	b := c.bucket(0)
+	list, since := 0, 0
+	for range 2 {
+		revision, err := b.Create(t.Context(), "a", []byte("0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.servers[2].Shutdown()
+		for i := range 100 {
+			if revision, err = b.Update(t.Context(), "a", fmt.Append(nil, i), revision); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.start(2)
+		for range 100 {
+			all, err := b.List(t.Context())
+			if err != nil || len(all) != 1 {
+				t.Fatalf("%v, %v", all, err)
+			}
+			if all[0].Revision < revision {
+				list++
+			}
+			all, err = b.Since(t.Context(), revision-1)
+			if err != nil || len(all) > 1 {
+				t.Fatalf("%v, %v", all, err)
+			}
+			if len(all) == 0 {
+				since++
+			}
+		}
+		if err := b.Delete(t.Context(), "a", revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list+since > 0 {
+		t.Errorf("of 200 lists and 200 of what is new, %d and %d had not what was confirmed before", list, since)
+	}
+}
+
+// bucket opens a bucket at a server.
+func (c *trio) bucket(i int) *bus.Bucket {
+	c.t.Helper()
+	b, err := bus.OpenBucket(c.t.Context(), c.servers[i], "agents")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(b.Close)
+	return b
+}

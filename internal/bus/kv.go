@@ -102,8 +102,19 @@ func (b *Bucket) Create(ctx context.Context, key string, data []byte) (uint64, e
 	if err := b.bound(key, data); err != nil {
 		return 0, err
 	}
-	revision, err := b.write(ctx, key, data, func(ctx context.Context) (uint64, error) { return b.kv.Create(ctx, key, data) })
+	revision, err := b.write(ctx, key, data, func(ctx context.Context) (uint64, error) { return b.create(ctx, key, data) })
 	return revision, b.wrap(key, err, ErrExists)
+}
+
+func (b *Bucket) create(ctx context.Context, key string, data []byte) (uint64, error) {
+	revision, err := b.kv.Update(ctx, key, data, 0)
+	if !lost(err) {
+		return revision, err
+	}
+	if is, unread := b.newest(ctx, key); unread == nil && is.Deleted { // its mark is there still
+		return b.kv.Update(ctx, key, data, is.Revision)
+	}
+	return 0, err
 }
 
 // Update changes a key that is at a revision, and returns the new one, or ErrChanged.
@@ -154,25 +165,21 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 // Get reads a key, or returns ErrNoKey.
 func (b *Bucket) Get(ctx context.Context, key string) (v Value, err error) {
 	err = b.patiently(ctx, func(ctx context.Context) error {
-		if b.replicas > 1 {
-			v, err = b.latest(ctx, key)
-			return err
-		}
-		e, err := b.kv.Get(ctx, key)
-		if err == nil {
-			v = value(e)
-		}
+		v, err = b.newest(ctx, key)
 		return err
 	})
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if err == nil && v.Deleted {
 		err = ErrNoKey
+	}
+	if err != nil {
+		v = Value{}
 	}
 	return v, b.wrap(key, err, ErrChanged)
 }
 
-// latest reads a key from the server that leads. The library asks any copy, also one that is behind: who has just begun a
-// session would be told that there is none.
-func (b *Bucket) latest(ctx context.Context, key string) (Value, error) {
+// newest reads the newest change of a key, or of all with ">", from the server that leads; ErrNoKey says that there is none.
+// The library asks any copy, also one that is behind: who has just begun a session would be told that there is none.
+func (b *Bucket) newest(ctx context.Context, key string) (Value, error) {
 	request, err := json.Marshal(map[string]string{"last_by_subj": "$KV." + b.Name() + "." + key})
 	if err != nil {
 		return Value{}, err
@@ -194,12 +201,12 @@ func (b *Bucket) latest(ctx context.Context, key string) (Value, error) {
 	}
 	is := answer.Message
 	switch {
-	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound, len(is.Header) > 0 && gone(is.Header):
-		return Value{}, jetstream.ErrKeyNotFound
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return Value{}, ErrNoKey
 	case answer.Error != nil:
 		return Value{}, answer.Error
 	}
-	return Value{Key: key, Data: is.Data, Revision: is.Sequence}, nil
+	return Value{Key: key, Data: is.Data, Revision: is.Sequence, Deleted: len(is.Header) > 0 && gone(is.Header)}, nil
 }
 
 // gone says whether a message of a bucket is the mark of a key that was deleted.
@@ -210,19 +217,49 @@ func gone(header []byte) bool {
 
 // List reads all keys, in the order of their last change.
 func (b *Bucket) List(ctx context.Context) ([]Value, error) {
-	all, err := b.read(ctx)
+	all, err := b.Since(ctx, 0)
 	return slices.DeleteFunc(all, func(v Value) bool { return v.Deleted }), err
 }
 
-// Since reads the keys that changed after a revision, those included that are gone.
+// Since reads the keys that changed after a revision, in the order of their last change, those included that are gone. Of
+// several copies the library reads any, also one that is behind: it is read until it has what the server that leads had.
 func (b *Bucket) Since(ctx context.Context, revision uint64) ([]Value, error) {
-	return b.read(ctx, jetstream.ResumeFromRevision(revision+1))
-}
-
-// read reads what there is now.
-func (b *Bucket) read(ctx context.Context, opts ...jetstream.WatchOpt) (all []Value, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
 	defer cancel()
+	for {
+		newest, err := b.end(ctx)
+		if err != nil || newest <= revision {
+			return nil, err
+		}
+		all, err := b.read(ctx, revision)
+		if err != nil || b.replicas == 1 || len(all) > 0 && all[len(all)-1].Revision >= newest {
+			return all, err
+		}
+		if pause(ctx, behindPause); ctx.Err() != nil {
+			return nil, fmt.Errorf("bus: bucket %s: the copy that is read stays behind: %w", b.Name(), ctx.Err())
+		}
+	}
+}
+
+// end is the revision of the newest change that is there; 0, there is none.
+func (b *Bucket) end(ctx context.Context) (revision uint64, err error) {
+	err = b.patiently(ctx, func(ctx context.Context) error {
+		is, err := b.newest(ctx, ">")
+		revision = is.Revision
+		return err
+	})
+	if errors.Is(err, ErrNoKey) {
+		return 0, nil
+	}
+	return revision, b.wrap(">", err, ErrChanged)
+}
+
+// read reads what a copy has.
+func (b *Bucket) read(ctx context.Context, after uint64) (all []Value, err error) {
+	var opts []jetstream.WatchOpt
+	if after > 0 {
+		opts = append(opts, jetstream.ResumeFromRevision(after+1))
+	}
 	err = b.watch(ctx, func(v *Value) error {
 		if v == nil {
 			return errEnough
