@@ -26,6 +26,8 @@ const (
 	keepEnded = 24 * time.Hour
 	// maxStale is how long tokens are taken at their word when the bucket cannot be followed.
 	maxStale = 2 * time.Second
+	// catchUpInterval is how often it is asked what the watch has not told.
+	catchUpInterval = time.Second
 	// watchPause is the pause before a bucket that could not be followed is tried again.
 	watchPause = 250 * time.Millisecond
 	// maxRaces bounds how often a change is tried again that somebody else was quicker with.
@@ -50,6 +52,7 @@ type Bucket interface {
 	Update(ctx context.Context, key string, data []byte, revision uint64) (uint64, error)
 	Delete(ctx context.Context, key string, revision uint64) error
 	Get(ctx context.Context, key string) (bus.Value, error)
+	Since(ctx context.Context, revision uint64) ([]bus.Value, error)
 	Watch(ctx context.Context, see func(*bus.Value) error) error
 }
 
@@ -82,6 +85,9 @@ func NewTokens(b Bucket, now func() time.Time) *Tokens {
 
 // Run follows the bucket until ctx ends.
 func (t *Tokens) Run(ctx context.Context) {
+	var catchingUp sync.WaitGroup
+	defer catchingUp.Wait()
+	catchingUp.Go(func() { t.catchUp(ctx) })
 	for ctx.Err() == nil {
 		present := map[string]bool{}
 		_ = t.bucket.Watch(ctx, func(v *bus.Value) error { // it is followed again, whatever ended it
@@ -96,6 +102,29 @@ func (t *Tokens) Run(ctx context.Context) {
 		select {
 		case <-time.After(watchPause):
 		case <-ctx.Done():
+		}
+	}
+}
+
+// catchUp asks again and again what has changed. Of several copies of the bucket the one that is watched may be behind, or
+// end with its server, of which the watch hears nothing for a while.
+func (t *Tokens) catchUp(ctx context.Context) {
+	tick := time.NewTicker(catchUpInterval)
+	defer tick.Stop()
+	for seen := uint64(0); ; {
+		changes, err := t.bucket.Since(ctx, seen)
+		if err == nil && len(changes) > 0 {
+			seen = changes[len(changes)-1].Revision
+			t.mu.Lock()
+			for _, v := range changes {
+				t.take(&v)
+			}
+			t.mu.Unlock()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -122,6 +151,11 @@ func (t *Tokens) see(v *bus.Value, present map[string]bool) {
 		return
 	}
 	present[v.Key] = true
+	t.take(v)
+}
+
+// take is for who holds the lock.
+func (t *Tokens) take(v *bus.Value) {
 	if v.Deleted {
 		t.drop(v.Key)
 		return

@@ -1,9 +1,11 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +27,7 @@ type shelf struct {
 	changes  []chan bus.Value
 	before   func() // before a change is decided: somebody else's turn
 	broken   bool   // it cannot be watched
+	silent   bool   // who watches hears no change, as of a copy that is behind
 }
 
 func newShelf() *shelf { return &shelf{values: map[string]bus.Value{}} }
@@ -34,7 +37,9 @@ func (s *shelf) change(v bus.Value) uint64 {
 	v.Revision = s.revision
 	s.values[v.Key] = v
 	for _, c := range s.changes {
-		c <- v
+		if !s.silent {
+			c <- v
+		}
 	}
 	return v.Revision
 }
@@ -79,6 +84,21 @@ func (s *shelf) Get(_ context.Context, key string) (bus.Value, error) {
 		return bus.Value{}, bus.ErrNoKey
 	}
 	return v, nil
+}
+
+func (s *shelf) Since(_ context.Context, revision uint64) (all []bus.Value, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken {
+		return nil, errors.New("broken")
+	}
+	for _, v := range s.values {
+		if v.Revision > revision {
+			all = append(all, v)
+		}
+	}
+	slices.SortFunc(all, func(a, b bus.Value) int { return cmp.Compare(a.Revision, b.Revision) })
+	return all, nil
 }
 
 func (s *shelf) Watch(ctx context.Context, see func(*bus.Value) error) error {
@@ -240,6 +260,29 @@ func TestNobodyComesInByWhatMayBeOld(t *testing.T) {
 		time.Sleep(time.Second)
 		if _, err := tokens.Check(good.Text()); !errors.Is(err, ErrUnknown) {
 			t.Errorf("when it is back: %v, want %v", err, ErrUnknown)
+		}
+	})
+}
+
+// A coordinator that watches a copy which is behind, or whose server has died, hears nothing of what another one does.
+func TestARevocationThatTheWatchDoesNotTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf()
+		here, there := follow(t, s), follow(t, s)
+		token := create(t, there, 0)
+		synctest.Wait()
+		s.silent = true
+		if _, _, err := there.Revoke(t.Context(), token.ID); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, err := here.Check(token.Text()); err != nil {
+			t.Fatalf("the watch told: %v", err)
+		}
+		time.Sleep(catchUpInterval)
+		synctest.Wait()
+		if _, err := here.Check(token.Text()); !errors.Is(err, ErrEnded) {
+			t.Errorf("a second later: %v, want %v", err, ErrEnded)
 		}
 	})
 }
