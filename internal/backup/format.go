@@ -59,7 +59,7 @@ const (
 
 // Files are the names of the files that a backup has of the data directory, where they are there. No other is
 // taken from a backup.
-func Files() []string { return []string{"ca.pem", "ca.key", "admin.token", "agents.secret"} }
+func Files() []string { return []string{"ca.pem", "ca.key", AdminFile, "agents.secret"} }
 
 // What is wrong with a file that cannot be read as a backup.
 var (
@@ -139,6 +139,9 @@ func parseManifest(data []byte) (m Manifest, err error) {
 func (m Manifest) Same(o Manifest) bool {
 	return m.LogID == o.LogID && m.First == o.First && m.Last == o.Last && bytes.Equal(m.StateHash, o.StateHash) && m.Created.Equal(o.Created)
 }
+
+// AdminFile is the file that holds the text of a token of SCOPE_ADMIN, for who has the data directory. It is also that token's name.
+const AdminFile = "admin.token"
 
 // UnfinishedName is the file that marks a data directory into which a backup is being restored.
 const UnfinishedName = "restore-unfinished"

@@ -12,13 +12,13 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
 const (
 	// maxCoordinators bounds those that may be named.
 	maxCoordinators = 16
-	// positionHeader is what has been seen of the log: each answer has it, and who sends it back is told nothing older.
-	positionHeader = "elsewhere-position"
 	// anyReady has each call go to a coordinator that says that it is ready; the calls of one follow each other around.
 	anyReady = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}`
 )
@@ -54,7 +54,7 @@ func (s *seen) interceptors() []grpc.DialOption {
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			var header metadata.MD
 			err := invoke(s.context(ctx), method, request, reply, cc, append(opts, grpc.Header(&header))...)
-			s.note(header.Get(positionHeader))
+			s.note(header.Get(pb.PositionHeader))
 			return err
 		}),
 		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
@@ -79,7 +79,7 @@ func (s *seen) context(ctx context.Context) context.Context {
 	if s.position == "" {
 		return ctx
 	}
-	return metadata.AppendToOutgoingContext(ctx, positionHeader, s.position)
+	return metadata.AppendToOutgoingContext(ctx, pb.PositionHeader, s.position)
 }
 
 // checkAddresses checks the coordinators that are named.

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/elsewhere-net/elsewhere/internal/access"
+	"github.com/elsewhere-net/elsewhere/internal/backup"
 	"github.com/elsewhere-net/elsewhere/internal/file"
 	"github.com/elsewhere-net/elsewhere/internal/identity"
 	"github.com/elsewhere-net/elsewhere/internal/store"
@@ -24,8 +25,6 @@ import (
 )
 
 const (
-	// adminFile holds the text of a token of SCOPE_ADMIN, for who has the data directory. It is also that token's name.
-	adminFile = "admin.token"
 	// joinLifetime is how long a join token is good unless somebody says otherwise.
 	joinLifetime = time.Hour
 	// sweepInterval is how often tokens are dropped that ended long ago.
@@ -85,8 +84,8 @@ func (s accessService) CreateAPIToken(ctx context.Context, r *pb.CreateAPITokenR
 	if s.opts.Insecure {
 		return nil, errNoTokens()
 	}
-	if name := r.GetApi().GetName(); name == adminFile || strings.HasPrefix(name, adminFile+" of ") {
-		return nil, status.Errorf(codes.InvalidArgument, "api.name: %s is the name of the coordinator's own", adminFile)
+	if name := r.GetApi().GetName(); name == backup.AdminFile || strings.HasPrefix(name, backup.AdminFile+" of ") {
+		return nil, status.Errorf(codes.InvalidArgument, "api.name: %s is the name of the coordinator's own", backup.AdminFile)
 	}
 	fresh := identity.NewAPIToken()
 	token := &pb.Token{Id: fresh.ID, Hash: fresh.Hash(), Purpose: &pb.Token_Api{Api: r.GetApi()}, ExpireTime: after(r.GetLifetime())}
@@ -216,7 +215,7 @@ func (c *Coordinator) loadTokens(ctx context.Context) error {
 // adminToken sees to the file of the token that is there from the first start. If the file was deleted, what was in
 // it may be anywhere: that token is revoked, and a new one made. One that somebody revoked stays so.
 func (c *Coordinator) adminToken(ctx context.Context) error {
-	path := filepath.Join(c.opts.DataDir, adminFile)
+	path := filepath.Join(c.opts.DataDir, backup.AdminFile)
 	if err := file.Private(path); err != nil {
 		return err
 	}
@@ -240,8 +239,8 @@ func (c *Coordinator) adminToken(ctx context.Context) error {
 func (c *Coordinator) revokeOrphans(ctx context.Context, own string) error {
 	for _, t := range c.tokens.List() {
 		name := t.GetApi().GetName()
-		of, several := strings.CutPrefix(name, adminFile+" of ")
-		orphan := several && (c.others == nil || !c.others.holds(of)) || name == adminFile && c.others != nil
+		of, several := strings.CutPrefix(name, backup.AdminFile+" of ")
+		orphan := several && (c.others == nil || !c.others.holds(of)) || name == backup.AdminFile && c.others != nil
 		if !orphan || t.GetRevokeTime() != nil {
 			continue
 		}
@@ -259,9 +258,9 @@ func (c *Coordinator) revokeOrphans(ctx context.Context, own string) error {
 // adminName is what the token of the file is called: each of several coordinators has its own.
 func (c *Coordinator) adminName() string {
 	if c.others == nil {
-		return adminFile
+		return backup.AdminFile
 	}
-	return adminFile + " of " + c.name()
+	return backup.AdminFile + " of " + c.name()
 }
 
 // newAdminToken puts a new token in place of those that the file held before.
@@ -271,7 +270,7 @@ func (c *Coordinator) newAdminToken(ctx context.Context, path string) error {
 			continue
 		}
 		if _, err := c.revokeToken(ctx, t.GetId()); err != nil {
-			return fmt.Errorf("the old %s: %w", adminFile, err)
+			return fmt.Errorf("the old %s: %w", backup.AdminFile, err)
 		}
 		c.log.Warn("the administrator's token was gone from its file: it is revoked, and there is a new one", "file", path, "token", t.GetId())
 	}

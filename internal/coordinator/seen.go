@@ -11,15 +11,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
-const (
-	// positionHeader is what a caller has seen: the log's name and the position that was folded, "NAME/POSITION". Every
-	// answer has it, and a caller that sends it back is told nothing older, whichever coordinator it comes to.
-	positionHeader = "elsewhere-position"
-	// seenTimeout bounds the wait until what a caller has seen is folded here.
-	seenTimeout = 5 * time.Second
-)
+// seenTimeout bounds the wait until what a caller has seen is folded here.
+const seenTimeout = 5 * time.Second
 
 // seenUnary has a caller read what it has written, or read, elsewhere.
 func (c *Coordinator) seenUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
@@ -27,7 +24,7 @@ func (c *Coordinator) seenUnary(ctx context.Context, request any, _ *grpc.UnaryS
 		return nil, err
 	}
 	response, err := handle(ctx, request)
-	_ = grpc.SetHeader(ctx, metadata.Pairs(positionHeader, c.seen())) // fails where the answer is on its way already
+	_ = grpc.SetHeader(ctx, metadata.Pairs(pb.PositionHeader, c.seen())) // fails where the answer is on its way already
 	return response, err
 }
 
@@ -47,7 +44,7 @@ func (c *Coordinator) seen() string {
 
 // reach waits until what a caller has seen is folded. What it has seen of another log says nothing of this one.
 func (c *Coordinator) reach(ctx context.Context) error {
-	shown := metadata.ValueFromIncomingContext(ctx, positionHeader)
+	shown := metadata.ValueFromIncomingContext(ctx, pb.PositionHeader)
 	if len(shown) == 0 {
 		return nil
 	}
@@ -57,7 +54,7 @@ func (c *Coordinator) reach(ctx context.Context) error {
 	}
 	position, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || len(shown) > 1 {
-		return status.Errorf(codes.InvalidArgument, "%s must be one that an answer had", positionHeader)
+		return status.Errorf(codes.InvalidArgument, "%s must be one that an answer had", pb.PositionHeader)
 	}
 	waiting, cancel := context.WithTimeout(ctx, seenTimeout)
 	defer cancel()

@@ -272,7 +272,7 @@ func TestAnyCoordinatorServesAnyRequest(t *testing.T) {
 		m, header := w.ask(i, target, 20*time.Second)
 		// Whoever comes to another coordinator with what he has seen finds what he has written.
 		other := (i + 1) % len(w.c)
-		ctx := metadata.AppendToOutgoingContext(t.Context(), positionHeader, header.Get(positionHeader)[0])
+		ctx := metadata.AppendToOutgoingContext(t.Context(), pb.PositionHeader, header.Get(pb.PositionHeader)[0])
 		if _, err := pb.NewMeasurementServiceClient(w.conns[other]).GetMeasurement(ctx, &pb.GetMeasurementRequest{Id: m.GetId()}); err != nil {
 			t.Errorf("opened at %s, at %s: %v", name(i), name(other), err)
 		}
@@ -302,7 +302,7 @@ func TestAnyCoordinatorServesAnyRequest(t *testing.T) {
 	}
 	// What was seen of another log says nothing here, and what can't be of any is refused.
 	for position, want := range map[string]codes.Code{"other/999999": codes.OK, w.c[0].history.ID() + "/x": codes.InvalidArgument} {
-		ctx := metadata.AppendToOutgoingContext(t.Context(), positionHeader, position)
+		ctx := metadata.AppendToOutgoingContext(t.Context(), pb.PositionHeader, position)
 		if _, err := pb.NewFleetServiceClient(w.conns[0]).ListAgents(ctx, &pb.ListAgentsRequest{}); status.Code(err) != want {
 			t.Errorf("with position %s: %v", position, err)
 		}

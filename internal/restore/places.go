@@ -26,8 +26,6 @@ const (
 	alikePause = 20 * time.Millisecond
 	// alikeTimeout bounds the wait for that.
 	alikeTimeout = time.Minute
-	// adminFile is in a backup, and each of several coordinators makes its own.
-	adminFile = "admin.token"
 )
 
 // place is a data directory that is made.
@@ -52,8 +50,11 @@ func checkNames(names []string) error {
 		return nil
 	}
 	for _, name := range names {
-		if !identity.IsName(name) || name == backup.UnfinishedName {
+		if !identity.IsName(name) {
 			return fmt.Errorf("%q cannot be the name of a coordinator: it must be 1 to 63 of a-z, 0-9 and -", name)
+		}
+		if name == backup.UnfinishedName {
+			return fmt.Errorf("%q cannot be the name of a coordinator: a file of the restore is named so", name)
 		}
 	}
 	if different := slices.Compact(slices.Sorted(slices.Values(names))); len(names) != embedded.Members || len(different) != embedded.Members {
@@ -91,7 +92,7 @@ func (r *restoring) divide() error {
 // file writes a file of the backup to all places. Each of several coordinators makes its own token of the administrator.
 func (r *restoring) file(name string, data []byte) error {
 	for _, p := range r.places {
-		if p.name != "" && name == adminFile {
+		if p.name != "" && name == backup.AdminFile {
 			continue
 		}
 		if err := os.WriteFile(filepath.Join(p.dir, name), data, 0o600); err != nil {
@@ -147,7 +148,8 @@ func (r *restoring) stop() {
 	r.servers = nil
 }
 
-// alike waits until the servers of several coordinators hold as much, each in its own files, and as far. That there is no hole is for the fold to see.
+// alike waits until the servers of several coordinators hold as much, each in its own files, and as far. That there is no
+// hole is for the fold to see.
 func (r *restoring) alike(ctx context.Context) error {
 	if len(r.servers) == 1 {
 		return nil

@@ -169,13 +169,10 @@ func (l *load) measure(ctx context.Context, spec *pb.Spec) (id string) {
 	return id
 }
 
-// positionHeader is what an answer tells of the log; who sends it back is told nothing older, by no coordinator.
-const positionHeader = "elsewhere-position"
-
 // knowing is for calls of one who has had an answer.
 func knowing(ctx context.Context, answer metadata.MD) context.Context {
-	for _, position := range answer.Get(positionHeader) {
-		ctx = metadata.AppendToOutgoingContext(ctx, positionHeader, position)
+	for _, position := range answer.Get(pb.PositionHeader) {
+		ctx = metadata.AppendToOutgoingContext(ctx, pb.PositionHeader, position)
 	}
 	return ctx
 }
