@@ -120,7 +120,7 @@ func certificatesOf(list []authority) []*x509.Certificate {
 // keysOf are the keys that are there, each once.
 func keysOf(list []authority) (keys []crypto.Signer) {
 	for _, one := range list {
-		if one.key != nil && !slices.Contains(keys, one.key) {
+		if one.key != nil && keyOf(one.cert, keys) == nil {
 			keys = append(keys, one.key)
 		}
 	}
