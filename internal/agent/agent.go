@@ -427,11 +427,14 @@ func (a *Agent) sendBeat() {
 		return
 	}
 	running, draining := a.jobs.load()
-	err := conn.Beat(&pb.Beat{
+	beat := &pb.Beat{
 		Agent: a.id, Vantage: a.vantage(), Version: a.opts.Env.Version,
 		Running: running, Capacity: int32(a.jobs.policy.capacity()), Draining: draining,
-	})
-	if err != nil {
+	}
+	if keep := a.opts.Identity; keep != nil {
+		beat.Authorities = keep.Digest()
+	}
+	if err := conn.Beat(beat); err != nil {
 		a.opts.Log.Debug("no beat", "error", err)
 	}
 }

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/elsewhere-net/elsewhere/internal/fleet"
+	"github.com/elsewhere-net/elsewhere/internal/bus"
 	"github.com/elsewhere-net/elsewhere/internal/identity"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -38,66 +39,121 @@ func (s coordinatorService) ListAuthorities(context.Context, *pb.ListAuthorities
 
 // AddAuthority implements pb.CoordinatorServiceServer.
 func (s coordinatorService) AddAuthority(ctx context.Context, _ *pb.AddAuthorityRequest) (*pb.AddAuthorityResponse, error) {
-	if s.authorities == nil {
-		return nil, errNoAuthorities()
-	}
-	if s.others != nil {
-		return nil, errSeveral
-	}
-	pin, err := s.authorities.Add()
+	var pin string
+	err := s.rotate(ctx, func() (what string, err error) {
+		pin, err = s.authorities.Add()
+		return "added " + pin, err
+	})
 	if err != nil {
-		return nil, rotationError(err)
+		return nil, err
 	}
-	s.heard.added(pin)
-	s.rotated(ctx, "added "+pin)
 	return &pb.AddAuthorityResponse{Authority: s.authority(pin)}, nil
 }
 
 // UseAuthority implements pb.CoordinatorServiceServer.
 func (s coordinatorService) UseAuthority(ctx context.Context, r *pb.UseAuthorityRequest) (*pb.UseAuthorityResponse, error) {
-	if s.authorities == nil {
-		return nil, errNoAuthorities()
-	}
-	if s.others != nil {
-		return nil, errSeveral
-	}
-	if s.authorities.Pin().Hex() != r.GetPin() {
-		world, err := fleet.ParseSelector("world")
-		if err != nil {
-			return nil, status.Error(codes.Internal, err.Error())
+	err := s.rotate(ctx, func() (what string, err error) {
+		switch is := s.authority(r.GetPin()); {
+		case is == nil:
+			return "", identity.ErrNoAuthority
+		case is.GetInUse():
+			return "", nil
+		case !r.GetForce():
+			if err := s.unheard(ctx); err != nil {
+				return "", err
+			}
 		}
-		if deaf := s.heard.deaf(r.GetPin(), s.fleet.Online(world)); len(deaf) > 0 && !r.GetForce() {
-			return nil, status.Errorf(codes.FailedPrecondition,
-				"agents that have not heard of it yet: %d (%s). They connect again within seconds: try again then, or use it by force; then they have to enrol again",
-				len(deaf), some(deaf))
-		}
-		if err := s.authorities.Use(r.GetPin()); err != nil {
-			return nil, rotationError(err)
-		}
-		s.rotated(ctx, r.GetPin()+" signs from now on")
+		return r.GetPin() + " signs from now on", s.authorities.Use(r.GetPin())
+	})
+	if err != nil {
+		return nil, err
 	}
 	return &pb.UseAuthorityResponse{Authority: s.authority(r.GetPin())}, nil
 }
 
+// unheard says who does not know the authorities as they are now, nil if nobody.
+func (c *Coordinator) unheard(ctx context.Context) error {
+	if err := c.unaware(ctx); err != nil {
+		return err
+	}
+	deaf := c.fleet.Deaf(c.authorities.Digest())
+	if len(deaf) == 0 {
+		return nil
+	}
+	return status.Errorf(codes.FailedPrecondition,
+		"agents that have not heard of it yet: %d (%s). They connect again within seconds: try again then, or use it by force; then they have to enrol again",
+		len(deaf), some(deaf))
+}
+
+// unaware says which coordinators do not go by the authorities as they are now, nil if none.
+func (c *Coordinator) unaware(ctx context.Context) error {
+	var unaware []string
+	for _, one := range c.coordinators(c.refresh(ctx)) {
+		if one.GetLiveness() != pb.Liveness_LIVENESS_ALIVE || !bytes.Equal(one.GetState().GetAuthorities(), c.authorities.Digest()) {
+			unaware = append(unaware, one.GetName())
+		}
+	}
+	if len(unaware) == 0 {
+		return nil
+	}
+	return status.Errorf(codes.FailedPrecondition,
+		"coordinators that do not go by the last change of the authorities yet: %s. One that lives does within seconds; start one that does not, or do it by force: then it needs ca.pem and ca.key of another one before it starts",
+		some(unaware))
+}
+
 // DropAuthority implements pb.CoordinatorServiceServer.
 func (s coordinatorService) DropAuthority(ctx context.Context, r *pb.DropAuthorityRequest) (*pb.DropAuthorityResponse, error) {
-	if s.authorities == nil {
-		return nil, errNoAuthorities()
+	err := s.rotate(ctx, func() (what string, err error) {
+		hang := s.dependOn(r.GetPin())
+		if is := s.authority(r.GetPin()); is != nil && !is.GetInUse() && !r.GetForce() {
+			if err := s.unaware(ctx); err != nil {
+				return "", err
+			}
+			if len(hang) > 0 {
+				return "", status.Errorf(codes.FailedPrecondition,
+					"agents that have no certificate but one that it signed: %d (%s). They renew when they connect: wait for them, revoke them, or drop it by force; then they have to enrol again",
+					len(hang), some(hang))
+			}
+		}
+		return fmt.Sprintf("dropped %s; agents that depended on it: %d", r.GetPin(), len(hang)), s.authorities.Drop(r.GetPin())
+	})
+	if err != nil {
+		return nil, err
 	}
-	if s.others != nil {
-		return nil, errSeveral
-	}
-	hang := s.dependOn(r.GetPin())
-	if len(hang) > 0 && !r.GetForce() && s.authorities.Pin().Hex() != r.GetPin() {
-		return nil, status.Errorf(codes.FailedPrecondition,
-			"agents that have no certificate but one that it signed: %d (%s). They renew when they connect: wait for them, revoke them, or drop it by force; then they have to enrol again",
-			len(hang), some(hang))
-	}
-	if err := s.authorities.Drop(r.GetPin()); err != nil {
-		return nil, rotationError(err)
-	}
-	s.rotated(ctx, fmt.Sprintf("dropped %s; agents that depended on it: %d", r.GetPin(), len(hang)))
 	return &pb.DropAuthorityResponse{Authorities: s.authorities.List()}, nil
+}
+
+// rotate has f change the authorities, and says what it did; then all agents come again, to hear which there are now. With
+// no words it has changed nothing.
+func (c *Coordinator) rotate(ctx context.Context, f func() (what string, err error)) error {
+	if c.authorities == nil {
+		return errNoAuthorities()
+	}
+	what := ""
+	do := func() (err error) {
+		what, err = f()
+		return err
+	}
+	var err error
+	if c.shared == nil {
+		err = do()
+	} else {
+		err = c.shared.change(ctx, do)
+	}
+	if err != nil {
+		return rotationError(err)
+	}
+	if what != "" {
+		c.rotated()
+		c.audit(&pb.AuditEvent{Kind: pb.AuditKind_AUDIT_KIND_AUTHORITY_CHANGED, Address: callerAddress(ctx), Detail: what + by(ctx)})
+	}
+	return nil
+}
+
+// rotated has all agents come again.
+func (c *Coordinator) rotated() {
+	c.heard.changed() // who has registered and has no stream yet is not recalled
+	c.reports.Recall(recallWithin)
 }
 
 // dependOn lists the agents that an authority's certificate alone lets in: it signed the newest one, which is good, or
@@ -120,13 +176,6 @@ func some(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:namedAgents], ", "), len(names)-namedAgents)
 }
 
-// rotated has all agents come again, to hear which authorities there are now, and notes what was done.
-func (c *Coordinator) rotated(ctx context.Context, what string) {
-	c.heard.changed() // who has registered and has no stream yet is not recalled
-	c.reports.Recall(recallWithin)
-	c.audit(&pb.AuditEvent{Kind: pb.AuditKind_AUDIT_KIND_AUTHORITY_CHANGED, Address: callerAddress(ctx), Detail: what + by(ctx)})
-}
-
 // authority is the one with a pin; nil if it is gone again.
 func (c *Coordinator) authority(pin string) *pb.Authority {
 	for _, a := range c.authorities.List() {
@@ -137,9 +186,6 @@ func (c *Coordinator) authority(pin string) *pb.Authority {
 	return nil
 }
 
-// errSeveral is what there is for several coordinators, whose files of authorities are each their own.
-var errSeveral = status.Error(codes.FailedPrecondition, "several coordinators cannot replace their authority while they run")
-
 // errNoAuthorities is what there is instead of authorities without TLS.
 func errNoAuthorities() error {
 	return status.Error(codes.FailedPrecondition, "the coordinator runs with --insecure: it has no authorities")
@@ -147,13 +193,20 @@ func errNoAuthorities() error {
 
 // rotationError is what a caller is told.
 func rotationError(err error) error {
+	_, said := status.FromError(err)
 	switch {
+	case said:
+		return err
 	case errors.Is(err, identity.ErrNoAuthority):
 		return status.Error(codes.NotFound, err.Error())
 	case errors.Is(err, identity.ErrInUse):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, identity.ErrAuthorities):
 		return status.Error(codes.ResourceExhausted, err.Error())
+	case errors.Is(err, bus.ErrChanged):
+		return status.Error(codes.Aborted, "another coordinator has changed the authorities at this moment: look, and try again")
+	case bus.Leaderless(err):
+		return status.Errorf(codes.Unavailable, "it may be done or not: look, and try again: %v", err)
 	}
 	return status.Error(codes.Internal, err.Error())
 }

@@ -115,11 +115,12 @@ type Coordinator struct {
 	started time.Time
 
 	authorities *identity.Authorities // nil: insecure
+	shared      *shared               // nil: it is alone, or insecure
 	gate        *identity.Gate        // before all handshakes; open once it is known who is enrolled
 	rules       access.Rules
 	tokens      *access.Tokens
 	claims      claims
-	buckets     []*bus.Bucket // of the tokens and the claims
+	buckets     []*bus.Bucket // of the tokens, the claims and the shared authorities
 	keys        []*keys       // of each
 	turns       turns
 	guests      guests
@@ -240,7 +241,7 @@ func (c *Coordinator) openLog(ctx context.Context) (err error) {
 	if c.history, err = bus.OpenLog(ctx, c.nats, c.opts.Retention.Bytes); err != nil {
 		return err
 	}
-	for _, name := range []string{access.TokensBucket, claimsBucket} {
+	for _, name := range c.bucketNames() {
 		b, err := bus.OpenBucket(ctx, c.nats, name)
 		if err != nil {
 			return err
@@ -272,7 +273,23 @@ func (c *Coordinator) openLog(ctx context.Context) (err error) {
 		}
 		c.keys = append(c.keys, k)
 	}
+	if len(c.buckets) < 3 {
+		return nil
+	}
+	c.shared = &shared{bucket: c.buckets[2], own: c.authorities, log: c.log}
+	if err := c.shared.begin(ctx); err != nil {
+		return fmt.Errorf("%s: %w", c.opts.DataDir, err)
+	}
+	c.shared.changed = c.rotated
 	return nil
+}
+
+func (c *Coordinator) bucketNames() []string {
+	names := []string{access.TokensBucket, claimsBucket}
+	if c.others != nil && c.authorities != nil {
+		names = append(names, authoritiesBucket)
+	}
+	return names
 }
 
 // overtaken begins the fold anew where the others have cut off the log what this coordinator has not folded, while it was
@@ -346,6 +363,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	parts.Go(func() error { return c.tellState(partsCtx) })
 	parts.Go(func() error { return c.watchLead(partsCtx) })
 	parts.Go(func() error { return c.followKeys(partsCtx) })
+	if c.shared != nil {
+		parts.Go(func() error { return c.shared.follow(partsCtx) })
+	}
 	if c.canary != nil {
 		parts.Go(func() error { return c.canary.Run(partsCtx) })
 		parts.Go(func() error { return c.watchCanary(ctx) })

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -24,8 +26,10 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/elsewhere-net/elsewhere/internal/agent"
+	"github.com/elsewhere-net/elsewhere/internal/backup"
 	"github.com/elsewhere-net/elsewhere/internal/bus/embedded"
 	"github.com/elsewhere-net/elsewhere/internal/cluster"
+	"github.com/elsewhere-net/elsewhere/internal/identity"
 	"github.com/elsewhere-net/elsewhere/pkg/probe"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -39,8 +43,10 @@ type trio struct {
 	conns [embedded.Members]*grpc.ClientConn
 }
 
-// newTrio starts three coordinators, which need each other to start.
-func newTrio(t *testing.T) *trio {
+// newTrio starts three coordinators, which need each other to start, in clear.
+func newTrio(t *testing.T) *trio { return newTrioWith(t, false) }
+
+func newTrioWith(t *testing.T, secure bool) *trio {
 	t.Helper()
 	w := &trio{t: t}
 	file := filepath.Join(t.TempDir(), "gossip.key")
@@ -57,17 +63,57 @@ func newTrio(t *testing.T) *trio {
 	}
 	for i := range w.opts {
 		w.opts[i] = Options{
-			DataDir: t.TempDir(), GRPCAddr: free(t, i), NATSAddr: free(t, i), Insecure: true,
+			DataDir: t.TempDir(), GRPCAddr: free(t, i), NATSAddr: free(t, i), Insecure: !secure,
 			Log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("at", name(i)),
 			Others: &Others{
 				Name: name(i), GossipAddr: gossip[i], Join: gossip, Keys: keys,
 			},
 		}
 	}
+	if secure {
+		w.share()
+	}
 	w.start(0, 1, 2)
 	w.ready(0, 1, 2)
 	return w
 }
+
+// share gives all of them one authority.
+func (w *trio) share() {
+	w.t.Helper()
+	if _, err := identity.Open(w.opts[0].DataDir, identity.Options{}); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, name := range []string{"ca.pem", "ca.key"} {
+		data, err := os.ReadFile(filepath.Join(w.opts[0].DataDir, name))
+		for _, o := range w.opts[1:] {
+			err = errors.Join(err, os.WriteFile(filepath.Join(o.DataDir, name), data, 0o600))
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// credentials are an administrator's at a coordinator.
+func (w *trio) credentials(i int) []grpc.DialOption {
+	if w.opts[i].Insecure {
+		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	}
+	// Whom a client trusts when the authorities change is shown elsewhere.
+	config := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}
+	return []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithPerRPCCredentials(administrator(filepath.Join(w.opts[i].DataDir, backup.AdminFile)))}
+}
+
+// administrator is the file of a token, which is there when a coordinator is ready.
+type administrator string
+
+func (a administrator) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	token, err := os.ReadFile(string(a))
+	return map[string]string{"authorization": "Bearer " + strings.TrimSpace(string(token))}, err
+}
+
+func (administrator) RequireTransportSecurity() bool { return true }
 
 func name(i int) string { return fmt.Sprintf("c-%d", i+1) }
 
@@ -112,7 +158,7 @@ func (w *trio) run(i int, c *Coordinator) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	conn, err := grpc.NewClient(c.GRPCAddr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(c.GRPCAddr().String(), w.credentials(i)...)
 	if err != nil {
 		w.t.Error(err)
 	}
@@ -168,11 +214,13 @@ func (w *trio) agents(n int) {
 	for k := range n {
 		env := &probe.Env{Resolvers: []netip.AddrPort{control}, Hints: []netip.AddrPort{}, Controls: []string{control.String()}}
 		env.Egress.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-		a, err := agent.New(agent.Options{
+		opts := agent.Options{
 			Coordinators: []string{w.opts[k%len(w.opts)].GRPCAddr}, DataDir: w.t.TempDir(), ID: fmt.Sprintf("agent-%d", k+1),
 			Vantage: &pb.Vantage{Region: fmt.Sprintf("region-%d", k+1)}, DrainTimeout: time.Second,
 			Env: env,
-		})
+		}
+		w.enrol(&opts)
+		a, err := agent.New(opts)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -187,6 +235,24 @@ func (w *trio) agents(n int) {
 		})
 	}
 	eventually(w.t, "all coordinators know all agents", func() bool { return w.online(n) })
+}
+
+// enrol has an agent be who it says, where there is TLS.
+func (w *trio) enrol(opts *agent.Options) {
+	w.t.Helper()
+	if w.opts[0].Insecure {
+		return
+	}
+	made, err := pb.NewAccessServiceClient(w.conns[0]).CreateJoinToken(w.t.Context(), &pb.CreateJoinTokenRequest{
+		Join: &pb.JoinToken{Agent: opts.ID, Vantage: opts.Vantage},
+	})
+	if err == nil {
+		opts.Join = made.GetSecret()
+		opts.Identity, err = agent.Enrol(w.t.Context(), *opts)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // online says whether every coordinator that runs knows n agents that live.

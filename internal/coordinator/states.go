@@ -70,6 +70,9 @@ func (c *Coordinator) state() *pb.CoordinatorState {
 		}
 	}
 	slices.Sort(s.Leads)
+	if c.authorities != nil {
+		s.Authorities = c.authorities.Digest()
+	}
 	if c.others != nil {
 		c.others.mu.Lock()
 		s.DiffersFrom = c.others.differ

@@ -1,7 +1,9 @@
 package fleet
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"maps"
 	"slices"
@@ -48,6 +50,7 @@ type agent struct {
 	seen    time.Time     // zero: it was never heard of
 	bound   *pb.Enrolment // nil: it is not enrolled
 	version int           // counts changes
+	trusts  []byte        // the authorities that its last beat told
 	// registered says that it has registered since its last beat: it may be another process, and have forgotten.
 	registered bool
 	// silent is known in the state that it is in since, if that is another.
@@ -192,7 +195,11 @@ func (f *Fleet) Beat(b *pb.Beat) (joined bool) {
 	}
 	joined = old == nil || old.registered || old.state(time.Now()) != pb.AgentState_AGENT_STATE_ONLINE
 	f.set(next)
-	f.agents[b.GetAgent()].registered = false
+	a := f.agents[b.GetAgent()]
+	a.registered, a.trusts = false, nil
+	if len(b.GetAuthorities()) == sha256.Size { // whatever else it may be, it is not kept
+		a.trusts = b.GetAuthorities()
+	}
 	return joined && !b.GetDraining()
 }
 
@@ -272,6 +279,19 @@ func (f *Fleet) List(s Selector) ([]*pb.Agent, <-chan struct{}) {
 func (f *Fleet) Online(s Selector) []*pb.Agent {
 	list, _ := f.list(s, func(a *agent, now time.Time) bool { return a.state(now) == pb.AgentState_AGENT_STATE_ONLINE })
 	return list
+}
+
+// Deaf lists the agents that can be asked now and whose last beat told other authorities than those of a digest.
+func (f *Fleet) Deaf(digest []byte) (names []string) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	now := time.Now()
+	for _, a := range f.order {
+		if a.state(now) == pb.AgentState_AGENT_STATE_ONLINE && !bytes.Equal(a.trusts, digest) {
+			names = append(names, a.id)
+		}
+	}
+	return names
 }
 
 func (f *Fleet) list(s Selector, want func(*agent, time.Time) bool) ([]*pb.Agent, <-chan struct{}) {

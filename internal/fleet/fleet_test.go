@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -372,4 +373,21 @@ func TestAnAgentThatMovedIsAskedAgain(t *testing.T) {
 			t.Error("the first beat after that is that of one that may have forgotten")
 		}
 	})
+}
+
+// What agents trust is what they tell: whoever tells nothing, or too much, is taken for one that has not heard.
+func TestDeaf(t *testing.T) {
+	f := New()
+	digest, other := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
+	for name, told := range map[string][]byte{"knows": digest, "old": other, "silent": nil, "babbles": bytes.Repeat(digest, 100)} {
+		f.Beat(&pb.Beat{Agent: name, Authorities: told})
+	}
+	f.Beat(&pb.Beat{Agent: "leaves", Draining: true})
+	if got := f.Deaf(digest); !slices.Equal(got, []string{"babbles", "old", "silent"}) {
+		t.Errorf("deaf are %q", got)
+	}
+	f.Beat(&pb.Beat{Agent: "old", Authorities: digest})
+	if got := f.Deaf(digest); !slices.Equal(got, []string{"babbles", "silent"}) {
+		t.Errorf("deaf are %q after one has heard", got)
+	}
 }

@@ -207,6 +207,18 @@ func (a *Authorities) DER() [][]byte {
 	return bundle
 }
 
+// Digest tells one list of authorities from another: a Beat's authorities.
+func (a *Authorities) Digest() []byte { return digest(a.certificates()) }
+
+func digest(certs []*x509.Certificate) []byte {
+	all := sha256.New()
+	for _, cert := range certs {
+		one := sha256.Sum256(cert.Raw)
+		all.Write(one[:])
+	}
+	return all.Sum(nil)
+}
+
 // Issued is a certificate that was made for an agent.
 type Issued struct {
 	// Certificate is what the agent is sent.

@@ -235,6 +235,12 @@ func (k *Keep) write(cert *x509.Certificate, cas []*x509.Certificate) error {
 	return k.settle()
 }
 
+// Digest tells one list of authorities that are trusted from another: a Beat's authorities.
+func (k *Keep) Digest() []byte {
+	_, cas := k.current()
+	return digest(cas)
+}
+
 // Trust replaces the authorities that are trusted, if they are others than now.
 func (k *Keep) Trust(authorities [][]byte) error {
 	cas, err := parseAuthorities(authorities)

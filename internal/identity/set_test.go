@@ -25,7 +25,8 @@ func setOf(t *testing.T, a *Authorities) []byte {
 	return set
 }
 
-// TestASetIsAdopted has one coordinator follow another through a rotation, and start again after each step.
+// TestASetIsAdopted has one coordinator follow another through a rotation, and start again after each step. An agent that is
+// told of it trusts what has the same digest.
 func TestASetIsAdopted(t *testing.T) {
 	one, dir := opened(t, t.TempDir()), t.TempDir()
 	list, err := parseSet(setOf(t, one))
@@ -36,6 +37,7 @@ func TestASetIsAdopted(t *testing.T) {
 	if err := other.become(list); err != nil {
 		t.Fatal(err)
 	}
+	agent := &Keep{dir: t.TempDir()}
 	old, fresh := one.Pin().Hex(), ""
 	for _, step := range []struct {
 		says string
@@ -45,8 +47,12 @@ func TestASetIsAdopted(t *testing.T) {
 		{"it signs", func() error { return one.Use(fresh) }},
 		{"the old one is dropped", func() error { return one.Drop(old) }},
 	} {
+		before := one.Digest()
 		if err := step.do(); err != nil {
 			t.Fatal(err)
+		}
+		if err := agent.Trust(one.DER()); err != nil || bytes.Equal(before, one.Digest()) || !bytes.Equal(agent.Digest(), one.Digest()) {
+			t.Errorf("%s: the digest was %x, is %x, and the agent's is %x (%v)", step.says, before, one.Digest(), agent.Digest(), err)
 		}
 		for _, want := range []bool{true, false} { // what is there already changes nothing
 			if changed, err := other.Adopt(setOf(t, one)); err != nil || changed != want {

@@ -47,6 +47,8 @@ func severalFaults() []fault {
 		{name: "F17 all data of a coordinator lost", inject: wiped},
 		{name: "F20 thundering herd", inject: stampede},
 		{name: "F21 everything delivered again", inject: replayed},
+		{name: "F25 another authority", inject: rotated, trust: true},
+		{name: "F25 agent revoked", inject: revoked},
 		{name: "F9 black hole", inject: blackHole, lane: slowLane},
 	}
 	for _, point := range coordinatorPoints() {

@@ -78,6 +78,9 @@ func rotated(ctx context.Context, w *world, _ *rand.Rand) (wound, error) {
 			return wound{}, err
 		}
 	}
+	if err := w.whole(ctx); err != nil { // all coordinators go by it
+		return wound{}, err
+	}
 	began := time.Now()
 	if _, err := service.UseAuthority(ctx, &pb.UseAuthorityRequest{Pin: added.GetAuthority().GetPin(), Force: true}); err != nil {
 		return wound{}, err
@@ -96,6 +99,9 @@ func rotated(ctx context.Context, w *world, _ *rand.Rand) (wound, error) {
 				}
 			}
 			renewed := time.Since(began)
+			if err := w.whole(ctx); err != nil {
+				return "", err
+			}
 			// Clones and agents that were raced for have nothing but what the old one signed.
 			_, err := service.DropAuthority(ctx, &pb.DropAuthorityRequest{Pin: old, Force: true})
 			w.herds++ // the old herd would have to enrol again

@@ -72,6 +72,8 @@ func (w *world) agree(all []*pb.Coordinator) error {
 			return fmt.Errorf("%s says nothing", one.GetName())
 		case s.GetUnready() != "":
 			return fmt.Errorf("%s is not ready: %s", one.GetName(), s.GetUnready())
+		case !bytes.Equal(s.GetAuthorities(), all[0].GetState().GetAuthorities()):
+			return fmt.Errorf("%s has other authorities than %s", one.GetName(), all[0].GetName())
 		case s.GetDiffersFrom() != "":
 			return fmt.Errorf("%s differs from %s", one.GetName(), s.GetDiffersFrom())
 		}

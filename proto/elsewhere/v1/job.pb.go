@@ -252,7 +252,10 @@ type Beat struct {
 	// Jobs that it runs at once, at most.
 	Capacity int32 `protobuf:"varint,5,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	// Whether it finishes what it has and takes nothing new.
-	Draining      bool `protobuf:"varint,6,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,6,opt,name=draining,proto3" json:"draining,omitempty"`
+	// The authorities that it trusts: SHA-256 of the SHA-256 of each certificate, in the order in which it was told them.
+	// Default: it runs without TLS, or is of a version that does not tell.
+	Authorities   []byte `protobuf:"bytes,7,opt,name=authorities,proto3" json:"authorities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -329,6 +332,13 @@ func (x *Beat) GetDraining() bool {
 	return false
 }
 
+func (x *Beat) GetAuthorities() []byte {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
 var File_elsewhere_v1_job_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_job_proto_rawDesc = "" +
@@ -348,14 +358,15 @@ const file_elsewhere_v1_job_proto_rawDesc = "" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\"E\n" +
 	"\x06Cancel\x12%\n" +
 	"\x0emeasurement_id\x18\x01 \x01(\tR\rmeasurementId\x12\x14\n" +
-	"\x05round\x18\x02 \x01(\x05R\x05round\"\xb9\x01\n" +
+	"\x05round\x18\x02 \x01(\x05R\x05round\"\xdb\x01\n" +
 	"\x04Beat\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12/\n" +
 	"\avantage\x18\x02 \x01(\v2\x15.elsewhere.v1.VantageR\avantage\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12\x18\n" +
 	"\arunning\x18\x04 \x01(\x05R\arunning\x12\x1a\n" +
 	"\bcapacity\x18\x05 \x01(\x05R\bcapacity\x12\x1a\n" +
-	"\bdraining\x18\x06 \x01(\bR\bdrainingB\xb0\x01\n" +
+	"\bdraining\x18\x06 \x01(\bR\bdraining\x12 \n" +
+	"\vauthorities\x18\a \x01(\fR\vauthoritiesB\xb0\x01\n" +
 	"\x10com.elsewhere.v1B\bJobProtoP\x01ZAgithub.com/elsewhere-net/elsewhere/proto/elsewhere/v1;elsewherev1\xa2\x02\x03EXX\xaa\x02\fElsewhere.V1\xca\x02\fElsewhere\\V1\xe2\x02\x18Elsewhere\\V1\\GPBMetadata\xea\x02\rElsewhere::V1b\x06proto3"
 
 var (
