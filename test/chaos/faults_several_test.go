@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -338,23 +339,68 @@ func coordinatorStoppedLong(ctx context.Context, w *world, r *rand.Rand) (wound,
 	return w.anyCoordinator(r).halted(ctx, time.Duration(5+r.IntN(most))*time.Second)
 }
 
-// rolled stops and starts one after the other, as is done for an upgrade.
+// rolled stops and starts one after the other, as is done for an upgrade. Somebody measures all the while, with the command
+// line, and is answered by all whom he asks, each time.
 func rolled(_ context.Context, w *world, r *rand.Rand) (wound, error) {
 	return wound{struck: func(ctx context.Context) (string, error) {
 		began := time.Now()
-		for _, c := range w.shuffled(r) {
-			if err := c.stop(); err != nil {
-				return "", err
-			}
-			if err := w.bring(ctx, c); err != nil {
-				return "", err
-			}
-			if err := w.whole(ctx); err != nil {
-				return "", err
-			}
+		over, end := context.WithCancel(ctx)
+		defer end()
+		var asking sync.WaitGroup
+		answered, failed := 0, error(nil)
+		asking.Go(func() { answered, failed = w.asksOn(over) })
+		err := w.roll(ctx, r)
+		end()
+		asking.Wait()
+		if err == nil && failed == nil && answered == 0 {
+			err = errors.New("nobody measured")
 		}
-		return fmt.Sprintf("each ended in order and was started again, in %.1f s", time.Since(began).Seconds()), nil
+		return fmt.Sprintf("each ended in order and was started again, in %.1f s; meanwhile %d measurements were answered by all",
+			time.Since(began).Seconds(), answered), errors.Join(err, failed)
 	}}, nil
+}
+
+func (w *world) roll(ctx context.Context, r *rand.Rand) error {
+	for _, c := range w.shuffled(r) {
+		if err := c.stop(); err != nil {
+			return err
+		}
+		if err := w.bring(ctx, c); err != nil {
+			return err
+		}
+		if err := w.whole(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// asksOn measures again and again until ctx ends, one after the other, and tells how often; the first that is not as it
+// should be is an error. It asks agents that nobody hurts now, about targets that answer.
+func (w *world) asksOn(ctx context.Context) (answered int, err error) {
+	var names []string
+	for _, a := range w.of(mainLane) {
+		names = append(names, a.id)
+	}
+	for ctx.Err() == nil {
+		// It is not ended with ctx: what is asked is answered.
+		said, err := w.elsewhere(context.WithoutCancel(ctx), "tcp", fmt.Sprintf("198.18.10.%d:443", 1+answered%250), "--from", strings.Join(names, ","), "--json")
+		var m struct {
+			Ledger struct{ Asked, Answered int }
+		}
+		if err == nil {
+			err = json.Unmarshal([]byte(said), &m)
+		}
+		if err == nil && (m.Ledger.Asked != len(names) || m.Ledger.Answered != len(names)) {
+			err = fmt.Errorf("asked %d, answered %d, and not %d", m.Ledger.Asked, m.Ledger.Answered, len(names))
+		}
+		if err != nil {
+			return answered, fmt.Errorf("after %d that were answered one failed: %w: %s", answered, err, said)
+		}
+		answered++
+		_ = passing(ctx, 100*time.Millisecond)
+	}
+	return answered, nil
 }
 
 // stop ends a process in order, and proves that it ended so.
