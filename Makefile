@@ -69,6 +69,7 @@ chaos: ## hurt a whole network, of one coordinator and of three, for DURATION (3
 	$(GO) build -tags $(TAGS) -o bin/chaos/elsewhere ./cmd/elsewhere
 	$(GO) build -tags $(TAGS) -o bin/chaos/hostile-agent ./test/hostile/agent
 	$(GO) build -tags $(TAGS) -o bin/chaos/hostile-coordinator ./test/hostile/coordinator
+	@test/chaos/build-previous
 	$(GO) test -tags $(TAGS) -count=1 -timeout 0 -v $(TESTFLAGS) ./test/chaos -args \
 	  -seed $(SEED) -profile $(PROFILE) -duration $(DURATION) $(if $(INSECURE),-insecure) $(if $(HERD),-herd $(HERD)) $(if $(ONLY),-only "$(ONLY)")
 

@@ -48,16 +48,21 @@ The exit code is 1 if one of them is missing, not ready, or has another state.`,
 
 // well is an error if a coordinator is missing, or not as it should be.
 func well(all []*pb.Coordinator) error {
-	states := map[uint64]string{}
+	type place struct {
+		format   string
+		position uint64
+	}
+	states := map[place]string{}
 	for _, c := range all {
 		st := c.GetState()
 		if c.GetLiveness() != pb.Liveness_LIVENESS_ALIVE || st == nil || st.GetUnready() != "" || st.GetDiffersFrom() != "" {
 			return &Error{Code: ExitFail}
 		}
-		if other, known := states[st.GetPosition()]; known && other != string(st.GetStateHash()) {
+		at := place{st.GetFoldFormat(), st.GetPosition()}
+		if other, known := states[at]; known && other != string(st.GetStateHash()) {
 			return &Error{Code: ExitFail}
 		}
-		states[st.GetPosition()] = string(st.GetStateHash())
+		states[at] = string(st.GetStateHash())
 	}
 	return nil
 }

@@ -142,6 +142,9 @@ func (c *Coordinator) onClosed(id string, pending []string) {
 			c.log.Debug("cancel", "measurement", id, "agent", agent, "error", err)
 		}
 	}
+	if !c.owns(id) {
+		return // another one reports it
+	}
 	if !c.work.Go(func() { c.report(id) }) { // the fold does not wait for the judge, but at the end
 		c.report(id)
 	}

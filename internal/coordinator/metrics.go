@@ -26,7 +26,7 @@ type metrics struct {
 func newMetrics(c *Coordinator) *metrics {
 	m := &metrics{
 		measurements: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "elsewhere_measurements_closed_total", Help: "Measurements that were closed, by state and outcome.",
+			Name: "elsewhere_measurements_closed_total", Help: "Measurements that were closed, by state and outcome. Of several coordinators each counts its own.",
 		}, []string{"state", "outcome"}),
 		replies: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "elsewhere_job_replies_total", Help: "Answers of agents to jobs, by failure; failure_none is a yes.",

@@ -471,8 +471,18 @@ func TestACoordinatorThatDiffersIsOutOfService(t *testing.T) {
 	w := newTrio(t)
 	w.agents(3)
 	w.equal(0, 1, 2)
-	// It folds something else than what comes next in the log.
 	position, _ := w.c[2].store.Position()
+	// Another version folds in another way; that is no alarm while they are upgraded one by one.
+	w.c[0].hearOther(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_State{State: &pb.CoordinatorState{
+		Name: name(2), Position: position, StateHash: []byte("another one"), FoldFormat: "of another version",
+	}}})
+	w.c[0].compareStates()
+	w.c[0].others.mu.Lock()
+	if w.c[0].others.alarmed {
+		t.Error("another version is an alarm")
+	}
+	w.c[0].others.mu.Unlock()
+	// It folds something else than what comes next in the log.
 	phantom := &pb.LogBatch{Entries: []*pb.LogEntry{{Entry: &pb.LogEntry_Audit{Audit: &pb.AuditEvent{Detail: "never said"}}}}}
 	if _, err := w.c[2].store.Apply(position+1, phantom, nil); err != nil {
 		t.Fatal(err)

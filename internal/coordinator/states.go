@@ -12,6 +12,7 @@ import (
 
 	"github.com/elsewhere-net/elsewhere/internal/cluster"
 	"github.com/elsewhere-net/elsewhere/internal/flags"
+	"github.com/elsewhere-net/elsewhere/internal/store"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
 
@@ -60,6 +61,7 @@ func (c *Coordinator) state() *pb.CoordinatorState {
 	position, hash := c.store.Hash()
 	s := &pb.CoordinatorState{
 		Name: c.name(), Position: position, StateHash: hash, Unready: c.unready(), StartTime: timestamppb.New(c.started),
+		FoldFormat: store.Format,
 	}
 	if end := max(c.history.End(), c.history.Last()); end > position {
 		s.Lag = end - position
@@ -222,15 +224,15 @@ func (c *Coordinator) hearOther(message *pb.CoordinatorMessage) {
 }
 
 // compareStates looks whether others had this coordinator's state at the positions that they told. Equal positions have
-// equal states; where two of three agree, the third is wrong, and takes itself out of service.
+// equal states, folded in one way; where two of three agree, the third is wrong, and takes itself out of service.
 func (c *Coordinator) compareStates() {
 	o := c.others
 	o.mu.Lock()
 	var equal, other []string
 	var at uint64
 	for name, heard := range o.states {
-		if name == o.name || time.Since(heard.at) > quietAfter {
-			continue
+		if name == o.name || time.Since(heard.at) > quietAfter || heard.state.GetFoldFormat() != store.Format {
+			continue // while they are upgraded one by one, two versions may fold in two ways
 		}
 		switch is := o.hashes.was(heard.state.GetPosition()); {
 		case is == nil:

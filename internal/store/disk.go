@@ -42,8 +42,8 @@ var (
 	}
 )
 
-// format is what the file is written in, and what it is folded by. A file of another one is made again from the log.
-const format = "4"
+// Format is what the file is written in, and what it is folded by. A file of another one is made again from the log.
+const Format = "5"
 
 func openDB(path string) (db *bbolt.DB, err error) {
 	defer guard(&err)()
@@ -67,7 +67,7 @@ func prepare(tx *bbolt.Tx) error {
 		if err != nil {
 			return err
 		}
-		if string(is) == format {
+		if string(is) == Format {
 			return nil
 		}
 		err = tx.ForEach(func(name []byte, _ *bbolt.Bucket) error { return tx.DeleteBucket(bytes.Clone(name)) })
@@ -80,7 +80,7 @@ func prepare(tx *bbolt.Tx) error {
 			return err
 		}
 	}
-	return put(tx, bucketMeta, keyFormat, []byte(format))
+	return put(tx, bucketMeta, keyFormat, []byte(Format))
 }
 
 // checkpointed is what meta says of a checkpoint.

@@ -81,7 +81,7 @@ func replay(t *testing.T) string {
 
 // faults are those of one coordinator.
 func faults() []fault {
-	return slices.Concat(processFaults(), networkFaults(), diskFaults(), agentFaults(), crowdFaults(), trustFaults(), hostileFaults())
+	return slices.Concat(processFaults(), networkFaults(), diskFaults(), agentFaults(), crowdFaults(), trustFaults(), upgradeFaults(), hostileFaults())
 }
 
 // chosen are those that the command line wants, in a lane.

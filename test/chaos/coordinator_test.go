@@ -106,7 +106,7 @@ func (w *world) shareSecrets(ctx context.Context) error {
 		return err
 	}
 	if err := eventually(ctx, "an authority", func(context.Context) error {
-		_, err := os.Stat(filepath.Join(first.dataDir(), "ca.key"))
+		_, err := os.Stat(filepath.Join(first.dataDir(), "ca.pem")) // the key is written before it
 		return err
 	}); err != nil {
 		return err

@@ -52,6 +52,7 @@ func severalFaults() []fault {
 		{name: "F25 agent revoked", inject: revoked},
 		{name: "F9 black hole", inject: blackHole, lane: slowLane},
 	}
+	all = append(all, upgradeFaults()...)
 	for _, point := range coordinatorPoints() {
 		all = append(all, coordinatorKilledAt(point))
 	}

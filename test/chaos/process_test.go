@@ -26,6 +26,8 @@ type program struct {
 	name  string
 	where space
 	args  func() []string
+	// previous has its next start be that of the version before.
+	previous bool
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -44,7 +46,11 @@ func (p *program) start(ctx context.Context) error {
 		return err
 	}
 	defer out.Close()
-	cmd := p.where.Command(context.WithoutCancel(ctx), p.args()...)
+	args := p.args()
+	if p.previous {
+		args[0] = filepath.Join(previousDir(), filepath.Base(args[0]))
+	}
+	cmd := p.where.Command(context.WithoutCancel(ctx), args...)
 	cmd.Env = append(cmd.Env, chaos.EventsVariable+"="+p.events(), chaos.PointVariable+"="+p.order())
 	cmd.Stdout, cmd.Stderr = out, out
 	done := make(chan struct{})

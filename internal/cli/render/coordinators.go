@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"encoding/hex"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 func (s Screen) Coordinators(list *pb.ListCoordinatorsResponse) error {
 	rows := [][]string{{"NAME", "STATE", "ADDRESS", "POSITION", "LAG", "HASH", "LEADS", "VERSION", "NOTE"}}
 	items := make([]proto.Message, 0, len(list.GetCoordinators()))
+	several := formats(list.GetCoordinators()) > 1
 	for _, c := range list.GetCoordinators() {
 		items = append(items, c)
 		st := c.GetState()
@@ -27,12 +29,26 @@ func (s Screen) Coordinators(list *pb.ListCoordinatorsResponse) error {
 			if st.GetDiffersFrom() != "" {
 				note = "its state differs from that of " + st.GetDiffersFrom()
 			}
+			if several && note == "" {
+				note = "of format " + cmp.Or(st.GetFoldFormat(), "unknown") + ": compare its hash with its like alone"
+			}
 			row[3], row[4], row[5] = strconv.FormatUint(st.GetPosition(), 10), strconv.FormatUint(st.GetLag(), 10), hash
 			row[6], row[8] = strings.Join(st.GetLeads(), " "), note
 		}
 		rows = append(rows, row)
 	}
 	return s.list(list, items, rows)
+}
+
+// formats is in how many ways they fold the log: while they are upgraded there may be two.
+func formats(all []*pb.Coordinator) int {
+	ways := map[string]bool{}
+	for _, c := range all {
+		if c.GetState() != nil {
+			ways[c.GetState().GetFoldFormat()] = true
+		}
+	}
+	return len(ways)
 }
 
 // liveness is how a coordinator is, in a word.

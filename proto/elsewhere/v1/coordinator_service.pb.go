@@ -430,7 +430,9 @@ type CoordinatorState struct {
 	// The coordinator whose state was another one at an equal position. Default: none.
 	DiffersFrom string `protobuf:"bytes,8,opt,name=differs_from,json=differsFrom,proto3" json:"differs_from,omitempty"`
 	// The authorities that it goes by, as in Beat, the one that signs first. Default: it runs without TLS.
-	Authorities   []byte `protobuf:"bytes,9,opt,name=authorities,proto3" json:"authorities,omitempty"`
+	Authorities []byte `protobuf:"bytes,9,opt,name=authorities,proto3" json:"authorities,omitempty"`
+	// The way in which it folds the log: states of two ways cannot be compared. Default: a version that does not tell.
+	FoldFormat    string `protobuf:"bytes,10,opt,name=fold_format,json=foldFormat,proto3" json:"fold_format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -526,6 +528,13 @@ func (x *CoordinatorState) GetAuthorities() []byte {
 		return x.Authorities
 	}
 	return nil
+}
+
+func (x *CoordinatorState) GetFoldFormat() string {
+	if x != nil {
+		return x.FoldFormat
+	}
+	return ""
 }
 
 // CoordinatorMessage is what coordinators tell each other. All of it is a hint: what counts is in the log, or is
@@ -1439,7 +1448,7 @@ const file_elsewhere_v1_coordinator_service_proto_rawDesc = "" +
 	"\rroute_address\x18\x05 \x01(\tR\frouteAddress\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x124\n" +
 	"\x05state\x18\a \x01(\v2\x1e.elsewhere.v1.CoordinatorStateR\x05state\x127\n" +
-	"\tseen_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bseenTime\"\xa3\x02\n" +
+	"\tseen_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bseenTime\"\xc4\x02\n" +
 	"\x10CoordinatorState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x1d\n" +
@@ -1451,7 +1460,10 @@ const file_elsewhere_v1_coordinator_service_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12!\n" +
 	"\fdiffers_from\x18\b \x01(\tR\vdiffersFrom\x12 \n" +
-	"\vauthorities\x18\t \x01(\fR\vauthorities\"\xf8\x01\n" +
+	"\vauthorities\x18\t \x01(\fR\vauthorities\x12\x1f\n" +
+	"\vfold_format\x18\n" +
+	" \x01(\tR\n" +
+	"foldFormat\"\xf8\x01\n" +
 	"\x12CoordinatorMessage\x126\n" +
 	"\x05state\x18\x01 \x01(\v2\x1e.elsewhere.v1.CoordinatorStateH\x00R\x05state\x126\n" +
 	"\asession\x18\x02 \x01(\v2\x1a.elsewhere.v1.SessionBegunH\x00R\asession\x122\n" +
