@@ -32,9 +32,9 @@ func upgraded(_ context.Context, w *world, r *rand.Rand) (wound, error) {
 			err := w.exchange(ctx, a, w.shuffled(r), true)
 			exchanged := time.Since(began)
 			for _, c := range w.coordinators {
-				err = errors.Join(err, c.runs(filepath.Join(previousDir(), "elsewhere-coordinator")))
+				err = errors.Join(err, c.runs(ctx, "elsewhere-coordinator"))
 			}
-			err = errors.Join(err, a.runs(filepath.Join(previousDir(), "elsewhere-agent")))
+			err = errors.Join(err, a.runs(ctx, "elsewhere-agent"))
 			said := ""
 			if err == nil {
 				said, err = w.goesOn(ctx, time.Now())
@@ -66,15 +66,18 @@ func (w *world) exchange(ctx context.Context, a *agent, order []*coordinator, pr
 	return a.start(ctx)
 }
 
-// runs proves which program runs.
-func (p *program) runs(path string) error {
-	cmd, _ := p.process()
-	is, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "exe"))
+// runs proves that a program of the version before runs, when it has left behind what started it in its namespace.
+func (p *program) runs(ctx context.Context, name string) error {
+	want, err := filepath.Abs(filepath.Join(previousDir(), name))
 	if err != nil {
 		return err
 	}
-	if want, err := filepath.Abs(path); err != nil || is != want {
-		return errors.Join(fmt.Errorf("%s is %s", p.name, is), err)
-	}
-	return nil
+	return eventually(ctx, p.name+" to be the version before", func(context.Context) error {
+		cmd, _ := p.process()
+		is, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "exe"))
+		if err == nil && is != want {
+			err = fmt.Errorf("it is %s", is)
+		}
+		return err
+	})
 }
