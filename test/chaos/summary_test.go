@@ -75,10 +75,10 @@ func (s *summary) violate(format string, args ...any) {
 // allowance is how much larger than at the beginning a program may be at the end. The coordinator keeps up to
 // 64 MiB of closed measurements in memory, and what goes with them. At its most a herd comes in while hostile agents
 // flood and watchers do not read, and Go's collector lets that double: 190 KiB an agent, 64 MiB of batches, and what waits
-// for 20 watchers. Of several, one may have all agents in the end.
+// for 20 watchers. Whoever was let in is remembered, 32 KiB of each. Of several, one may have all agents in the end.
 func allowance(name string) history.Allowance {
 	if isCoordinator(name) {
-		return history.Allowance{Resident: 192 << 20, Peak: 512<<20 + int64(size())<<19, Goroutines: 30 + 10*agentCount, Files: 20 + 4*agentCount}
+		return history.Allowance{Resident: 192<<20 + int64(size())<<15, Peak: 512<<20 + int64(size())<<19, Goroutines: 30 + 10*agentCount, Files: 20 + 4*agentCount}
 	}
 	return history.Allowance{Resident: 24 << 20, Peak: 96 << 20, Goroutines: 20, Files: 8}
 }
