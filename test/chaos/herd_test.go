@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,9 +31,11 @@ import (
 const herdRegion = "herd"
 
 var (
-	herdSize = flag.Int("herd", 0, "how many agents come at once, all of one process (default: 150, in the long profile 1,000)")
+	herdSize = flag.Int("herd", 0, "how many agents come at once, all of one place (default: 150, in the long profile 1,000)")
 	// beHerd is how this program starts itself as the herd: it is no test then.
 	beHerd = flag.String("be-herd", "", "internal: be the herd, with its files in this directory")
+	// herdPart is which part of it.
+	herdPart = flag.Int("herd-part", 0, "internal: be this part of the herd")
 )
 
 func TestMain(m *testing.M) {
@@ -41,7 +44,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := runHerd(ctx, *beHerd)
+	err := runHerd(ctx, *beHerd, *herdPart)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -49,8 +52,11 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// runHerd runs many agents in one process until ctx ends.
-func runHerd(ctx context.Context, dir string) error {
+// herdShare is how many agents one process runs: each takes some six of its file descriptors.
+const herdShare = 1500
+
+// runHerd runs a part of the herd in one process until ctx ends.
+func runHerd(ctx context.Context, dir string, part int) error {
 	var g errgroup.Group
 	tokens, err := os.ReadFile(filepath.Join(dir, "tokens"))
 	if err != nil {
@@ -61,6 +67,9 @@ func runHerd(ctx context.Context, dir string) error {
 		return err
 	}
 	for i, line := range slices.Collect(strings.Lines(string(tokens))) {
+		if i/herdShare != part {
+			continue
+		}
 		id, token, _ := strings.Cut(strings.TrimSpace(line), " ")
 		options := agentpkg.Options{
 			Coordinators: strings.Split(strings.TrimSpace(string(coordinators)), ","), DataDir: filepath.Join(dir, fmt.Sprint(i)), ID: id, Join: token,
@@ -73,6 +82,11 @@ func runHerd(ctx context.Context, dir string) error {
 			DrainTimeout: time.Second, Log: slog.New(slog.DiscardHandler),
 		}
 		g.Go(func() (err error) {
+			defer func() {
+				if err != nil { // the others go on, and somebody waits for this one
+					fmt.Fprintln(os.Stderr, id, err)
+				}
+			}()
 			if token != "" {
 				if options.Identity, err = agentpkg.Enrol(ctx, options); err != nil {
 					return err
@@ -109,8 +123,18 @@ func size() int {
 	return 1000
 }
 
+// herd is the processes of a herd.
+type herd []*program
+
+func (h herd) kill() (err error) {
+	for _, p := range h {
+		err = errors.Join(err, p.kill())
+	}
+	return err
+}
+
 // startHerd starts the herd, and waits until all of it is online.
-func (w *world) startHerd(ctx context.Context) (*program, error) {
+func (w *world) startHerd(ctx context.Context) (herd, error) {
 	dir := filepath.Join(w.dir, fmt.Sprintf("herd-%d", w.herds))
 	self, err := os.Executable()
 	if err == nil {
@@ -119,16 +143,20 @@ func (w *world) startHerd(ctx context.Context) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	herd := &program{w: w, name: "herd", where: w.spare, args: func() []string {
-		return []string{self, "-be-herd", dir}
-	}}
-	if err := herd.start(ctx); err != nil {
-		return nil, err
+	var all herd
+	for part := range (size() + herdShare - 1) / herdShare {
+		p := &program{w: w, name: fmt.Sprintf("herd-part-%d", part), where: w.spare, args: func() []string {
+			return []string{self, "-be-herd", dir, "-herd-part", strconv.Itoa(part)}
+		}}
+		if err := p.start(ctx); err != nil {
+			return nil, errors.Join(err, all.kill())
+		}
+		all = append(all, p)
 	}
 	if _, err := w.herdOnline(ctx, 1); err != nil {
-		return nil, errors.Join(err, herd.kill())
+		return nil, errors.Join(err, all.kill())
 	}
-	return herd, nil
+	return all, nil
 }
 
 // inviteHerd writes the names of a new herd into its directory, with a token for each.
