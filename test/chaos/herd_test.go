@@ -52,12 +52,17 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// herdShare is how many agents one process runs: each takes some six of its file descriptors.
-const herdShare = 1500
+const (
+	// herdShare is how many agents one process runs: each takes some six of its file descriptors.
+	herdShare = 1500
+	// enrolling is how many of a process enrol at a time: what is tried is that they come back at once.
+	enrolling = 16
+)
 
 // runHerd runs a part of the herd in one process until ctx ends.
 func runHerd(ctx context.Context, dir string, part int) error {
 	var g errgroup.Group
+	turns := make(chan struct{}, enrolling)
 	tokens, err := os.ReadFile(filepath.Join(dir, "tokens"))
 	if err != nil {
 		return err
@@ -88,7 +93,10 @@ func runHerd(ctx context.Context, dir string, part int) error {
 				}
 			}()
 			if token != "" {
-				if options.Identity, err = agentpkg.Enrol(ctx, options); err != nil {
+				turns <- struct{}{}
+				options.Identity, err = agentpkg.Enrol(ctx, options)
+				<-turns
+				if err != nil {
 					return err
 				}
 			}
@@ -146,7 +154,8 @@ func (w *world) startHerd(ctx context.Context) (herd, error) {
 	var all herd
 	for part := range (size() + herdShare - 1) / herdShare {
 		p := &program{w: w, name: fmt.Sprintf("herd-part-%d", part), where: w.spare, args: func() []string {
-			return []string{self, "-be-herd", dir, "-herd-part", strconv.Itoa(part)}
+			// Agents have machines of their own: they do not take the processors from the coordinators.
+			return []string{"nice", "-n", "10", self, "-be-herd", dir, "-herd-part", strconv.Itoa(part)}
 		}}
 		if err := p.start(ctx); err != nil {
 			return nil, errors.Join(err, all.kill())
