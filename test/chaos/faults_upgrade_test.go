@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // previousDir is where `make chaos` builds the programs of the version before, of the commit that the file "previous" names.
@@ -22,44 +24,54 @@ func upgradeFaults() []fault {
 	return []fault{{name: "F26 the version before, and this one again", inject: upgraded}}
 }
 
-// upgraded has an agent and all coordinators go back to the version before, one by one and with the data that they have, and
-// then come up again the same way. Both versions together take what is asked and answered meanwhile.
+// upgraded has an agent and all coordinators go back to the version before, at once and with the data that they have, and
+// then come up again one by one. Both versions together take what is asked and answered meanwhile.
 func upgraded(_ context.Context, w *world, r *rand.Rand) (wound, error) {
 	a := w.anyone(r)
-	began := time.Now()
 	return wound{
 		struck: func(ctx context.Context) (string, error) {
-			err := w.exchange(ctx, a, w.shuffled(r), true)
+			began := time.Now()
+			if err := w.exchange(ctx, a, w.coordinators, true); err != nil {
+				return "", err
+			}
 			exchanged := time.Since(began)
+			err := a.runs(ctx, "elsewhere-agent")
 			for _, c := range w.coordinators {
 				err = errors.Join(err, c.runs(ctx, "elsewhere-coordinator"))
 			}
-			err = errors.Join(err, a.runs(ctx, "elsewhere-agent"))
 			said := ""
 			if err == nil {
 				said, err = w.goesOn(ctx, time.Now())
 			}
 			return fmt.Sprintf("%s and all coordinators were of the version before after %.1f s%s", a.id, exchanged.Seconds(), said), err
 		},
-		heal: func(ctx context.Context) error { return w.exchange(ctx, a, w.shuffled(r), false) },
+		heal: func(ctx context.Context) error {
+			for _, c := range w.shuffled(r) {
+				if err := w.exchange(ctx, nil, []*coordinator{c}, false); err != nil {
+					return err
+				}
+			}
+			return w.exchange(ctx, a, nil, false)
+		},
 	}, nil
 }
 
-// exchange stops an agent and coordinators in order, one by one, and starts them as the version before or as this one.
-func (w *world) exchange(ctx context.Context, a *agent, order []*coordinator, previous bool) error {
-	for _, c := range order {
-		if err := c.stop(); err != nil {
-			return err
-		}
-		c.previous = previous
-		if err := w.bring(ctx, c); err != nil {
-			return err
-		}
-		if err := w.whole(ctx); err != nil {
-			return err
-		}
+// exchange stops coordinators and an agent in order, and starts them as the version before or as this one.
+func (w *world) exchange(ctx context.Context, a *agent, these []*coordinator, previous bool) error {
+	var g errgroup.Group
+	for _, c := range these {
+		g.Go(c.stop)
 	}
-	if err := a.stop(); err != nil {
+	if a != nil {
+		g.Go(a.stop)
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, c := range these {
+		c.previous = previous
+	}
+	if err := errors.Join(w.bring(ctx, these...), w.whole(ctx)); err != nil || a == nil {
 		return err
 	}
 	a.previous = previous
