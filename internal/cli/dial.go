@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/elsewhere-net/elsewhere/internal/file"
+	"github.com/elsewhere-net/elsewhere/internal/position"
 )
 
 const (
@@ -54,7 +55,7 @@ func Dial(e Endpoint) (*grpc.ClientConn, error) {
 		}),
 	}
 	target, any := e.target()
-	opts = append(append(opts, any...), new(seen).interceptors()...)
+	opts = append(append(opts, any...), new(position.Seen).DialOptions()...)
 	if e.Insecure {
 		return grpc.NewClient(target, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	}

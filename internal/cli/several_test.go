@@ -21,16 +21,3 @@ func TestCheckAddresses(t *testing.T) {
 		}
 	}
 }
-
-func TestWhatIsSeenIsSentAlong(t *testing.T) {
-	var s seen
-	s.note(nil)
-	s.note([]string{"log/1", "log/2"})
-	if s.position != "" {
-		t.Errorf("what is not one position is noted: %q", s.position)
-	}
-	s.note([]string{"log/7"})
-	if s.position != "log/7" {
-		t.Errorf("%q", s.position)
-	}
-}

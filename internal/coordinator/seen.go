@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
+	"github.com/elsewhere-net/elsewhere/internal/position"
 )
 
 // seenTimeout bounds the wait until what a caller has seen is folded here.
@@ -24,7 +24,7 @@ func (c *Coordinator) seenUnary(ctx context.Context, request any, _ *grpc.UnaryS
 		return nil, err
 	}
 	response, err := handle(ctx, request)
-	_ = grpc.SetHeader(ctx, metadata.Pairs(pb.PositionHeader, c.seen())) // fails where the answer is on its way already
+	_ = grpc.SetHeader(ctx, metadata.Pairs(position.Header, c.seen())) // fails where the answer is on its way already
 	return response, err
 }
 
@@ -38,13 +38,13 @@ func (c *Coordinator) seenStream(server any, stream grpc.ServerStream, _ *grpc.S
 
 // seen is what this coordinator has folded.
 func (c *Coordinator) seen() string {
-	position, _ := c.store.Position()
-	return c.history.ID() + "/" + strconv.FormatUint(position, 10)
+	at, _ := c.store.Position()
+	return c.history.ID() + "/" + strconv.FormatUint(at, 10)
 }
 
 // reach waits until what a caller has seen is folded. What it has seen of another log says nothing of this one.
 func (c *Coordinator) reach(ctx context.Context) error {
-	shown := metadata.ValueFromIncomingContext(ctx, pb.PositionHeader)
+	shown := metadata.ValueFromIncomingContext(ctx, position.Header)
 	if len(shown) == 0 {
 		return nil
 	}
@@ -52,18 +52,18 @@ func (c *Coordinator) reach(ctx context.Context) error {
 	if log != c.history.ID() {
 		return nil
 	}
-	position, err := strconv.ParseUint(text, 10, 64)
+	at, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || len(shown) > 1 {
-		return status.Errorf(codes.InvalidArgument, "%s must be one that an answer had", pb.PositionHeader)
+		return status.Errorf(codes.InvalidArgument, "%s must be one that an answer had", position.Header)
 	}
 	waiting, cancel := context.WithTimeout(ctx, seenTimeout)
 	defer cancel()
-	if err := c.folded(waiting, position); err != nil {
+	if err := c.folded(waiting, at); err != nil {
 		if ctx.Err() != nil {
 			return status.FromContextError(ctx.Err()).Err()
 		}
-		at, _ := c.store.Position()
-		return status.Error(codes.Unavailable, fmt.Sprintf("coordinator %s is behind: you have seen the log up to %d, and it up to %d; try again, or another one", c.name(), position, at))
+		here, _ := c.store.Position()
+		return status.Error(codes.Unavailable, fmt.Sprintf("coordinator %s is behind: you have seen the log up to %d, and it up to %d; try again, or another one", c.name(), at, here))
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/elsewhere-net/elsewhere/internal/bus/embedded"
 	"github.com/elsewhere-net/elsewhere/internal/cluster"
 	"github.com/elsewhere-net/elsewhere/internal/identity"
+	"github.com/elsewhere-net/elsewhere/internal/position"
 	"github.com/elsewhere-net/elsewhere/pkg/probe"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 )
@@ -338,7 +339,7 @@ func TestAnyCoordinatorServesAnyRequest(t *testing.T) {
 		m, header := w.ask(i, target, 20*time.Second)
 		// Whoever comes to another coordinator with what he has seen finds what he has written.
 		other := (i + 1) % len(w.c)
-		ctx := metadata.AppendToOutgoingContext(t.Context(), pb.PositionHeader, header.Get(pb.PositionHeader)[0])
+		ctx := metadata.AppendToOutgoingContext(t.Context(), position.Header, header.Get(position.Header)[0])
 		if _, err := pb.NewMeasurementServiceClient(w.conns[other]).GetMeasurement(ctx, &pb.GetMeasurementRequest{Id: m.GetId()}); err != nil {
 			t.Errorf("opened at %s, at %s: %v", name(i), name(other), err)
 		}
@@ -367,10 +368,10 @@ func TestAnyCoordinatorServesAnyRequest(t *testing.T) {
 		}
 	}
 	// What was seen of another log says nothing here, and what can't be of any is refused.
-	for position, want := range map[string]codes.Code{"other/999999": codes.OK, w.c[0].history.ID() + "/x": codes.InvalidArgument} {
-		ctx := metadata.AppendToOutgoingContext(t.Context(), pb.PositionHeader, position)
+	for seen, want := range map[string]codes.Code{"other/999999": codes.OK, w.c[0].history.ID() + "/x": codes.InvalidArgument} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), position.Header, seen)
 		if _, err := pb.NewFleetServiceClient(w.conns[0]).ListAgents(ctx, &pb.ListAgentsRequest{}); status.Code(err) != want {
-			t.Errorf("with position %s: %v", position, err)
+			t.Errorf("with position %s: %v", seen, err)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/elsewhere-net/elsewhere/internal/position"
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
 	"github.com/elsewhere-net/elsewhere/test/chaos/history"
 )
@@ -171,8 +172,8 @@ func (l *load) measure(ctx context.Context, spec *pb.Spec) (id string) {
 
 // knowing is for calls of one who has had an answer.
 func knowing(ctx context.Context, answer metadata.MD) context.Context {
-	for _, position := range answer.Get(pb.PositionHeader) {
-		ctx = metadata.AppendToOutgoingContext(ctx, pb.PositionHeader, position)
+	for _, seen := range answer.Get(position.Header) {
+		ctx = metadata.AppendToOutgoingContext(ctx, position.Header, seen)
 	}
 	return ctx
 }
