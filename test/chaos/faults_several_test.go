@@ -389,8 +389,8 @@ func (w *world) asksOn(ctx context.Context) (answered int, err error) {
 		var m struct {
 			Ledger struct{ Asked, Answered int }
 		}
-		if err == nil {
-			err = json.Unmarshal([]byte(said), &m)
+		if err == nil { // before it may stand, of standard error, that it waits
+			err = json.Unmarshal([]byte(said[max(0, strings.Index(said, "{")):]), &m)
 		}
 		if err == nil && (m.Ledger.Asked != len(names) || m.Ledger.Answered != len(names)) {
 			err = fmt.Errorf("asked %d, answered %d, and not %d", m.Ledger.Asked, m.Ledger.Answered, len(names))
