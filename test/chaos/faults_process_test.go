@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,8 +41,38 @@ func coordinatorKilledAt(point string) fault {
 		if strings.HasPrefix(point, "checkpoint") { // about one a second
 			passes = 3
 		}
-		return w.dieAt(ctx, w.anyCoordinator(r).program, point, 1+r.IntN(passes))
+		c := w.anyCoordinator(r)
+		if w.several && strings.HasPrefix(point, "keep") { // one that no agent has gone to keeps nothing
+			var err error
+			if c, err = w.hears(w.anyone(r)); err != nil {
+				return wound{}, err
+			}
+		}
+		return w.dieAt(ctx, c.program, point, 1+r.IntN(passes))
 	}}
+}
+
+// hears is the coordinator that an agent has registered with last, as their logs tell.
+func (w *world) hears(a *agent) (by *coordinator, err error) {
+	last := ""
+	for _, c := range w.coordinators {
+		said, err := os.ReadFile(c.log())
+		if err != nil {
+			return nil, err
+		}
+		at := bytes.LastIndex(said, []byte(`msg="agent registered" agent=`+a.id+" "))
+		if at < 0 {
+			continue
+		}
+		line := said[bytes.LastIndexByte(said[:at], '\n')+1 : at] // it begins with the time
+		if string(line) > last {
+			last, by = string(line), c
+		}
+	}
+	if by == nil {
+		return nil, fmt.Errorf("%s has never registered", a.id)
+	}
+	return by, nil
 }
 
 // agentPoints and coordinatorPoints are where programs can be told to die, as package chaos of the program is
