@@ -74,7 +74,7 @@ func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementR
 		return nil, err
 	}
 	id := newID()
-	asks, err := s.choose(r, id)
+	asks, err := s.choose(ctx, r, id)
 	if err != nil {
 		return nil, err
 	}
@@ -152,9 +152,9 @@ func newID() string {
 }
 
 // choose freezes the list of agents.
-func (s measurementService) choose(r *pb.CreateMeasurementRequest, id string) ([]*pb.Ask, error) {
+func (s measurementService) choose(ctx context.Context, r *pb.CreateMeasurementRequest, id string) ([]*pb.Ask, error) {
 	if earlier := r.GetFrom(); isID(earlier) {
-		return s.sameAgents(earlier)
+		return s.sameAgents(ctx, earlier)
 	}
 	selector, err := fleet.ParseSelector(r.GetFrom())
 	if err != nil {
@@ -214,14 +214,14 @@ func (s measurementService) candidates(selector fleet.Selector) ([]*pb.Agent, er
 
 // sameAgents asks those that an earlier measurement asked, whatever the limit. Those that are gone will
 // be lost.
-func (s measurementService) sameAgents(earlier string) ([]*pb.Ask, error) {
+func (s measurementService) sameAgents(ctx context.Context, earlier string) ([]*pb.Ask, error) {
 	earlier = strings.ToLower(earlier)
-	view, err := s.store.Get(earlier)
-	if errors.Is(err, store.ErrNotFound) {
+	view, err := s.find(ctx, earlier)
+	if status.Code(err) == codes.NotFound {
 		return nil, badSelector(fmt.Sprintf("there is no measurement %s", earlier))
 	}
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	var asks []*pb.Ask
 	anyOnline := false
@@ -254,10 +254,10 @@ func (s measurementService) nobody(from string) error {
 }
 
 // GetMeasurement implements pb.MeasurementServiceServer.
-func (s measurementService) GetMeasurement(_ context.Context, r *pb.GetMeasurementRequest) (*pb.GetMeasurementResponse, error) {
-	view, err := s.store.Get(r.GetId())
+func (s measurementService) GetMeasurement(ctx context.Context, r *pb.GetMeasurementRequest) (*pb.GetMeasurementResponse, error) {
+	view, err := s.find(ctx, r.GetId())
 	if err != nil {
-		return nil, apiError(err, r.GetId())
+		return nil, err
 	}
 	return &pb.GetMeasurementResponse{Measurement: view.Measurement}, nil
 }
@@ -281,9 +281,9 @@ func (s measurementService) ListMeasurements(_ context.Context, r *pb.ListMeasur
 
 // ListResults implements pb.MeasurementServiceServer.
 func (s measurementService) ListResults(r *pb.ListResultsRequest, stream pb.MeasurementService_ListResultsServer) error {
-	view, err := s.store.Get(r.GetId())
+	view, err := s.find(stream.Context(), r.GetId())
 	if err != nil {
-		return apiError(err, r.GetId())
+		return err
 	}
 	for _, result := range view.Results {
 		if err := stream.Send(&pb.ListResultsResponse{Result: result}); err != nil {
@@ -309,6 +309,9 @@ func (s measurementService) WatchMeasurement(r *pb.WatchMeasurementRequest, stre
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	defer context.AfterFunc(s.serving, cancel)()
+	if _, err := s.find(stream.Context(), r.GetId()); err != nil {
+		return err
+	}
 	w := watcher{stream: stream, results: r.GetResults(), told: r.GetAfter()}
 	if position, _ := s.store.Position(); w.told > position {
 		w.told = 0 // of another log: what this one has instead is not known to the reader
@@ -377,9 +380,9 @@ func running(m *pb.Measurement) *pb.Measurement {
 
 // CancelMeasurement implements pb.MeasurementServiceServer.
 func (s measurementService) CancelMeasurement(ctx context.Context, r *pb.CancelMeasurementRequest) (*pb.CancelMeasurementResponse, error) {
-	view, err := s.store.Get(r.GetId())
+	view, err := s.find(ctx, r.GetId())
 	if err != nil {
-		return nil, apiError(err, r.GetId())
+		return nil, err
 	}
 	if view.Measurement.GetState() == pb.State_STATE_RUNNING {
 		if err := s.append(ctx, closed(r.GetId(), true)); err != nil {

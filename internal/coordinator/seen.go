@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/elsewhere-net/elsewhere/internal/position"
+	"github.com/elsewhere-net/elsewhere/internal/store"
 )
 
 // seenTimeout bounds the wait until what a caller has seen is folded here.
@@ -66,4 +68,32 @@ func (c *Coordinator) reach(ctx context.Context) error {
 		return status.Error(codes.Unavailable, fmt.Sprintf("coordinator %s is behind: you have seen the log up to %d, and it up to %d; try again, or another one", c.name(), at, here))
 	}
 	return nil
+}
+
+// find is a measurement as it is now. Of several coordinators one that knows nothing of it may only be behind, and not know
+// that: before it says that there is none, it asks how far the log goes, and folds so far.
+func (c *Coordinator) find(ctx context.Context, id string) (store.View, error) {
+	view, err := c.store.Get(id)
+	if !errors.Is(err, store.ErrNotFound) || c.others == nil || !isID(id) {
+		return view, apiError(err, id)
+	}
+	waiting, cancel := context.WithTimeout(ctx, seenTimeout)
+	defer cancel()
+	if err := c.catchUp(waiting); err != nil {
+		if ctx.Err() != nil {
+			return store.View{}, status.FromContextError(ctx.Err()).Err()
+		}
+		return store.View{}, status.Error(codes.Unavailable, fmt.Sprintf("coordinator %s does not know measurement %s, and cannot tell whether another one does (%v); try again, or another one", c.name(), id, err))
+	}
+	view, err = c.store.Get(id)
+	return view, apiError(err, id)
+}
+
+// catchUp folds the log as far as whoever leads it says that it goes.
+func (c *Coordinator) catchUp(ctx context.Context) error {
+	bounds, err := c.history.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	return c.folded(ctx, bounds.Last)
 }

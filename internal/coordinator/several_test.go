@@ -376,6 +376,33 @@ func TestAnyCoordinatorServesAnyRequest(t *testing.T) {
 	}
 }
 
+// TestOneThatIsBehindDoesNotDenyWhatIsThere asks a coordinator at once for what another one has said is there, as somebody
+// who was given only the id does.
+func TestOneThatIsBehindDoesNotDenyWhatIsThere(t *testing.T) {
+	w := newTrio(t)
+	w.agents(1)
+	target := accepting(t)
+	behind := 0
+	for n := 0; behind < 5; n++ {
+		if n == 200 {
+			t.Fatal("nobody was ever behind: this shows nothing")
+		}
+		m, _ := w.ask(n%3, target, 20*time.Second)
+		other := (n + 1) % 3
+		if _, err := w.c[other].store.Get(m.GetId()); err != nil {
+			behind++
+		}
+		got, err := pb.NewMeasurementServiceClient(w.conns[other]).GetMeasurement(t.Context(), &pb.GetMeasurementRequest{Id: m.GetId()})
+		if err != nil || got.GetMeasurement().GetId() != m.GetId() {
+			t.Fatalf("opened at %s, at %s: %v", name(n%3), name(other), err)
+		}
+	}
+	_, err := pb.NewMeasurementServiceClient(w.conns[0]).GetMeasurement(t.Context(), &pb.GetMeasurementRequest{Id: newID()})
+	if status.Code(err) != codes.NotFound {
+		t.Errorf("what nobody has: %v", err)
+	}
+}
+
 func TestOneCoordinatorStopsAndComesBack(t *testing.T) {
 	w := newTrio(t)
 	w.agents(3)
@@ -462,6 +489,11 @@ func TestOneOfThreeDoesNotAcknowledge(t *testing.T) {
 	// What it knows can be read.
 	if r, err := pb.NewMeasurementServiceClient(w.conns[2]).GetMeasurement(t.Context(), &pb.GetMeasurementRequest{Id: m.GetId()}); err != nil || r.GetMeasurement().GetState() != pb.State_STATE_FINISHED {
 		t.Errorf("what was measured before: %v %v", r, err)
+	}
+	// Of what it does not know it cannot say that there is none.
+	_, err = pb.NewMeasurementServiceClient(w.conns[2]).GetMeasurement(t.Context(), &pb.GetMeasurementRequest{Id: newID()})
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "cannot tell whether another one does") {
+		t.Errorf("what it does not know: %v", err)
 	}
 	w.start(0, 1)
 	w.ready(0, 1, 2)

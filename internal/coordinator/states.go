@@ -122,19 +122,24 @@ func (c *Coordinator) tellState(ctx context.Context) error {
 	}
 }
 
-// watchLead asks again and again whether somebody leads the log, which can be written then, until ctx ends.
+// watchLead asks again and again whether somebody leads the log, which can be written then, until ctx ends. Once nobody did,
+// which is so for one that is cut off, it takes until this one has caught up with the others.
 func (c *Coordinator) watchLead(ctx context.Context) error {
 	if c.others == nil {
 		return nil
 	}
 	tick := time.NewTicker(stateInterval)
 	defer tick.Stop()
-	for {
+	for unled := 0; ; {
 		asking, cancel := context.WithTimeout(ctx, stateInterval)
-		_, err := c.history.Bounds(asking)
+		bounds, err := c.history.Bounds(asking)
+		if err == nil && unled > 0 {
+			err = c.folded(asking, bounds.Last)
+		}
 		cancel()
+		unled = turn(unled, err != nil)
 		c.others.mu.Lock()
-		c.others.unled = turn(c.others.unled, err != nil)
+		c.others.unled = unled
 		c.others.mu.Unlock()
 		select {
 		case <-tick.C:
