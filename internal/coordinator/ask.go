@@ -137,10 +137,14 @@ func (c *Coordinator) onBeat(from string, b *pb.Beat) {
 	if c.validator.Validate(b.GetVantage()) != nil || len(b.GetVersion()) > maxVersion {
 		return
 	}
-	if !c.fleet.Beat(b) {
-		return
+	if c.fleet.Beat(b) {
+		c.askAgain(b.GetAgent())
 	}
-	for _, waits := range c.store.Awaits(b.GetAgent()) {
+}
+
+// askAgain asks an agent that is there again what it has not answered.
+func (c *Coordinator) askAgain(agent string) {
+	for _, waits := range c.store.Awaits(agent) {
 		if c.owns(waits.Measurement.GetId()) && time.Until(waits.Measurement.GetDeadline().AsTime()) > 0 {
 			c.work.Go(func() { c.ask(waits.Measurement, waits.Ask) })
 		}

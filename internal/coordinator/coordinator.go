@@ -84,8 +84,9 @@ const (
 	checkpointInterval = time.Second
 	// startTimeout bounds opening the log.
 	startTimeout = 30 * time.Second
-	// stopTimeout bounds the end of what clients and agents have under way.
-	stopTimeout = 10 * time.Second
+	// stopTimeout bounds the end of what clients and agents have under way, and lastTime what is to be written after that:
+	// where too few coordinators are left to write the log, as when all are told to stop, neither would end by itself.
+	stopTimeout, lastTime = 10 * time.Second, 2 * time.Second
 )
 
 // Coordinator is a coordinator.
@@ -109,11 +110,11 @@ type Coordinator struct {
 	canary  *canary.Canary // nil: there is none
 	grpc    *grpc.Server
 	ready   atomic.Bool
-	hears   atomic.Int64 // since when it hears beats, in nanoseconds of Unix time
-	stale   atomic.Bool  // the last checkpoint failed
-	stuck   atomic.Bool  // a write of the log, or of what is decided once, failed
+	stale   atomic.Bool // the last checkpoint failed
+	stuck   atomic.Bool // a write of the log, or of what is decided once, failed
 	started time.Time
 
+	listening   *listening
 	authorities *identity.Authorities // nil: insecure
 	shared      *shared               // nil: it is alone, or insecure
 	gate        *identity.Gate        // before all handshakes; open once it is known who is enrolled
@@ -159,7 +160,7 @@ func New(ctx context.Context, opts Options) (*Coordinator, error) {
 	c := &Coordinator{
 		opts: opts, log: opts.Log, fleet: fleet.New(), health: health.NewServer(), serving: ctx, alive: ctx,
 		started: time.Now(), rules: access.NewRules(), failures: access.NewFailures(), quotas: access.NewQuotas(opts.TargetBudget),
-		guests: guests{byAgent: map[string]map[*guest]bool{}}, heard: newHeard(), gate: identity.NewGate(),
+		guests: guests{byAgent: map[string]map[*guest]bool{}}, heard: newHeard(), listening: newListening(), gate: identity.NewGate(),
 		paces: newPaces(cmp.Or(opts.Identity.AgentLife, identity.AgentLife)),
 	}
 	if err := c.open(ctx); err != nil {
@@ -381,7 +382,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	c.log.Info("stopping")
 	c.setReady(false)
+	late := time.AfterFunc(stopTimeout+lastTime, stopInner)
 	c.shutdown(web)
+	late.Stop()
 	stopInner()
 	return parts.Wait()
 }
@@ -403,7 +406,9 @@ func (c *Coordinator) begin(ctx context.Context) error {
 	if err := c.agents.Hear(c.onBeat); err != nil {
 		return err
 	}
-	c.hears.Store(time.Now().UnixNano())
+	if c.others != nil {
+		time.AfterFunc(hearTime, c.knowAgents)
+	}
 	c.gate.Open()
 	return nil
 }

@@ -125,12 +125,11 @@ func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementR
 
 // awaitAgents waits until this coordinator knows which agents live: one that has just joined others would ask some.
 func (c *Coordinator) awaitAgents(ctx context.Context) error {
-	wait := c.deaf()
-	if wait == 0 {
+	if !c.deaf() {
 		return nil
 	}
 	select {
-	case <-time.After(wait):
+	case <-c.listening.heard:
 		return nil
 	case <-ctx.Done():
 		return status.FromContextError(ctx.Err()).Err()

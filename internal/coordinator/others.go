@@ -367,6 +367,14 @@ func (o *others) keep() error {
 }
 
 // alive are the coordinators that live, sorted: this one, and those that gossip does not call dead and that have said
+// wake has this coordinator look, and say, how it is, now.
+func (o *others) wake() {
+	select {
+	case o.wanted <- struct{}{}:
+	default:
+	}
+}
+
 // something lately.
 func (o *others) alive() []string {
 	members, _ := o.gossip.Members()

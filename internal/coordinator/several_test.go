@@ -424,6 +424,48 @@ func TestOneCoordinatorStopsAndComesBack(t *testing.T) {
 	}
 }
 
+// TestTheOthersTellWhichAgentsLive starts a coordinator again: it need not listen until each agent has beaten.
+func TestTheOthersTellWhichAgentsLive(t *testing.T) {
+	w := newTrio(t)
+	w.agents(3)
+	w.stops[0]()
+	w.start(0)
+	eventually(t, "it is ready", func() bool { return w.c[0].unready() == "" })
+	told := 0
+	for k := range 3 {
+		a := w.c[0].fleet.Get(fmt.Sprintf("agent-%d", k+1))
+		if a.GetState() != pb.AgentState_AGENT_STATE_ONLINE {
+			t.Errorf("it is ready, and has of an agent: %v", a)
+		}
+		if a.GetLastSeenTime().AsTime().Before(w.c[0].started) {
+			told++
+		}
+	}
+	if told == 0 {
+		t.Error("all agents have beaten meanwhile: it was told of none")
+	}
+}
+
+// TestOneThatIsLeftAloneStops has a coordinator stop that has things to write and nobody to write them with.
+func TestOneThatIsLeftAloneStops(t *testing.T) {
+	w := newTrio(t)
+	w.agents(1)
+	w.stops[0]()
+	w.stops[1]()
+	eventually(t, "nobody leads", func() bool { return w.c[2].unready() != "" })
+	calling, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() {
+		_, _ = pb.NewMeasurementServiceClient(w.conns[2]).CreateMeasurement(calling, &pb.CreateMeasurementRequest{Spec: tcpSpec(accepting(t))})
+	}()
+	w.c[2].audit(&pb.AuditEvent{Kind: pb.AuditKind_AUDIT_KIND_FLOOD, Address: "192.0.2.1"})
+	began := time.Now()
+	w.stops[2]()
+	if took := time.Since(began); took > 2*stopTimeout {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func TestCallersDoNotMakeCoordinatorsTalk(t *testing.T) {
 	var o others
 	begin := time.Now()

@@ -100,6 +100,11 @@ func (c *Coordinator) tellState(ctx context.Context) error {
 		if err := c.peers.Say(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_State{State: state}}); err != nil && ctx.Err() == nil {
 			c.log.Error("the other coordinators are not told", "error", err)
 		}
+		if c.deaf() {
+			_ = c.peers.Say(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_AgentsWanted{
+				AgentsWanted: &pb.AgentsWanted{Coordinator: c.name()},
+			}})
+		}
 		c.compareStates()
 		c.tellHealth(state.GetUnready() == "")
 		why := c.useless()
@@ -212,10 +217,13 @@ func (c *Coordinator) hearOther(message *pb.CoordinatorMessage) {
 		}
 		c.fleet.Moved(m.Session.GetAgent(), m.Session.GetObservedAddress())
 	case *pb.CoordinatorMessage_Wanted:
-		select {
-		case c.others.wanted <- struct{}{}:
-		default:
+		c.others.wake()
+	case *pb.CoordinatorMessage_AgentsWanted:
+		if err := c.tellAgents(m.AgentsWanted.GetCoordinator()); err != nil {
+			c.log.Debug("another coordinator is not told which agents live", "error", err)
 		}
+	case *pb.CoordinatorMessage_AgentsHeard:
+		c.hearAgents(m.AgentsHeard)
 	case *pb.CoordinatorMessage_LogRead:
 		if m.LogRead.GetCoordinator() == c.others.name {
 			return

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -141,7 +142,7 @@ func (f *Fleet) Register(id, version string, v *pb.Vantage) error {
 		next = proto.CloneOf(old.known) // it beats, and has lost its stream alone
 	}
 	next.Vantage, next.Version = v, version
-	f.set(next)
+	f.set(next, time.Now())
 	f.agents[id].registered = true
 	return nil
 }
@@ -171,6 +172,45 @@ func (f *Fleet) Moved(id, observed string) {
 func (f *Fleet) Beat(b *pb.Beat) (joined bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.beat(&pb.HeardBeat{Beat: b}, true)
+}
+
+// Heard notes what another coordinator has heard of an agent, and tells what Beat tells. What was heard here since counts.
+func (f *Fleet) Heard(h *pb.HeardBeat) (joined bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	age := h.GetAge().AsDuration()
+	if old := f.agents[h.GetBeat().GetAgent()]; age < 0 || old != nil && time.Since(old.seen) <= age {
+		return false
+	}
+	return f.beat(h, false)
+}
+
+// Beats is what is known of the agents that live, for another coordinator.
+func (f *Fleet) Beats() []*pb.HeardBeat {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	var beats []*pb.HeardBeat
+	now := time.Now()
+	for _, a := range f.order {
+		state := a.state(now)
+		if state != pb.AgentState_AGENT_STATE_ONLINE && state != pb.AgentState_AGENT_STATE_DRAINING {
+			continue
+		}
+		beats = append(beats, &pb.HeardBeat{
+			Beat: &pb.Beat{
+				Agent: a.id, Vantage: a.known.GetVantage(), Version: a.known.GetVersion(), Running: a.known.GetRunning(),
+				Capacity: a.known.GetCapacity(), Draining: state == pb.AgentState_AGENT_STATE_DRAINING, Authorities: a.trusts,
+			},
+			Age: durationpb.New(now.Sub(a.seen)), Registered: a.registered,
+		})
+	}
+	return beats
+}
+
+// beat takes up a beat that was heard here, or by another coordinator.
+func (f *Fleet) beat(h *pb.HeardBeat, here bool) (joined bool) {
+	b := h.GetBeat()
 	if !f.room(b.GetAgent()) {
 		return false
 	}
@@ -190,30 +230,31 @@ func (f *Fleet) Beat(b *pb.Beat) (joined bool) {
 		if old.bound.GetRevokeTime() != nil {
 			return false
 		}
-		next.Vantage = copied(next.GetVantage())
-		next.Vantage.ObservedAddress = old.known.GetVantage().GetObservedAddress() // what the agent says of it is no evidence
+		if here {
+			next.Vantage = copied(next.GetVantage())
+			next.Vantage.ObservedAddress = old.known.GetVantage().GetObservedAddress() // what the agent says of it is no evidence
+		}
 	}
 	joined = old == nil || old.registered || old.state(time.Now()) != pb.AgentState_AGENT_STATE_ONLINE
-	f.set(next)
+	f.set(next, time.Now().Add(-h.GetAge().AsDuration()))
 	a := f.agents[b.GetAgent()]
-	a.registered, a.trusts = false, nil
+	a.registered, a.trusts = h.GetRegistered(), nil
 	if len(b.GetAuthorities()) == sha256.Size { // whatever else it may be, it is not kept
 		a.trusts = b.GetAuthorities()
 	}
 	return joined && !b.GetDraining()
 }
 
-// set replaces what is known of an agent.
-func (f *Fleet) set(next *pb.Agent) {
+// set replaces what is known of an agent by what was heard at a time.
+func (f *Fleet) set(next *pb.Agent, at time.Time) {
 	old := f.agents[next.GetId()]
 	if old == nil {
 		old = f.add(next.GetId())
 	}
-	now := time.Now()
-	next.LastSeenTime = timestamppb.New(now)
+	next.LastSeenTime = timestamppb.New(at)
 	old.bind(next)
 	before := old.known
-	old.known, old.seen = next, now
+	old.known, old.seen = next, at
 	stands := before != nil && proto.Equal(before.GetVantage(), next.GetVantage())
 	if !stands {
 		old.words = wordsOf(next.GetId(), next.GetVantage())

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/elsewhere-net/elsewhere/proto/elsewhere/v1"
@@ -371,6 +372,65 @@ func TestAnAgentThatMovedIsAskedAgain(t *testing.T) {
 		}
 		if !f.Beat(beat) || f.Beat(beat) {
 			t.Error("the first beat after that is that of one that may have forgotten")
+		}
+	})
+}
+
+// A coordinator that starts is told by another which agents live, and has of them what that one has.
+func TestWhatAnotherHasHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		digest := bytes.Repeat([]byte{1}, 32)
+		enrolled := &pb.Enrolment{Id: "fra-1", Vantage: &pb.Vantage{Region: "eu-central-1"}, EnrollTime: timestamppb.Now()}
+		other, started := New(), New()
+		for _, f := range []*Fleet{other, started} {
+			f.Enrolled(enrolled)
+		}
+		other.Beat(&pb.Beat{Agent: "gone", Vantage: frankfurt})
+		time.Sleep(offlineAfter)
+		if err := other.Register("fra-1", "v1", &pb.Vantage{ObservedAddress: "192.0.2.1"}); err != nil {
+			t.Fatal(err)
+		}
+		other.Beat(&pb.Beat{Agent: "fra-1", Vantage: frankfurt, Version: "v1", Capacity: 256, Running: 3, Authorities: digest})
+		other.Beat(&pb.Beat{Agent: "leaves", Vantage: frankfurt, Draining: true})
+		other.Beat(&pb.Beat{Agent: "moved", Vantage: frankfurt})
+		other.Moved("moved", "192.0.2.7")
+		time.Sleep(2 * time.Second)
+
+		joined := map[string]bool{}
+		for _, h := range other.Beats() {
+			joined[h.GetBeat().GetAgent()] = started.Heard(h)
+		}
+		if want := map[string]bool{"fra-1": true, "leaves": false, "moved": true}; !maps.Equal(joined, want) {
+			t.Errorf("have come: %v, want %v", joined, want)
+		}
+		for id := range joined {
+			if got, want := started.Get(id), other.Get(id); !proto.Equal(got, want) {
+				t.Errorf("of %s it has\n%v, and the other one\n%v", id, got, want)
+			}
+		}
+		if got, want := started.Deaf(digest), other.Deaf(digest); !slices.Equal(got, want) {
+			t.Errorf("deaf are %q, and of the other one %q", got, want)
+		}
+		if started.Beat(&pb.Beat{Agent: "fra-1", Vantage: frankfurt}) || !started.Beat(&pb.Beat{Agent: "moved", Vantage: frankfurt}) {
+			t.Error("after that a beat is a coming of one that has moved, and of no other")
+		}
+		// What was heard here since counts, and so does silence since.
+		old := &pb.HeardBeat{Beat: &pb.Beat{Agent: "fra-1", Vantage: frankfurt, Draining: true}, Age: durationpb.New(time.Second)}
+		if started.Heard(old) || started.Get("fra-1").GetState() != pb.AgentState_AGENT_STATE_ONLINE {
+			t.Error("an older beat has taken the place of a newer one")
+		}
+		time.Sleep(offlineAfter - time.Second)
+		if got := started.Get("leaves").GetState(); got != pb.AgentState_AGENT_STATE_OFFLINE {
+			t.Errorf("one that was silent for %v, as two coordinators have it together, is %v", offlineAfter+time.Second, got)
+		}
+		started.Enrolled(&pb.Enrolment{Id: "revoked", RevokeTime: timestamppb.Now()})
+		for what, h := range map[string]*pb.HeardBeat{
+			"from the future":  {Beat: &pb.Beat{Agent: "x"}, Age: durationpb.New(-time.Hour)},
+			"of a revoked one": {Beat: &pb.Beat{Agent: "revoked"}},
+		} {
+			if started.Heard(h) {
+				t.Errorf("a beat %s is a coming", what)
+			}
 		}
 	})
 }

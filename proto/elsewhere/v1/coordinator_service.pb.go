@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -549,6 +550,8 @@ type CoordinatorMessage struct {
 	//	*CoordinatorMessage_Session
 	//	*CoordinatorMessage_LogRead
 	//	*CoordinatorMessage_Wanted
+	//	*CoordinatorMessage_AgentsWanted
+	//	*CoordinatorMessage_AgentsHeard
 	Message       isCoordinatorMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -627,6 +630,24 @@ func (x *CoordinatorMessage) GetWanted() *StateWanted {
 	return nil
 }
 
+func (x *CoordinatorMessage) GetAgentsWanted() *AgentsWanted {
+	if x != nil {
+		if x, ok := x.Message.(*CoordinatorMessage_AgentsWanted); ok {
+			return x.AgentsWanted
+		}
+	}
+	return nil
+}
+
+func (x *CoordinatorMessage) GetAgentsHeard() *AgentsHeard {
+	if x != nil {
+		if x, ok := x.Message.(*CoordinatorMessage_AgentsHeard); ok {
+			return x.AgentsHeard
+		}
+	}
+	return nil
+}
+
 type isCoordinatorMessage_Message interface {
 	isCoordinatorMessage_Message()
 }
@@ -651,6 +672,16 @@ type CoordinatorMessage_Wanted struct {
 	Wanted *StateWanted `protobuf:"bytes,4,opt,name=wanted,proto3,oneof"`
 }
 
+type CoordinatorMessage_AgentsWanted struct {
+	// One that has just started asks which agents live.
+	AgentsWanted *AgentsWanted `protobuf:"bytes,5,opt,name=agents_wanted,json=agentsWanted,proto3,oneof"`
+}
+
+type CoordinatorMessage_AgentsHeard struct {
+	// An answer to that.
+	AgentsHeard *AgentsHeard `protobuf:"bytes,6,opt,name=agents_heard,json=agentsHeard,proto3,oneof"`
+}
+
 func (*CoordinatorMessage_State) isCoordinatorMessage_Message() {}
 
 func (*CoordinatorMessage_Session) isCoordinatorMessage_Message() {}
@@ -658,6 +689,184 @@ func (*CoordinatorMessage_Session) isCoordinatorMessage_Message() {}
 func (*CoordinatorMessage_LogRead) isCoordinatorMessage_Message() {}
 
 func (*CoordinatorMessage_Wanted) isCoordinatorMessage_Message() {}
+
+func (*CoordinatorMessage_AgentsWanted) isCoordinatorMessage_Message() {}
+
+func (*CoordinatorMessage_AgentsHeard) isCoordinatorMessage_Message() {}
+
+// AgentsWanted asks the others which agents live, instead of listening until each has said so.
+type AgentsWanted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks.
+	Coordinator   string `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentsWanted) Reset() {
+	*x = AgentsWanted{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentsWanted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentsWanted) ProtoMessage() {}
+
+func (x *AgentsWanted) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentsWanted.ProtoReflect.Descriptor instead.
+func (*AgentsWanted) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AgentsWanted) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+// AgentsHeard is a part of what a coordinator knows of the agents that live.
+type AgentsHeard struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who has asked.
+	Coordinator string `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	// What was heard of each.
+	Beats []*HeardBeat `protobuf:"bytes,2,rep,name=beats,proto3" json:"beats,omitempty"`
+	// Whether that was all.
+	Complete      bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentsHeard) Reset() {
+	*x = AgentsHeard{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentsHeard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentsHeard) ProtoMessage() {}
+
+func (x *AgentsHeard) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentsHeard.ProtoReflect.Descriptor instead.
+func (*AgentsHeard) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AgentsHeard) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *AgentsHeard) GetBeats() []*HeardBeat {
+	if x != nil {
+		return x.Beats
+	}
+	return nil
+}
+
+func (x *AgentsHeard) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+// HeardBeat is an agent's newest beat, as a coordinator has heard it.
+type HeardBeat struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it says of itself. Its vantage has the address at which the coordinators see it.
+	Beat *Beat `protobuf:"bytes,1,opt,name=beat,proto3" json:"beat,omitempty"`
+	// How long ago it was heard.
+	Age *durationpb.Duration `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
+	// Whether the agent has registered since: it may be another process, and have forgotten.
+	Registered    bool `protobuf:"varint,3,opt,name=registered,proto3" json:"registered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeardBeat) Reset() {
+	*x = HeardBeat{}
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeardBeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeardBeat) ProtoMessage() {}
+
+func (x *HeardBeat) ProtoReflect() protoreflect.Message {
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeardBeat.ProtoReflect.Descriptor instead.
+func (*HeardBeat) Descriptor() ([]byte, []int) {
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HeardBeat) GetBeat() *Beat {
+	if x != nil {
+		return x.Beat
+	}
+	return nil
+}
+
+func (x *HeardBeat) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *HeardBeat) GetRegistered() bool {
+	if x != nil {
+		return x.Registered
+	}
+	return false
+}
 
 // StateWanted asks all coordinators how they are.
 type StateWanted struct {
@@ -668,7 +877,7 @@ type StateWanted struct {
 
 func (x *StateWanted) Reset() {
 	*x = StateWanted{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[7]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +889,7 @@ func (x *StateWanted) String() string {
 func (*StateWanted) ProtoMessage() {}
 
 func (x *StateWanted) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[7]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +902,7 @@ func (x *StateWanted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateWanted.ProtoReflect.Descriptor instead.
 func (*StateWanted) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{7}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{10}
 }
 
 // SessionBegun is a session of an agent that was given out.
@@ -711,7 +920,7 @@ type SessionBegun struct {
 
 func (x *SessionBegun) Reset() {
 	*x = SessionBegun{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[8]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +932,7 @@ func (x *SessionBegun) String() string {
 func (*SessionBegun) ProtoMessage() {}
 
 func (x *SessionBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[8]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +945,7 @@ func (x *SessionBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionBegun.ProtoReflect.Descriptor instead.
 func (*SessionBegun) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{8}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SessionBegun) GetAgent() string {
@@ -773,7 +982,7 @@ type LogRead struct {
 
 func (x *LogRead) Reset() {
 	*x = LogRead{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[9]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +994,7 @@ func (x *LogRead) String() string {
 func (*LogRead) ProtoMessage() {}
 
 func (x *LogRead) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[9]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +1007,7 @@ func (x *LogRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRead.ProtoReflect.Descriptor instead.
 func (*LogRead) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{9}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LogRead) GetCoordinator() string {
@@ -832,7 +1041,7 @@ type CoordinatorAddresses struct {
 
 func (x *CoordinatorAddresses) Reset() {
 	*x = CoordinatorAddresses{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[10]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1053,7 @@ func (x *CoordinatorAddresses) String() string {
 func (*CoordinatorAddresses) ProtoMessage() {}
 
 func (x *CoordinatorAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[10]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +1066,7 @@ func (x *CoordinatorAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorAddresses.ProtoReflect.Descriptor instead.
 func (*CoordinatorAddresses) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{10}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CoordinatorAddresses) GetGrpc() string {
@@ -897,7 +1106,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[11]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1118,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[11]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1131,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{11}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{14}
 }
 
 // BackupResponse is a piece of the backup's file.
@@ -938,7 +1147,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[12]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1159,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[12]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1172,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{12}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -997,7 +1206,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[13]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1218,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[13]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1231,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{13}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Authority) GetPin() string {
@@ -1062,7 +1271,7 @@ type ListAuthoritiesRequest struct {
 
 func (x *ListAuthoritiesRequest) Reset() {
 	*x = ListAuthoritiesRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[14]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1283,7 @@ func (x *ListAuthoritiesRequest) String() string {
 func (*ListAuthoritiesRequest) ProtoMessage() {}
 
 func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[14]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1296,7 @@ func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{14}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{17}
 }
 
 // ListAuthoritiesResponse is the authorities, the one in use first.
@@ -1101,7 +1310,7 @@ type ListAuthoritiesResponse struct {
 
 func (x *ListAuthoritiesResponse) Reset() {
 	*x = ListAuthoritiesResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[15]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1322,7 @@ func (x *ListAuthoritiesResponse) String() string {
 func (*ListAuthoritiesResponse) ProtoMessage() {}
 
 func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[15]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1335,7 @@ func (x *ListAuthoritiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesResponse.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{15}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListAuthoritiesResponse) GetAuthorities() []*Authority {
@@ -1145,7 +1354,7 @@ type AddAuthorityRequest struct {
 
 func (x *AddAuthorityRequest) Reset() {
 	*x = AddAuthorityRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[16]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1366,7 @@ func (x *AddAuthorityRequest) String() string {
 func (*AddAuthorityRequest) ProtoMessage() {}
 
 func (x *AddAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[16]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1379,7 @@ func (x *AddAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*AddAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{16}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{19}
 }
 
 // AddAuthorityResponse is the new one.
@@ -1184,7 +1393,7 @@ type AddAuthorityResponse struct {
 
 func (x *AddAuthorityResponse) Reset() {
 	*x = AddAuthorityResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[17]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1405,7 @@ func (x *AddAuthorityResponse) String() string {
 func (*AddAuthorityResponse) ProtoMessage() {}
 
 func (x *AddAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[17]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1418,7 @@ func (x *AddAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*AddAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{17}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AddAuthorityResponse) GetAuthority() *Authority {
@@ -1232,7 +1441,7 @@ type UseAuthorityRequest struct {
 
 func (x *UseAuthorityRequest) Reset() {
 	*x = UseAuthorityRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[18]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1453,7 @@ func (x *UseAuthorityRequest) String() string {
 func (*UseAuthorityRequest) ProtoMessage() {}
 
 func (x *UseAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[18]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1466,7 @@ func (x *UseAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*UseAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{18}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UseAuthorityRequest) GetPin() string {
@@ -1285,7 +1494,7 @@ type UseAuthorityResponse struct {
 
 func (x *UseAuthorityResponse) Reset() {
 	*x = UseAuthorityResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[19]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1506,7 @@ func (x *UseAuthorityResponse) String() string {
 func (*UseAuthorityResponse) ProtoMessage() {}
 
 func (x *UseAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[19]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1519,7 @@ func (x *UseAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UseAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*UseAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{19}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UseAuthorityResponse) GetAuthority() *Authority {
@@ -1333,7 +1542,7 @@ type DropAuthorityRequest struct {
 
 func (x *DropAuthorityRequest) Reset() {
 	*x = DropAuthorityRequest{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[20]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1554,7 @@ func (x *DropAuthorityRequest) String() string {
 func (*DropAuthorityRequest) ProtoMessage() {}
 
 func (x *DropAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[20]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1567,7 @@ func (x *DropAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*DropAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{20}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DropAuthorityRequest) GetPin() string {
@@ -1386,7 +1595,7 @@ type DropAuthorityResponse struct {
 
 func (x *DropAuthorityResponse) Reset() {
 	*x = DropAuthorityResponse{}
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[21]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1607,7 @@ func (x *DropAuthorityResponse) String() string {
 func (*DropAuthorityResponse) ProtoMessage() {}
 
 func (x *DropAuthorityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[21]
+	mi := &file_elsewhere_v1_coordinator_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1620,7 @@ func (x *DropAuthorityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAuthorityResponse.ProtoReflect.Descriptor instead.
 func (*DropAuthorityResponse) Descriptor() ([]byte, []int) {
-	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{21}
+	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DropAuthorityResponse) GetAuthorities() []*Authority {
@@ -1425,7 +1634,7 @@ var File_elsewhere_v1_coordinator_service_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_coordinator_service_proto_rawDesc = "" +
 	"\n" +
-	"&elsewhere/v1/coordinator_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
+	"&elsewhere/v1/coordinator_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x16elsewhere/v1/job.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
 	"\x10GetStatusRequest\"\xfe\x01\n" +
 	"\x11GetStatusResponse\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x1d\n" +
@@ -1463,13 +1672,27 @@ const file_elsewhere_v1_coordinator_service_proto_rawDesc = "" +
 	"\vauthorities\x18\t \x01(\fR\vauthorities\x12\x1f\n" +
 	"\vfold_format\x18\n" +
 	" \x01(\tR\n" +
-	"foldFormat\"\xf8\x01\n" +
+	"foldFormat\"\xfb\x02\n" +
 	"\x12CoordinatorMessage\x126\n" +
 	"\x05state\x18\x01 \x01(\v2\x1e.elsewhere.v1.CoordinatorStateH\x00R\x05state\x126\n" +
 	"\asession\x18\x02 \x01(\v2\x1a.elsewhere.v1.SessionBegunH\x00R\asession\x122\n" +
 	"\blog_read\x18\x03 \x01(\v2\x15.elsewhere.v1.LogReadH\x00R\alogRead\x123\n" +
-	"\x06wanted\x18\x04 \x01(\v2\x19.elsewhere.v1.StateWantedH\x00R\x06wantedB\t\n" +
-	"\amessage\"\r\n" +
+	"\x06wanted\x18\x04 \x01(\v2\x19.elsewhere.v1.StateWantedH\x00R\x06wanted\x12A\n" +
+	"\ragents_wanted\x18\x05 \x01(\v2\x1a.elsewhere.v1.AgentsWantedH\x00R\fagentsWanted\x12>\n" +
+	"\fagents_heard\x18\x06 \x01(\v2\x19.elsewhere.v1.AgentsHeardH\x00R\vagentsHeardB\t\n" +
+	"\amessage\"0\n" +
+	"\fAgentsWanted\x12 \n" +
+	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\"z\n" +
+	"\vAgentsHeard\x12 \n" +
+	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x12-\n" +
+	"\x05beats\x18\x02 \x03(\v2\x17.elsewhere.v1.HeardBeatR\x05beats\x12\x1a\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\x80\x01\n" +
+	"\tHeardBeat\x12&\n" +
+	"\x04beat\x18\x01 \x01(\v2\x12.elsewhere.v1.BeatR\x04beat\x12+\n" +
+	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x1e\n" +
+	"\n" +
+	"registered\x18\x03 \x01(\bR\n" +
+	"registered\"\r\n" +
 	"\vStateWanted\"i\n" +
 	"\fSessionBegun\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
@@ -1537,7 +1760,7 @@ func file_elsewhere_v1_coordinator_service_proto_rawDescGZIP() []byte {
 }
 
 var file_elsewhere_v1_coordinator_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_elsewhere_v1_coordinator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_elsewhere_v1_coordinator_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_elsewhere_v1_coordinator_service_proto_goTypes = []any{
 	(Liveness)(0),                    // 0: elsewhere.v1.Liveness
 	(*GetStatusRequest)(nil),         // 1: elsewhere.v1.GetStatusRequest
@@ -1547,58 +1770,68 @@ var file_elsewhere_v1_coordinator_service_proto_goTypes = []any{
 	(*Coordinator)(nil),              // 5: elsewhere.v1.Coordinator
 	(*CoordinatorState)(nil),         // 6: elsewhere.v1.CoordinatorState
 	(*CoordinatorMessage)(nil),       // 7: elsewhere.v1.CoordinatorMessage
-	(*StateWanted)(nil),              // 8: elsewhere.v1.StateWanted
-	(*SessionBegun)(nil),             // 9: elsewhere.v1.SessionBegun
-	(*LogRead)(nil),                  // 10: elsewhere.v1.LogRead
-	(*CoordinatorAddresses)(nil),     // 11: elsewhere.v1.CoordinatorAddresses
-	(*BackupRequest)(nil),            // 12: elsewhere.v1.BackupRequest
-	(*BackupResponse)(nil),           // 13: elsewhere.v1.BackupResponse
-	(*Authority)(nil),                // 14: elsewhere.v1.Authority
-	(*ListAuthoritiesRequest)(nil),   // 15: elsewhere.v1.ListAuthoritiesRequest
-	(*ListAuthoritiesResponse)(nil),  // 16: elsewhere.v1.ListAuthoritiesResponse
-	(*AddAuthorityRequest)(nil),      // 17: elsewhere.v1.AddAuthorityRequest
-	(*AddAuthorityResponse)(nil),     // 18: elsewhere.v1.AddAuthorityResponse
-	(*UseAuthorityRequest)(nil),      // 19: elsewhere.v1.UseAuthorityRequest
-	(*UseAuthorityResponse)(nil),     // 20: elsewhere.v1.UseAuthorityResponse
-	(*DropAuthorityRequest)(nil),     // 21: elsewhere.v1.DropAuthorityRequest
-	(*DropAuthorityResponse)(nil),    // 22: elsewhere.v1.DropAuthorityResponse
-	(*timestamppb.Timestamp)(nil),    // 23: google.protobuf.Timestamp
+	(*AgentsWanted)(nil),             // 8: elsewhere.v1.AgentsWanted
+	(*AgentsHeard)(nil),              // 9: elsewhere.v1.AgentsHeard
+	(*HeardBeat)(nil),                // 10: elsewhere.v1.HeardBeat
+	(*StateWanted)(nil),              // 11: elsewhere.v1.StateWanted
+	(*SessionBegun)(nil),             // 12: elsewhere.v1.SessionBegun
+	(*LogRead)(nil),                  // 13: elsewhere.v1.LogRead
+	(*CoordinatorAddresses)(nil),     // 14: elsewhere.v1.CoordinatorAddresses
+	(*BackupRequest)(nil),            // 15: elsewhere.v1.BackupRequest
+	(*BackupResponse)(nil),           // 16: elsewhere.v1.BackupResponse
+	(*Authority)(nil),                // 17: elsewhere.v1.Authority
+	(*ListAuthoritiesRequest)(nil),   // 18: elsewhere.v1.ListAuthoritiesRequest
+	(*ListAuthoritiesResponse)(nil),  // 19: elsewhere.v1.ListAuthoritiesResponse
+	(*AddAuthorityRequest)(nil),      // 20: elsewhere.v1.AddAuthorityRequest
+	(*AddAuthorityResponse)(nil),     // 21: elsewhere.v1.AddAuthorityResponse
+	(*UseAuthorityRequest)(nil),      // 22: elsewhere.v1.UseAuthorityRequest
+	(*UseAuthorityResponse)(nil),     // 23: elsewhere.v1.UseAuthorityResponse
+	(*DropAuthorityRequest)(nil),     // 24: elsewhere.v1.DropAuthorityRequest
+	(*DropAuthorityResponse)(nil),    // 25: elsewhere.v1.DropAuthorityResponse
+	(*timestamppb.Timestamp)(nil),    // 26: google.protobuf.Timestamp
+	(*Beat)(nil),                     // 27: elsewhere.v1.Beat
+	(*durationpb.Duration)(nil),      // 28: google.protobuf.Duration
 }
 var file_elsewhere_v1_coordinator_service_proto_depIdxs = []int32{
-	23, // 0: elsewhere.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
+	26, // 0: elsewhere.v1.GetStatusResponse.start_time:type_name -> google.protobuf.Timestamp
 	5,  // 1: elsewhere.v1.ListCoordinatorsResponse.coordinators:type_name -> elsewhere.v1.Coordinator
 	0,  // 2: elsewhere.v1.Coordinator.liveness:type_name -> elsewhere.v1.Liveness
 	6,  // 3: elsewhere.v1.Coordinator.state:type_name -> elsewhere.v1.CoordinatorState
-	23, // 4: elsewhere.v1.Coordinator.seen_time:type_name -> google.protobuf.Timestamp
-	23, // 5: elsewhere.v1.CoordinatorState.start_time:type_name -> google.protobuf.Timestamp
+	26, // 4: elsewhere.v1.Coordinator.seen_time:type_name -> google.protobuf.Timestamp
+	26, // 5: elsewhere.v1.CoordinatorState.start_time:type_name -> google.protobuf.Timestamp
 	6,  // 6: elsewhere.v1.CoordinatorMessage.state:type_name -> elsewhere.v1.CoordinatorState
-	9,  // 7: elsewhere.v1.CoordinatorMessage.session:type_name -> elsewhere.v1.SessionBegun
-	10, // 8: elsewhere.v1.CoordinatorMessage.log_read:type_name -> elsewhere.v1.LogRead
-	8,  // 9: elsewhere.v1.CoordinatorMessage.wanted:type_name -> elsewhere.v1.StateWanted
-	23, // 10: elsewhere.v1.Authority.expire_time:type_name -> google.protobuf.Timestamp
-	14, // 11: elsewhere.v1.ListAuthoritiesResponse.authorities:type_name -> elsewhere.v1.Authority
-	14, // 12: elsewhere.v1.AddAuthorityResponse.authority:type_name -> elsewhere.v1.Authority
-	14, // 13: elsewhere.v1.UseAuthorityResponse.authority:type_name -> elsewhere.v1.Authority
-	14, // 14: elsewhere.v1.DropAuthorityResponse.authorities:type_name -> elsewhere.v1.Authority
-	1,  // 15: elsewhere.v1.CoordinatorService.GetStatus:input_type -> elsewhere.v1.GetStatusRequest
-	12, // 16: elsewhere.v1.CoordinatorService.Backup:input_type -> elsewhere.v1.BackupRequest
-	3,  // 17: elsewhere.v1.CoordinatorService.ListCoordinators:input_type -> elsewhere.v1.ListCoordinatorsRequest
-	15, // 18: elsewhere.v1.CoordinatorService.ListAuthorities:input_type -> elsewhere.v1.ListAuthoritiesRequest
-	17, // 19: elsewhere.v1.CoordinatorService.AddAuthority:input_type -> elsewhere.v1.AddAuthorityRequest
-	19, // 20: elsewhere.v1.CoordinatorService.UseAuthority:input_type -> elsewhere.v1.UseAuthorityRequest
-	21, // 21: elsewhere.v1.CoordinatorService.DropAuthority:input_type -> elsewhere.v1.DropAuthorityRequest
-	2,  // 22: elsewhere.v1.CoordinatorService.GetStatus:output_type -> elsewhere.v1.GetStatusResponse
-	13, // 23: elsewhere.v1.CoordinatorService.Backup:output_type -> elsewhere.v1.BackupResponse
-	4,  // 24: elsewhere.v1.CoordinatorService.ListCoordinators:output_type -> elsewhere.v1.ListCoordinatorsResponse
-	16, // 25: elsewhere.v1.CoordinatorService.ListAuthorities:output_type -> elsewhere.v1.ListAuthoritiesResponse
-	18, // 26: elsewhere.v1.CoordinatorService.AddAuthority:output_type -> elsewhere.v1.AddAuthorityResponse
-	20, // 27: elsewhere.v1.CoordinatorService.UseAuthority:output_type -> elsewhere.v1.UseAuthorityResponse
-	22, // 28: elsewhere.v1.CoordinatorService.DropAuthority:output_type -> elsewhere.v1.DropAuthorityResponse
-	22, // [22:29] is the sub-list for method output_type
-	15, // [15:22] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	12, // 7: elsewhere.v1.CoordinatorMessage.session:type_name -> elsewhere.v1.SessionBegun
+	13, // 8: elsewhere.v1.CoordinatorMessage.log_read:type_name -> elsewhere.v1.LogRead
+	11, // 9: elsewhere.v1.CoordinatorMessage.wanted:type_name -> elsewhere.v1.StateWanted
+	8,  // 10: elsewhere.v1.CoordinatorMessage.agents_wanted:type_name -> elsewhere.v1.AgentsWanted
+	9,  // 11: elsewhere.v1.CoordinatorMessage.agents_heard:type_name -> elsewhere.v1.AgentsHeard
+	10, // 12: elsewhere.v1.AgentsHeard.beats:type_name -> elsewhere.v1.HeardBeat
+	27, // 13: elsewhere.v1.HeardBeat.beat:type_name -> elsewhere.v1.Beat
+	28, // 14: elsewhere.v1.HeardBeat.age:type_name -> google.protobuf.Duration
+	26, // 15: elsewhere.v1.Authority.expire_time:type_name -> google.protobuf.Timestamp
+	17, // 16: elsewhere.v1.ListAuthoritiesResponse.authorities:type_name -> elsewhere.v1.Authority
+	17, // 17: elsewhere.v1.AddAuthorityResponse.authority:type_name -> elsewhere.v1.Authority
+	17, // 18: elsewhere.v1.UseAuthorityResponse.authority:type_name -> elsewhere.v1.Authority
+	17, // 19: elsewhere.v1.DropAuthorityResponse.authorities:type_name -> elsewhere.v1.Authority
+	1,  // 20: elsewhere.v1.CoordinatorService.GetStatus:input_type -> elsewhere.v1.GetStatusRequest
+	15, // 21: elsewhere.v1.CoordinatorService.Backup:input_type -> elsewhere.v1.BackupRequest
+	3,  // 22: elsewhere.v1.CoordinatorService.ListCoordinators:input_type -> elsewhere.v1.ListCoordinatorsRequest
+	18, // 23: elsewhere.v1.CoordinatorService.ListAuthorities:input_type -> elsewhere.v1.ListAuthoritiesRequest
+	20, // 24: elsewhere.v1.CoordinatorService.AddAuthority:input_type -> elsewhere.v1.AddAuthorityRequest
+	22, // 25: elsewhere.v1.CoordinatorService.UseAuthority:input_type -> elsewhere.v1.UseAuthorityRequest
+	24, // 26: elsewhere.v1.CoordinatorService.DropAuthority:input_type -> elsewhere.v1.DropAuthorityRequest
+	2,  // 27: elsewhere.v1.CoordinatorService.GetStatus:output_type -> elsewhere.v1.GetStatusResponse
+	16, // 28: elsewhere.v1.CoordinatorService.Backup:output_type -> elsewhere.v1.BackupResponse
+	4,  // 29: elsewhere.v1.CoordinatorService.ListCoordinators:output_type -> elsewhere.v1.ListCoordinatorsResponse
+	19, // 30: elsewhere.v1.CoordinatorService.ListAuthorities:output_type -> elsewhere.v1.ListAuthoritiesResponse
+	21, // 31: elsewhere.v1.CoordinatorService.AddAuthority:output_type -> elsewhere.v1.AddAuthorityResponse
+	23, // 32: elsewhere.v1.CoordinatorService.UseAuthority:output_type -> elsewhere.v1.UseAuthorityResponse
+	25, // 33: elsewhere.v1.CoordinatorService.DropAuthority:output_type -> elsewhere.v1.DropAuthorityResponse
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_elsewhere_v1_coordinator_service_proto_init() }
@@ -1606,11 +1839,14 @@ func file_elsewhere_v1_coordinator_service_proto_init() {
 	if File_elsewhere_v1_coordinator_service_proto != nil {
 		return
 	}
+	file_elsewhere_v1_job_proto_init()
 	file_elsewhere_v1_coordinator_service_proto_msgTypes[6].OneofWrappers = []any{
 		(*CoordinatorMessage_State)(nil),
 		(*CoordinatorMessage_Session)(nil),
 		(*CoordinatorMessage_LogRead)(nil),
 		(*CoordinatorMessage_Wanted)(nil),
+		(*CoordinatorMessage_AgentsWanted)(nil),
+		(*CoordinatorMessage_AgentsHeard)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1618,7 +1854,7 @@ func file_elsewhere_v1_coordinator_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_elsewhere_v1_coordinator_service_proto_rawDesc), len(file_elsewhere_v1_coordinator_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
