@@ -176,6 +176,49 @@ func TestALogGoesOnWithoutOneServer(t *testing.T) {
 	}
 }
 
+// TestALeaderThatIsAloneIsNone stops the two servers that follow: the third goes on calling itself the leader for a while.
+func TestALeaderThatIsAloneIsNone(t *testing.T) {
+	c := newTrio(t, false)
+	logs := []*bus.Log{c.log(0), c.log(1), c.log(2)}
+	if _, err := logs[0].Append(t.Context(), event("all are there")); err != nil {
+		t.Fatal(err)
+	}
+	alone := -1
+	for i, s := range c.servers {
+		name := fmt.Sprintf("c-%d", i+1)
+		if s.Leaders()["LOG"] == name {
+			alone = i
+		}
+	}
+	if alone < 0 {
+		t.Fatal("nobody leads")
+	}
+	if _, err := logs[alone].Bounds(t.Context()); err != nil {
+		t.Fatalf("while all are there: %v", err)
+	}
+	for i, s := range c.servers {
+		if i != alone {
+			s.Shutdown()
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	bounded := func() error {
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := logs[alone].Bounds(try)
+		return err
+	}
+	for bounded() == nil {
+		if ctx.Err() != nil {
+			t.Fatal("one that is alone says how far the log goes")
+		}
+	}
+	if c.servers[alone].Leaders()["LOG"] == "" {
+		t.Error("it does not call itself the leader any more: this shows nothing")
+	}
+}
+
 func TestADirectoryIsUsedOneWay(t *testing.T) {
 	c := newTrio(t, false)
 	c.log(0)

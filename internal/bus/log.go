@@ -366,10 +366,25 @@ func (l *Log) Bounds(ctx context.Context) (Bounds, error) {
 // more than that.
 func (l *Log) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	info, err := l.stream.Info(ctx)
-	if err == nil && l.replicas > 1 && (info.Cluster == nil || info.Cluster.Leader == "") {
+	if err == nil && l.replicas > 1 && !leads(info.Cluster, l.replicas) {
 		return nil, errNotYet
 	}
 	return info, err
+}
+
+// leads tells whether somebody leads a stream, and has just heard of a majority of its copies. JetStream's leader that is
+// alone goes on calling itself one for 10 to 20 s, while others may have chosen another.
+func leads(c *jetstream.ClusterInfo, copies int) bool {
+	if c == nil || c.Leader == "" {
+		return false
+	}
+	there := 1
+	for _, p := range c.Replicas {
+		if p.Active > 0 && p.Active < heardTime { // 0: never
+			there++
+		}
+	}
+	return there > copies/2
 }
 
 // Purge removes what stands at a position or before it.

@@ -14,6 +14,8 @@ const (
 	leaderPause = 100 * time.Millisecond
 	// tryTimeout bounds one attempt where there are others: a leader that dies takes its answers with it.
 	tryTimeout = 2 * time.Second
+	// heardTime is how long a server that leads may not have heard of a copy that is there: it asks each every second.
+	heardTime = 4 * time.Second
 )
 
 // errNotYet says that nobody leads what is asked for, or that it is about to be there.
