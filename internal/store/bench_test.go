@@ -151,16 +151,22 @@ func BenchmarkCarry(b *testing.B) {
 	}
 }
 
-// BenchmarkAwaits looks for an agent in a thousand measurements that run over twenty agents each, as when it comes back.
+// BenchmarkAwaits looks for an agent in a hundred measurements that run over twenty agents each, as when it comes back. Three
+// thousand more are in memory, and closed.
 func BenchmarkAwaits(b *testing.B) {
 	s := great(b)
 	var batch pb.LogBatch
-	for i := range 1000 {
+	const all, running = 3100, 100
+	for i := range all {
 		var names []string
 		for k := range 20 {
-			names = append(names, fmt.Sprintf("agent-%06d", i*20+k))
+			names = append(names, fmt.Sprintf("agent-%06d", (i*20+k)%manyAgents))
 		}
-		batch.Entries = append(batch.Entries, opened(fmt.Sprintf("m%09d", i), names...))
+		id := fmt.Sprintf("m%09d", i)
+		batch.Entries = append(batch.Entries, opened(id, names...))
+		if i >= running {
+			batch.Entries = append(batch.Entries, closedEntry(id, true))
+		}
 	}
 	if _, err := s.Apply(2, &batch, nil); err != nil {
 		b.Fatal(err)

@@ -143,7 +143,7 @@ func (s *Store) restoreRunning(tx *bbolt.Tx) error {
 			return err
 		}
 		s.live[m.id()] = m
-		s.count(m, 1)
+		s.begun(m)
 		return nil
 	})
 }

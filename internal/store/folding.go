@@ -41,7 +41,7 @@ func (f *folding) entry(number int, entry *pb.LogEntry) error {
 				return nil
 			}
 			c.Closed, c.Pending = true, m.close(e.Closed)
-			f.count(m, -1)
+			f.ended(m)
 			f.retire(m)
 			return m
 		})
@@ -152,7 +152,7 @@ func (f *folding) forget(upTo uint64) error {
 	for id, m := range f.live {
 		if m.opened <= f.forgot {
 			if m.open() {
-				f.count(m, -1)
+				f.ended(m)
 			}
 			f.measurements.sub(m.sum)
 			delete(f.live, id)

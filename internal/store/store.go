@@ -43,13 +43,13 @@ type Store struct {
 	position uint64
 	moved    chan struct{} // closed and replaced when position changes
 	live     map[string]*measurement
-	closed   []*measurement // those in live that are closed, in the order of closing
-	bytes    int64          // of closed
-	evicted  int            // how many were let out of memory
+	running  map[string]*measurement // those in live that are open: few of them, and looked through for each agent that comes
+	closed   []*measurement          // those in live that are closed, in the order of closing
+	bytes    int64                   // of closed
+	evicted  int                     // how many were let out of memory
 	dirty    map[string]*measurement
 	writing  map[string]*measurement // those that a checkpoint writes now: the newest of them is not on disk yet
-	running  int                     // measurements that are open
-	asks     int                     // of them
+	asks     int                     // of those that run
 	forgot   uint64                  // everything opened, and every event, at or before it is dropped
 	log      string                  // the log's name
 
@@ -73,8 +73,8 @@ func Open(path string, recent int64) (*Store, error) {
 		db:     db,
 		recent: recent,
 		moved:  make(chan struct{}),
-		live:   map[string]*measurement{},
-		dirty:  map[string]*measurement{},
+		live:   map[string]*measurement{}, running: map[string]*measurement{},
+		dirty: map[string]*measurement{},
 
 		registry: newRegistry(), deliveries: newDeliveries(),
 	}
@@ -175,7 +175,7 @@ func (s *Store) open(position uint64, opened *pb.Measurement) *measurement {
 	m := newMeasurement(position, opened)
 	m.sum = m.openedItem()
 	s.live[m.id()] = m
-	s.count(m, 1)
+	s.begun(m)
 	return m
 }
 
@@ -261,10 +261,8 @@ func (s *Store) Open() []*pb.Measurement {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var open []*pb.Measurement
-	for _, m := range s.live {
-		if m.open() {
-			open = append(open, m.snapshot(true))
-		}
+	for _, m := range s.running {
+		open = append(open, m.snapshot(true))
 	}
 	slices.SortFunc(open, func(a, b *pb.Measurement) int { return cmp.Compare(a.GetId(), b.GetId()) })
 	return open
@@ -283,8 +281,8 @@ type Awaited struct {
 func (s *Store) Awaits(agent string) (list []Awaited) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range s.live {
-		if i, asked := m.index[agent]; asked && m.open() && m.asks[i].GetState() == pb.AskState_ASK_STATE_PENDING {
+	for _, m := range s.running {
+		if i, asked := m.index[agent]; asked && m.asks[i].GetState() == pb.AskState_ASK_STATE_PENDING {
 			list = append(list, Awaited{m.snapshot(false), m.asks[i]})
 		}
 	}
@@ -292,25 +290,31 @@ func (s *Store) Awaits(agent string) (list []Awaited) {
 	return list
 }
 
-// count adds a measurement to those that run, or takes it away.
-func (s *Store) count(m *measurement, n int) {
-	s.running += n
-	s.asks += n * len(m.asks)
+// begun adds a measurement to those that run.
+func (s *Store) begun(m *measurement) {
+	s.running[m.id()] = m
+	s.asks += len(m.asks)
+}
+
+// ended takes it away.
+func (s *Store) ended(m *measurement) {
+	delete(s.running, m.id())
+	s.asks -= len(m.asks)
 }
 
 // Running is the number of measurements that run and of the agents that they ask.
 func (s *Store) Running() (measurements, asks int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.running, s.asks
+	return len(s.running), s.asks
 }
 
 // FirstOpen is the position of the oldest measurement that runs; ok is false if none does.
 func (s *Store) FirstOpen() (position uint64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range s.live {
-		if m.open() && (!ok || m.opened < position) {
+	for _, m := range s.running {
+		if !ok || m.opened < position {
 			position, ok = m.opened, true
 		}
 	}
