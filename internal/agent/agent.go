@@ -88,6 +88,7 @@ type Agent struct {
 	services   []netip.AddrPort     // where coordinators and NATS are
 	told       []string             // where coordinators are, as one of them says
 	registered *pb.RegisterResponse // the last one
+	looked     looked               // the last look at where it stands
 	conn       *bus.AgentConn
 	connected  string // what conn was made with
 }
@@ -270,7 +271,7 @@ func (a *Agent) register(ctx context.Context, cc *grpc.ClientConn, addr string) 
 	callCtx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	r, err := pb.NewRegistrationServiceClient(cc).Register(callCtx, &pb.RegisterRequest{
-		Id: a.id, Vantage: a.vantage(), Version: a.opts.Env.Version,
+		Id: a.id, Vantage: a.vantage(0), Version: a.opts.Env.Version,
 		Epoch: a.spool.Epoch(), Next: a.spool.NextSeq(), Instance: a.instance,
 	})
 	if err != nil {
@@ -373,27 +374,55 @@ func (a *Agent) registration() *pb.RegisterResponse {
 	return a.registered
 }
 
-// vantage is where the agent stands, with what it finds out by itself.
-func (a *Agent) vantage() *pb.Vantage {
-	given := a.opts.Vantage
-	v := &pb.Vantage{
-		Region: given.GetRegion(), Country: given.GetCountry(), City: given.GetCity(),
-		Provider: given.GetProvider(), Asn: given.GetAsn(), Labels: given.GetLabels(),
-		ObservedAddress: a.registration().GetVantage().GetObservedAddress(),
-		Addresses:       given.GetAddresses(),
+// looked is what an agent has found out by itself of where it stands. It takes sockets and files: it is not done for each beat.
+type looked struct {
+	at         time.Time
+	addresses  []string
+	ipv4, ipv6 bool
+	resolvers  []string
+}
+
+// lookInterval is how old what beats tell of the host may be. A registration tells it anew.
+const lookInterval = 30 * time.Second
+
+// look looks where the agent stands, if the last look is older than an age.
+func (a *Agent) look(age time.Duration) looked {
+	a.mu.Lock()
+	last := a.looked
+	a.mu.Unlock()
+	if !last.at.IsZero() && time.Since(last.at) < age {
+		return last
 	}
-	if len(v.GetAddresses()) == 0 {
-		for _, ip := range probe.PublicAddresses() {
-			v.Addresses = append(v.Addresses, ip.String())
-		}
+	next := looked{at: time.Now()}
+	for _, ip := range probe.PublicAddresses() {
+		next.addresses = append(next.addresses, ip.String())
 	}
-	v.Ipv4, v.Ipv6 = probe.Families()
+	next.ipv4, next.ipv6 = probe.Families()
 	resolvers := a.opts.Env.Resolvers
 	if resolvers == nil {
 		resolvers = probe.SystemResolvers()
 	}
 	for _, r := range resolvers[:min(len(resolvers), 8)] {
-		v.Resolvers = append(v.Resolvers, r.String())
+		next.resolvers = append(next.resolvers, r.String())
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.looked = next
+	return next
+}
+
+// vantage is where the agent stands, with what it has found out by itself within an age.
+func (a *Agent) vantage(age time.Duration) *pb.Vantage {
+	given, found := a.opts.Vantage, a.look(age)
+	v := &pb.Vantage{
+		Region: given.GetRegion(), Country: given.GetCountry(), City: given.GetCity(),
+		Provider: given.GetProvider(), Asn: given.GetAsn(), Labels: given.GetLabels(),
+		ObservedAddress: a.registration().GetVantage().GetObservedAddress(),
+		Addresses:       given.GetAddresses(),
+		Ipv4:            found.ipv4, Ipv6: found.ipv6, Resolvers: found.resolvers,
+	}
+	if len(v.GetAddresses()) == 0 {
+		v.Addresses = found.addresses
 	}
 	return v
 }
@@ -428,7 +457,7 @@ func (a *Agent) sendBeat() {
 	}
 	running, draining := a.jobs.load()
 	beat := &pb.Beat{
-		Agent: a.id, Vantage: a.vantage(), Version: a.opts.Env.Version,
+		Agent: a.id, Vantage: a.vantage(lookInterval), Version: a.opts.Env.Version,
 		Running: running, Capacity: int32(a.jobs.policy.capacity()), Draining: draining,
 	}
 	if keep := a.opts.Identity; keep != nil {

@@ -22,7 +22,7 @@ func TestDeclaredAddresses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := a.vantage().GetAddresses(); !slices.Equal(got, c.want) {
+		if got := a.vantage(0).GetAddresses(); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.what, got, c.want)
 		}
 		if err := a.spool.Close(); err != nil {

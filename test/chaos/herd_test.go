@@ -154,8 +154,8 @@ func (w *world) startHerd(ctx context.Context) (herd, error) {
 	var all herd
 	for part := range (size() + herdShare - 1) / herdShare {
 		p := &program{w: w, name: fmt.Sprintf("herd-part-%d", part), where: w.spare, args: func() []string {
-			// Agents have machines of their own: they do not take the processors from the coordinators.
-			return []string{"nice", "-n", "10", self, "-be-herd", dir, "-herd-part", strconv.Itoa(part)}
+			// Agents have machines of their own: they do not take all of the processors from the coordinators.
+			return []string{"nice", "-n", "5", self, "-be-herd", dir, "-herd-part", strconv.Itoa(part)}
 		}}
 		if err := p.start(ctx); err != nil {
 			return nil, errors.Join(err, all.kill())
@@ -211,6 +211,7 @@ func (w *world) herdOnline(ctx context.Context, share float64) (time.Time, error
 		}
 		if err == nil && float64(n) < share*float64(size()) {
 			err = fmt.Errorf("%d of %d are online", n, size())
+			_ = passing(ctx, time.Duration(size())*time.Millisecond/4) // a list of thousands, again and again, would keep them from coming
 		}
 		return err
 	})
