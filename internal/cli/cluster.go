@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -14,7 +15,8 @@ func (s *settings) cluster() *cobra.Command {
 	return &cobra.Command{
 		Use:   "cluster",
 		Short: "Show the coordinators: which live, how far each is, and whether they agree",
-		Long: `Show the coordinators that are one service, as the one that is asked sees them.
+		Long: `Show the coordinators that are one service, as the one that is asked sees them: of those that are named one that is
+ready, or if none is any that can be reached.
 
 POSITION is how far a coordinator has folded the log, LAG how many messages of it are still to come. At equal
 positions all must have the same STATE. LEADS is what it leads now: the log, the tokens, the agents' claims, or
@@ -30,11 +32,20 @@ The exit code is 1 if one of them is missing, not ready, or has another state.`,
 			if err != nil {
 				return err
 			}
+			e, err := s.endpoint()
+			if err != nil {
+				return err
+			}
 			var list *pb.ListCoordinatorsResponse
-			err = s.call(cmd.Context(), func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+			ask := func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 				list, err = pb.NewCoordinatorServiceClient(conn).ListCoordinators(ctx, &pb.ListCoordinatorsRequest{})
 				return err
-			})
+			}
+			err = s.callAt(cmd.Context(), e, ask)
+			if coded := (*Error)(nil); errors.As(err, &coded) && coded.Code == ExitNetwork && len(e.addresses()) > 1 {
+				e.Unready = true // who is not ready knows best why
+				err = s.callAt(cmd.Context(), e, ask)
+			}
 			if err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
@@ -41,6 +43,8 @@ type Endpoint struct {
 	Token string
 	// CA is a PEM file with the certificates to trust. Default: the system's roots.
 	CA string
+	// Unready asks one of several even if none is ready, the first that can be reached.
+	Unready bool
 }
 
 // Dial prepares a connection; it is made by the first call. The error is about the CA file.
@@ -106,6 +110,9 @@ func (e Endpoint) explain(ctx context.Context, err error) error {
 	}
 	if why := e.diagnose(ctx); why != nil {
 		return &Error{ExitNetwork, why}
+	}
+	if strings.Contains(err.Error(), healthpb.HealthCheckResponse_NOT_SERVING.String()) {
+		return &Error{ExitNetwork, fmt.Errorf("of the coordinators at %s none is ready: they start, or too few of them reach each other; 'elsewhere cluster' says why", e.Address)}
 	}
 	return &Error{ExitNetwork, fmt.Errorf("the coordinator at %s cannot answer now: %s", e.Address, oneLine(status.Convert(err).Message()))}
 }

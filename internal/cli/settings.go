@@ -274,13 +274,22 @@ func (s *settings) dial() (*grpc.ClientConn, Endpoint, error) {
 
 // call runs the calls of a command that follows no measurement, within --timeout.
 func (s *settings) call(ctx context.Context, do func(context.Context, grpc.ClientConnInterface) error) error {
+	e, err := s.endpoint()
+	if err != nil {
+		return err
+	}
+	return s.callAt(ctx, e, do)
+}
+
+// callAt runs them at a coordinator.
+func (s *settings) callAt(ctx context.Context, e Endpoint, do func(context.Context, grpc.ClientConnInterface) error) error {
 	timeout, err := s.timeout()
 	if err != nil {
 		return err
 	}
-	conn, e, err := s.dial()
+	conn, err := Dial(e)
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	defer func() { _ = conn.Close() }()
 	limited, cancel := context.WithTimeout(ctx, timeout)

@@ -34,7 +34,11 @@ func (e Endpoint) target() (string, []grpc.DialOption) {
 		state.Addresses = append(state.Addresses, resolver.Address{Addr: a, ServerName: host})
 	}
 	several.InitialState(state)
-	return "coordinators:///all", []grpc.DialOption{grpc.WithResolvers(several), grpc.WithDefaultServiceConfig(anyReady)}
+	opts := []grpc.DialOption{grpc.WithResolvers(several)}
+	if !e.Unready {
+		opts = append(opts, grpc.WithDefaultServiceConfig(anyReady))
+	}
+	return "coordinators:///all", opts
 }
 
 // checkAddresses checks the coordinators that are named.
