@@ -601,8 +601,9 @@ func TestACoordinatorThatWasAwayForLong(t *testing.T) {
 		m, _ := w.ask(0, target, 20*time.Second)
 		w.end(1, m.GetId())
 	}
+	w.equal(0, 1)
 	w.c[0].opts.Retention.Age = time.Nanosecond
-	if err := w.c[0].forgetOld(t.Context()); err != nil {
+	if err := errors.Join(w.c[0].store.Checkpoint(), w.c[0].forgetOld(t.Context())); err != nil { // what is old is looked for on disk
 		t.Fatal(err)
 	}
 	bounds, err := w.c[1].history.Bounds(t.Context())
