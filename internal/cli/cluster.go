@@ -18,9 +18,10 @@ func (s *settings) cluster() *cobra.Command {
 		Long: `Show the coordinators that are one service, as the one that is asked sees them: of those that are named one that is
 ready, or if none is any that can be reached.
 
-POSITION is how far a coordinator has folded the log, LAG how many messages of it are still to come. At equal
-positions all must have the same STATE. LEADS is what it leads now: the log, the tokens, the agents' claims, or
-the group of coordinators itself (meta). NOTE says why one should get no traffic, if so.
+POSITION is where in the log they are compared, HASH what the log up to there amounts to in each: it must be the same
+in all. One that has not folded so far is shown where it is. LAG is how many messages a coordinator knows of and has
+not folded yet. LEADS is what it leads now: the log, the tokens, the agents' claims, or the group of coordinators
+itself (meta). NOTE says why one should get no traffic, if so.
 
 The exit code is 1 if one of them is missing, not ready, or has another state.`,
 		Example: `  elsewhere cluster

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -70,8 +71,10 @@ type others struct {
 	// alarmed says that it was told that states differ, and warned of which strangers.
 	alarmed bool
 	wanted  chan struct{} // has one when somebody wants to know how it is
-	asked   time.Time     // when the others were last asked how they are
+	asked   moment        // when the others were last asked how they are
 	warned  map[string]bool
+
+	wantedAt atomic.Uint64 // where in the log that is to be; 0: where it is
 }
 
 // heardState is what a coordinator said of itself.

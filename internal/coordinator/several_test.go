@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -467,6 +468,53 @@ func TestOneThatIsLeftAloneStops(t *testing.T) {
 	}
 }
 
+// TestStatesAreShownAtOnePosition lists the coordinators while the log grows, at each of them in turn.
+func TestStatesAreShownAtOnePosition(t *testing.T) {
+	w := newTrio(t)
+	w.agents(3)
+	target := accepting(t)
+	ctx, end := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer end()
+	for i, conn := range w.conns {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				_, err := pb.NewMeasurementServiceClient(conn).CreateMeasurement(ctx, &pb.CreateMeasurementRequest{Spec: tcpSpec(target)})
+				if err != nil && ctx.Err() == nil {
+					t.Errorf("%s: %v", name(i), err)
+					return
+				}
+			}
+		})
+	}
+	apart := 0
+	for n := range 12 {
+		var at [3]uint64
+		for i, c := range w.c {
+			at[i], _ = c.store.Position()
+		}
+		if at[0] != at[1] || at[1] != at[2] {
+			apart++
+		}
+		list, err := pb.NewCoordinatorServiceClient(w.conns[n%3]).ListCoordinators(t.Context(), &pb.ListCoordinatorsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range list.GetCoordinators() {
+			is, want := c.GetState(), list.GetCoordinators()[0].GetState()
+			if is.GetPosition() != want.GetPosition() || string(is.GetStateHash()) != string(want.GetStateHash()) || is.GetPosition() < at[n%3] {
+				t.Errorf("at %s: %s is at %d with %.4x, %s at %d with %.4x", name(n%3), c.GetName(), is.GetPosition(), is.GetStateHash(),
+					want.GetName(), want.GetPosition(), want.GetStateHash())
+			}
+		}
+		pauseFor(t, freshFor)
+	}
+	if apart == 0 {
+		t.Error("they were at one position all the time: this shows nothing")
+	}
+}
+
 func TestCallersDoNotMakeCoordinatorsTalk(t *testing.T) {
 	var o others
 	begin := time.Now()
@@ -480,9 +528,9 @@ func TestCallersDoNotMakeCoordinatorsTalk(t *testing.T) {
 		{"one a moment later takes them", freshFor - 1, 0, false},
 		{"one later has them asked again", freshFor, freshFor, true},
 	} {
-		at, first := o.askedNow(begin.Add(c.after))
-		if first != c.first || !at.Equal(begin.Add(c.at)) {
-			t.Errorf("%s: asked %v after the beginning, by it: %t", c.what, at.Sub(begin), first)
+		asked, first := o.askedNow(begin.Add(c.after), 1)
+		if first != c.first || !asked.at.Equal(begin.Add(c.at)) {
+			t.Errorf("%s: asked %v after the beginning, by it: %t", c.what, asked.at.Sub(begin), first)
 		}
 	}
 }

@@ -56,8 +56,8 @@ func (c *Coordinator) noteState() {
 	c.others.hashes.note(position, hash)
 }
 
-// state is how this coordinator is.
-func (c *Coordinator) state() *pb.CoordinatorState {
+// state is how this coordinator is, with its state at a position, if it knows that, or the newest.
+func (c *Coordinator) state(at uint64) *pb.CoordinatorState {
 	position, hash := c.store.Hash()
 	s := &pb.CoordinatorState{
 		Name: c.name(), Position: position, StateHash: hash, Unready: c.unready(), StartTime: timestamppb.New(c.started),
@@ -78,6 +78,9 @@ func (c *Coordinator) state() *pb.CoordinatorState {
 	if c.others != nil {
 		c.others.mu.Lock()
 		s.DiffersFrom = c.others.differ
+		if was := c.others.hashes.was(at); was != nil {
+			s.Position, s.StateHash = at, was
+		}
 		c.others.mu.Unlock()
 	}
 	return s
@@ -94,9 +97,9 @@ func (c *Coordinator) tellState(ctx context.Context) error {
 	}
 	tick := time.NewTicker(stateInterval)
 	defer tick.Stop()
-	unready, owned := 0, ""
+	unready, owned, at := 0, "", uint64(0)
 	for {
-		state := c.state()
+		state := c.state(at)
 		if err := c.peers.Say(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_State{State: state}}); err != nil && ctx.Err() == nil {
 			c.log.Error("the other coordinators are not told", "error", err)
 		}
@@ -120,11 +123,21 @@ func (c *Coordinator) tellState(ctx context.Context) error {
 		c.saveOthers()
 		select {
 		case <-tick.C:
+			at = 0
 		case <-c.others.wanted:
+			at = c.others.wantedAt.Swap(0)
+			c.soon(ctx, at)
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// soon waits a moment until this coordinator has folded the log up to a position, which another one has.
+func (c *Coordinator) soon(ctx context.Context, position uint64) {
+	ctx, cancel := context.WithTimeout(ctx, freshTimeout/2)
+	defer cancel()
+	_ = c.folded(ctx, position) // or it is behind, which it says
 }
 
 // watchLead asks again and again whether somebody leads the log, which can be written then, until ctx ends. Once nobody did,
@@ -217,6 +230,7 @@ func (c *Coordinator) hearOther(message *pb.CoordinatorMessage) {
 		}
 		c.fleet.Moved(m.Session.GetAgent(), m.Session.GetObservedAddress())
 	case *pb.CoordinatorMessage_Wanted:
+		c.others.wantedAt.Store(m.Wanted.GetPosition())
 		c.others.wake()
 	case *pb.CoordinatorMessage_AgentsWanted:
 		if err := c.tellAgents(m.AgentsWanted.GetCoordinator()); err != nil {
@@ -278,16 +292,16 @@ func (c *Coordinator) compareStates() {
 	}
 }
 
-// coordinators lists all that are known. Who has not said how it is since a time does not live, whatever gossip says.
-func (c *Coordinator) coordinators(asked time.Time) []*pb.Coordinator {
+// coordinators lists all that are known. Who has not said how it is since a moment does not live, whatever gossip says.
+func (c *Coordinator) coordinators(asked moment) []*pb.Coordinator {
 	if c.others == nil {
 		return []*pb.Coordinator{{
 			Name: c.name(), Liveness: pb.Liveness_LIVENESS_ALIVE, GrpcAddress: c.GRPCAddr().String(), NatsAddress: c.NATSAddr().String(),
-			Version: flags.Version(), State: c.state(), SeenTime: timestamppb.Now(),
+			Version: flags.Version(), State: c.state(0), SeenTime: timestamppb.Now(),
 		}}
 	}
 	members, _ := c.others.gossip.Members()
-	own := c.state()
+	own := c.state(asked.position)
 	c.others.mu.Lock()
 	defer c.others.mu.Unlock()
 	byName := map[string]*pb.Coordinator{}
@@ -307,7 +321,7 @@ func (c *Coordinator) coordinators(asked time.Time) []*pb.Coordinator {
 		if heard, ok := c.others.states[name]; ok {
 			known.State, known.SeenTime = heard.state, timestamppb.New(heard.at)
 		}
-		if known.GetLiveness() == pb.Liveness_LIVENESS_ALIVE && c.others.states[name].at.Before(asked) {
+		if known.GetLiveness() == pb.Liveness_LIVENESS_ALIVE && c.others.states[name].at.Before(asked.at) {
 			known.Liveness = pb.Liveness_LIVENESS_DEAD
 		}
 		if name == c.others.name {
@@ -337,20 +351,29 @@ const (
 	freshFor = 200 * time.Millisecond
 )
 
-// refresh has all coordinators that live say how they are, so that they are seen at one time.
-func (c *Coordinator) refresh(ctx context.Context) (asked time.Time) {
+// moment is when coordinators were asked how they are, and where in the log their states are compared.
+type moment struct {
+	at       time.Time
+	position uint64
+}
+
+// refresh has all coordinators that live say how they are, so that they are seen at one time and, unless they are far
+// behind, at one position.
+func (c *Coordinator) refresh(ctx context.Context) moment {
 	if c.others == nil {
-		return time.Time{}
+		return moment{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 	defer cancel()
-	asked, first := c.others.askedNow(time.Now())
+	position, _ := c.store.Position()
+	asked, first := c.others.askedNow(time.Now(), position)
 	if first {
-		c.say(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_Wanted{Wanted: &pb.StateWanted{}}})
+		c.say(&pb.CoordinatorMessage{Message: &pb.CoordinatorMessage_Wanted{Wanted: &pb.StateWanted{Position: asked.position}}})
 	}
+	c.soon(ctx, asked.position)
 	tick := time.NewTicker(freshPause)
 	defer tick.Stop()
-	for !c.others.heardSince(asked) {
+	for !c.others.heardSince(asked.at) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -360,12 +383,16 @@ func (c *Coordinator) refresh(ctx context.Context) (asked time.Time) {
 	return asked
 }
 
-// askedNow is when others were asked how they are for somebody who wants to know now: a moment ago, or now, by the first.
-func (o *others) askedNow(now time.Time) (at time.Time, first bool) {
+// askedNow is when others were asked how they are for somebody who wants to know now: a moment ago, or now, by the first. They
+// are compared at the newest position that one of them has told, or this one has folded.
+func (o *others) askedNow(now time.Time, position uint64) (asked moment, first bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if now.Sub(o.asked) >= freshFor {
-		o.asked, first = now, true
+	if now.Sub(o.asked.at) >= freshFor {
+		for _, heard := range o.states {
+			position = max(position, heard.state.GetPosition())
+		}
+		o.asked, first = moment{now, position}, true
 	}
 	return o.asked, first
 }

@@ -416,7 +416,7 @@ type CoordinatorState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The position of the log that it has folded.
+	// The position of the log that it has folded, or an earlier one at which it was asked to tell its state.
 	Position uint64 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`
 	// What the log amounts to there, as GetStatusResponse's.
 	StateHash []byte `protobuf:"bytes,3,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
@@ -870,7 +870,10 @@ func (x *HeardBeat) GetRegistered() bool {
 
 // StateWanted asks all coordinators how they are.
 type StateWanted struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where in the log they are compared: who has folded so far, or soon does, tells what it amounted to there. Default:
+	// where each is.
+	Position      uint64 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -903,6 +906,13 @@ func (x *StateWanted) ProtoReflect() protoreflect.Message {
 // Deprecated: Use StateWanted.ProtoReflect.Descriptor instead.
 func (*StateWanted) Descriptor() ([]byte, []int) {
 	return file_elsewhere_v1_coordinator_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *StateWanted) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
 }
 
 // SessionBegun is a session of an agent that was given out.
@@ -1692,8 +1702,9 @@ const file_elsewhere_v1_coordinator_service_proto_rawDesc = "" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x1e\n" +
 	"\n" +
 	"registered\x18\x03 \x01(\bR\n" +
-	"registered\"\r\n" +
-	"\vStateWanted\"i\n" +
+	"registered\")\n" +
+	"\vStateWanted\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x04R\bposition\"i\n" +
 	"\fSessionBegun\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12)\n" +
