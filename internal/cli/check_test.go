@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -49,9 +50,49 @@ FAIL · 4 asked, 3 answered, 1 lost · 8.2 s · 01k5w8zv3c4x7e9m2n6p8q0r1s
 		},
 		From: "Germany+AWS,JP", Limit: 7, Timeout: durationpb.New(45 * time.Second),
 	}
-	if diff := cmp.Diff([]*pb.CreateMeasurementRequest{wantReq}, c.created, protocmp.Transform()); diff != "" {
+	if diff := cmp.Diff([]*pb.CreateMeasurementRequest{wantReq}, c.created, protocmp.Transform(), protocmp.IgnoreFields(wantReq, "id")); diff != "" {
 		t.Errorf("request (-want +got):\n%s", diff)
 	}
+}
+
+// dying is a coordinator that takes a request and dies.
+type dying struct {
+	*coordinator
+	server *grpc.Server
+}
+
+func (d *dying) CreateMeasurement(ctx context.Context, req *pb.CreateMeasurementRequest) (*pb.CreateMeasurementResponse, error) {
+	_, _ = d.coordinator.CreateMeasurement(ctx, req)
+	go d.server.Stop()
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestACheckIsAskedForOfAnother has a coordinator die when it has the request, and nobody knows what came of it: another one
+// is asked for the measurement of the same id.
+func TestACheckIsAskedForOfAnother(t *testing.T) {
+	for range 100 {
+		c, d := blocked(), &dying{coordinator: blocked(), server: grpc.NewServer()}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pb.RegisterMeasurementServiceServer(d.server, d)
+		go func() { _ = d.server.Serve(l) }()
+		t.Cleanup(d.server.Stop)
+		got := newWorld(t).run(t, "tcp", "example.com:443", "--insecure", "--coordinator", l.Addr().String()+","+c.serve(t))
+		if got.code != cli.ExitFail || !strings.Contains(got.out, "regional_block") || len(c.created) != 1 {
+			t.Fatalf("exit %d, stderr %q, stdout %q, asked for %d times", got.code, got.err, got.out, len(c.created))
+		}
+		if len(d.created) == 0 {
+			continue // calls go around, and it was the other's turn
+		}
+		if id := d.created[0].GetId(); len(id) != len(theID) || id != c.created[0].GetId() {
+			t.Errorf("the first was asked for %q, the other for %q", id, c.created[0].GetId())
+		}
+		return
+	}
+	t.Fatal("nobody has died: this shows nothing")
 }
 
 func TestJSONIsOneDocumentWithTheLedgerAndTheResultsByAgent(t *testing.T) {

@@ -111,7 +111,8 @@ func (e Endpoint) explain(ctx context.Context, err error) error {
 	if why := e.diagnose(ctx); why != nil {
 		return &Error{ExitNetwork, why}
 	}
-	if strings.Contains(err.Error(), healthpb.HealthCheckResponse_NOT_SERVING.String()) {
+	// It is the last coordinator that was tried of which gRPC tells, which may be one that is not there.
+	if said := err.Error(); len(e.addresses()) > 1 && (strings.Contains(said, healthpb.HealthCheckResponse_NOT_SERVING.String()) || strings.Contains(said, "connection error:")) {
 		return &Error{ExitNetwork, fmt.Errorf("of the coordinators at %s none is ready: they start, or too few of them reach each other; 'elsewhere cluster' says why", e.Address)}
 	}
 	return &Error{ExitNetwork, fmt.Errorf("the coordinator at %s cannot answer now: %s", e.Address, oneLine(status.Convert(err).Message()))}

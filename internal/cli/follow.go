@@ -3,14 +3,17 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -52,14 +55,16 @@ func RunCheck(ctx context.Context, conn grpc.ClientConnInterface, req *pb.Create
 	return f.run(ctx)
 }
 
-// create opens a measurement. It is not abandoned when ctx ends, since then nobody would know the id
-// to cancel.
+// create opens a measurement. It is not abandoned when ctx ends, since then nobody would know whether there is one to
+// cancel. Its id is chosen here, so that it is opened once, however often and of whom it has to be asked for.
 func create(ctx context.Context, client pb.MeasurementServiceClient, req *pb.CreateMeasurementRequest) (*pb.Measurement, error) {
 	if ctx.Err() != nil {
 		return nil, interrupted()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), creation)
 	defer cancel()
+	req = proto.CloneOf(req)
+	req.Id = strings.ToLower(ulid.MustNew(ulid.Now(), rand.Reader).String())
 	resp, err := client.CreateMeasurement(ctx, req)
 	return resp.GetMeasurement(), err
 }

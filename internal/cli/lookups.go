@@ -265,8 +265,8 @@ does not cancel it. The exit code is the measurement's.`,
 	}
 }
 
-// ulid is the form of a measurement's id.
-var ulid = regexp.MustCompile(`^[0-9a-z]{26}$`)
+// anID is the form of a measurement's id.
+var anID = regexp.MustCompile(`^[0-9a-z]{26}$`)
 
 // idAndScreen reads the ID of show and watch, and the format.
 func (s *settings) idAndScreen(args []string) (string, render.Screen, error) {
@@ -284,7 +284,7 @@ func (s *settings) idAndScreen(args []string) (string, render.Screen, error) {
 		return id, screen, err
 	}
 	id := strings.ToLower(args[0])
-	if !ulid.MatchString(id) {
+	if !anID.MatchString(id) {
 		return "", screen, usagef("%q is not a measurement's id: those have 26 letters and digits; 'elsewhere measurements' lists them", args[0])
 	}
 	return id, screen, nil

@@ -15,7 +15,11 @@ const (
 	// maxCoordinators bounds those that may be named.
 	maxCoordinators = 16
 	// anyReady has each call go to a coordinator that says that it is ready; the calls of one follow each other around.
-	anyReady = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}`
+	anyReady = `"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}`
+	// repeats makes calls again that a coordinator may have taken and did not answer, of another one if there is: to
+	// open a measurement under an id, or to read, twice is as good as once.
+	repeats = `"methodConfig":[{"name":[{"service":"elsewhere.v1.MeasurementService"},{"service":"elsewhere.v1.FleetService","method":"ListAgents"}],"retryPolicy":
+		{"maxAttempts":3,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":4,"retryableStatusCodes":["UNAVAILABLE"]}}]`
 )
 
 // addresses are the coordinators that are named.
@@ -25,7 +29,7 @@ func (e Endpoint) addresses() []string { return strings.Split(e.Address, ",") }
 func (e Endpoint) target() (string, []grpc.DialOption) {
 	all := e.addresses()
 	if len(all) == 1 {
-		return e.Address, nil
+		return e.Address, []grpc.DialOption{grpc.WithDefaultServiceConfig("{" + repeats + "}")}
 	}
 	several := manual.NewBuilderWithScheme("coordinators")
 	var state resolver.State
@@ -34,11 +38,11 @@ func (e Endpoint) target() (string, []grpc.DialOption) {
 		state.Addresses = append(state.Addresses, resolver.Address{Addr: a, ServerName: host})
 	}
 	several.InitialState(state)
-	opts := []grpc.DialOption{grpc.WithResolvers(several)}
-	if !e.Unready {
-		opts = append(opts, grpc.WithDefaultServiceConfig(anyReady))
+	config := anyReady + "," + repeats
+	if e.Unready {
+		config = repeats
 	}
-	return "coordinators:///all", opts
+	return "coordinators:///all", []grpc.DialOption{grpc.WithResolvers(several), grpc.WithDefaultServiceConfig("{" + config + "}")}
 }
 
 // checkAddresses checks the coordinators that are named.

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -58,6 +56,10 @@ func (s measurementService) CreateMeasurement(ctx context.Context, r *pb.CreateM
 
 // create opens a measurement of a client's, or of the canary.
 func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementRequest, canary bool) (*pb.Measurement, error) {
+	id, known, err := s.idFor(r)
+	if err != nil || known != nil {
+		return known, err
+	}
 	if measurements, asks := s.store.Running(); measurements >= maxOpen || asks >= maxOpenAsks {
 		return nil, status.Errorf(codes.ResourceExhausted, "%d measurements of %d agents are running, as many as may; try again later", measurements, asks)
 	}
@@ -73,7 +75,6 @@ func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementR
 	if err := s.awaitAgents(ctx); err != nil {
 		return nil, err
 	}
-	id := newID()
 	asks, err := s.choose(ctx, r, id)
 	if err != nil {
 		return nil, err
@@ -81,24 +82,17 @@ func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementR
 	if err := s.admitMeasurement(ctx, r.GetSpec(), len(asks)); err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	timeout := defaultTimeout
-	if r.GetTimeout() != nil {
-		timeout = r.GetTimeout().AsDuration()
-	}
+	now, timeout := time.Now(), timeoutOf(r)
 	m := &pb.Measurement{
 		Id:         id,
 		State:      pb.State_STATE_RUNNING,
 		Spec:       r.GetSpec(),
 		CreateTime: timestamppb.New(now),
 		Deadline:   timestamppb.New(now.Add(timeout)),
-		From:       r.GetFrom(),
+		From:       fromOf(r),
 		Asks:       asks,
 		Policy:     aggregate.Complete(r.GetPolicy()),
 		Canary:     canary,
-	}
-	if m.From == "" {
-		m.From = "world"
 	}
 	m.PublicResolvers = publicdns.Asked(s.opts.PublicResolvers, m.GetSpec(), asks)
 	// Before it is in the log, so that what is in the log is always closed.
@@ -115,12 +109,7 @@ func (s measurementService) create(ctx context.Context, r *pb.CreateMeasurementR
 		}
 		return nil, unavailable(err)
 	}
-	view, err := s.store.Get(id)
-	if err != nil {
-		return nil, apiError(err, id)
-	}
-	s.askAll(view.Measurement)
-	return view.Measurement, nil
+	return s.first(m, r)
 }
 
 // awaitAgents waits until this coordinator knows which agents live: one that has just joined others would ask some.
@@ -143,11 +132,6 @@ func (c *Coordinator) opened(ctx context.Context, m *pb.Measurement) *pb.Opened 
 		o.Coordinator = c.name()
 	}
 	return o
-}
-
-// newID is a new ULID in lower case.
-func newID() string {
-	return strings.ToLower(ulid.MustNew(ulid.Now(), rand.Reader).String())
 }
 
 // choose freezes the list of agents.
@@ -175,12 +159,6 @@ func (s measurementService) choose(ctx context.Context, r *pb.CreateMeasurementR
 		asks[i] = &pb.Ask{Agent: a.GetId(), Vantage: a.GetVantage(), State: pb.AskState_ASK_STATE_PENDING}
 	}
 	return asks, nil
-}
-
-// isID tells whether a selector is the id of a measurement.
-func isID(s string) bool {
-	_, err := ulid.ParseStrict(strings.ToUpper(s))
-	return err == nil && len(s) == ulid.EncodedSize
 }
 
 // candidates are the agents that a selector means: those online, and where an item of its list means

@@ -53,8 +53,11 @@ func (w *world) asAdministrator() []grpc.DialOption {
 	}
 }
 
-// anyReady has each call go to a coordinator that says that it is ready.
-const anyReady = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}`
+// anyReady has each call go to a coordinator that says that it is ready, and what a coordinator had and did not answer to
+// another one, as a careful client does.
+const anyReady = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""},
+	"methodConfig":[{"name":[{"service":"elsewhere.v1.MeasurementService","method":"CreateMeasurement"}],"retryPolicy":
+		{"maxAttempts":3,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":4,"retryableStatusCodes":["UNAVAILABLE"]}}]}`
 
 // dial connects to the coordinators, of several to those that are ready.
 func (w *world) dial(more ...grpc.DialOption) (*grpc.ClientConn, error) {

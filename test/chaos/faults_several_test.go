@@ -41,7 +41,8 @@ func severalFaults() []fault {
 		{name: "F10 packets between coordinators lost", inject: lossyBetween},
 		{name: "F11 agent stopped", inject: agentStopped},
 		{name: "F11 coordinator stopped", inject: coordinatorStoppedLong},
-		{name: "F12 coordinators restarted one by one", inject: rolled},
+		{name: "F12 coordinators restarted one by one", inject: oneByOne("ended in order", (*coordinator).stop)},
+		{name: "F12 coordinators killed one by one", inject: oneByOne("died by SIGKILL", (*coordinator).kill)},
 		{name: "F12 all coordinators killed at once", inject: allKilled},
 		{name: "F14 coordinator's disk full", inject: coordinatorDiskFull},
 		{name: "F16 checkpoint damaged", inject: checkpointDamaged},
@@ -340,36 +341,33 @@ func coordinatorStoppedLong(ctx context.Context, w *world, r *rand.Rand) (wound,
 	return w.anyCoordinator(r).halted(ctx, time.Duration(5+r.IntN(most))*time.Second)
 }
 
-// rolled stops and starts one after the other, as is done for an upgrade. Somebody measures all the while, with the command
+// oneByOne ends and starts one after the other, as is done for an upgrade. Somebody measures all the while, with the command
 // line, and is answered by all whom he asks, each time.
-func rolled(_ context.Context, w *world, r *rand.Rand) (wound, error) {
-	return wound{struck: func(ctx context.Context) (string, error) {
-		began := time.Now()
-		over, end := context.WithCancel(ctx)
-		defer end()
-		var asking sync.WaitGroup
-		answered, failed := 0, error(nil)
-		asking.Go(func() { answered, failed = w.asksOn(over) })
-		err := w.roll(ctx, r)
-		end()
-		asking.Wait()
-		if err == nil && failed == nil && answered == 0 {
-			err = errors.New("nobody measured")
-		}
-		return fmt.Sprintf("each ended in order and was started again, in %.1f s; meanwhile %d measurements were answered by all",
-			time.Since(began).Seconds(), answered), errors.Join(err, failed)
-	}}, nil
+func oneByOne(words string, end func(*coordinator) error) func(context.Context, *world, *rand.Rand) (wound, error) {
+	return func(_ context.Context, w *world, r *rand.Rand) (wound, error) {
+		return wound{struck: func(ctx context.Context) (string, error) {
+			began := time.Now()
+			over, enough := context.WithCancel(ctx)
+			defer enough()
+			var asking sync.WaitGroup
+			answered, failed := 0, error(nil)
+			asking.Go(func() { answered, failed = w.asksOn(over) })
+			err := w.turns(ctx, w.shuffled(r), end)
+			enough()
+			asking.Wait()
+			if err == nil && failed == nil && answered == 0 {
+				err = errors.New("nobody measured")
+			}
+			return fmt.Sprintf("each %s and was started again, in %.1f s; meanwhile %d measurements were answered by all",
+				words, time.Since(began).Seconds(), answered), errors.Join(err, failed)
+		}}, nil
+	}
 }
 
-func (w *world) roll(ctx context.Context, r *rand.Rand) error {
-	for _, c := range w.shuffled(r) {
-		if err := c.stop(); err != nil {
-			return err
-		}
-		if err := w.bring(ctx, c); err != nil {
-			return err
-		}
-		if err := w.whole(ctx); err != nil {
+// turns ends coordinators and starts them again, one after the other.
+func (w *world) turns(ctx context.Context, these []*coordinator, end func(*coordinator) error) error {
+	for _, c := range these {
+		if err := errors.Join(end(c), w.bring(ctx, c), w.whole(ctx)); err != nil {
 			return err
 		}
 	}

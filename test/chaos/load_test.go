@@ -2,14 +2,17 @@ package chaos
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -148,6 +151,7 @@ func (l *load) measure(ctx context.Context, spec *pb.Spec) (id string) {
 	var header metadata.MD
 	m, err := pb.NewMeasurementServiceClient(l.conn).CreateMeasurement(call, &pb.CreateMeasurementRequest{
 		Spec: spec, From: region, Limit: 100, Timeout: durationpb.New(measurementTimeout),
+		Id: strings.ToLower(ulid.MustNew(ulid.Now(), crand.Reader).String()),
 	}, grpc.Header(&header))
 	ctx = knowing(ctx, header)
 	l.mu.Lock()

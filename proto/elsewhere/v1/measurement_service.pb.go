@@ -37,7 +37,12 @@ type CreateMeasurementRequest struct {
 	// The time that the whole measurement may take, 1 s to 10 min. Default: 30 s.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// What it is to be judged by. Default: the policy's own defaults, field by field.
-	Policy        *Policy `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
+	Policy *Policy `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The id that it is to have: a ULID in lower case, new and random, its time within a day of the coordinator's clock.
+	// Who had no answer makes the same request again, of any coordinator, and opens no second measurement: it is answered
+	// with the first, in whatever state that is. Another question under an id that is taken is ALREADY_EXISTS. Default: the
+	// coordinator chooses one, and a request that is made again opens a second measurement.
+	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -105,6 +110,13 @@ func (x *CreateMeasurementRequest) GetPolicy() *Policy {
 		return x.Policy
 	}
 	return nil
+}
+
+func (x *CreateMeasurementRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
 }
 
 // CreateMeasurementResponse is the open measurement.
@@ -691,14 +703,15 @@ var File_elsewhere_v1_measurement_service_proto protoreflect.FileDescriptor
 
 const file_elsewhere_v1_measurement_service_proto_rawDesc = "" +
 	"\n" +
-	"&elsewhere/v1/measurement_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1eelsewhere/v1/measurement.proto\x1a\x19elsewhere/v1/policy.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\"\xfe\x01\n" +
+	"&elsewhere/v1/measurement_service.proto\x12\felsewhere.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1eelsewhere/v1/measurement.proto\x1a\x19elsewhere/v1/policy.proto\x1a\x19elsewhere/v1/result.proto\x1a\x17elsewhere/v1/spec.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb7\x02\n" +
 	"\x18CreateMeasurementRequest\x12.\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.elsewhere.v1.SpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\x1c\n" +
 	"\x04from\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x04from\x12 \n" +
 	"\x05limit\x18\x03 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\x90N(\x00R\x05limit\x12D\n" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xd8\x042\x02\b\x01R\atimeout\x12,\n" +
-	"\x06policy\x18\x05 \x01(\v2\x14.elsewhere.v1.PolicyR\x06policy\"X\n" +
+	"\x06policy\x18\x05 \x01(\v2\x14.elsewhere.v1.PolicyR\x06policy\x127\n" +
+	"\x02id\x18\x06 \x01(\tB'\xbaH$r\"2 ^([0-7][0-9a-hjkmnp-tv-z]{25})?$R\x02id\"X\n" +
 	"\x19CreateMeasurementResponse\x12;\n" +
 	"\vmeasurement\x18\x01 \x01(\v2\x19.elsewhere.v1.MeasurementR\vmeasurement\">\n" +
 	"\x15GetMeasurementRequest\x12%\n" +
